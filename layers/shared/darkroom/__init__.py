@@ -1,0 +1,1 @@
+"""What every room of Darkroom shares; imports nothing above itself."""

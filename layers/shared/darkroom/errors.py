@@ -1,0 +1,247 @@
+"""The error tree: every failure a caller can see knows its code, its HTTP status and whether a retry can help.
+
+Details are written for strangers: no exception text, path or address ever goes into one.
+The answer's form is `application/problem+json` (RFC 9457), made in one place: `DarkroomError.problem`.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Problem(BaseModel):
+    """One RFC 9457 problem, as answered to a caller and as stored with a failed job."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    retryable: bool
+    field: str | None = None
+    request_id: str | None = None
+    retry_after: int | None = None
+
+
+class DarkroomError(Exception):
+    """Base of the tree. A subclass declares `code`, `status`, `title` and `retryable`; an instance adds the detail.
+
+    `field` is the JSON pointer (RFC 6901) of the offending member; `retry_after` is in seconds.
+    """
+
+    code: ClassVar[str] = "internal"
+    status: ClassVar[int] = 500
+    title: ClassVar[str] = "Something went wrong on our side"
+    retryable: ClassVar[bool] = False
+    _by_code: ClassVar[dict[str, type[DarkroomError]]] = {}
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "code" in cls.__dict__:
+            DarkroomError._by_code[cls.code] = cls
+
+    def __init__(self, detail: str = "", *, field: str | None = None, retry_after: int | None = None) -> None:
+        super().__init__(detail or self.title)
+        self.detail = detail or self.title
+        self.field = field
+        self.retry_after = retry_after
+
+    def problem(self, request_id: str | None = None) -> Problem:
+        """This error as the body of an answer."""
+        return Problem(
+            type=f"https://darkroom.dev/problems/{self.code.replace('_', '-')}",
+            title=self.title,
+            status=self.status,
+            detail=self.detail,
+            code=self.code,
+            retryable=self.retryable,
+            field=self.field,
+            request_id=request_id,
+            retry_after=self.retry_after,
+        )
+
+    @staticmethod
+    def from_problem(problem: Problem) -> DarkroomError:
+        """The error another process answered with; an unknown code becomes the base error."""
+        kind = DarkroomError._by_code.get(problem.code, DarkroomError)
+        return kind(problem.detail, field=problem.field, retry_after=problem.retry_after)
+
+
+# ---- the request itself -------------------------------------------------------------------------------------------
+
+
+class RequestError(DarkroomError):
+    """The caller must change the request."""
+
+    status = 422
+
+
+class MalformedJson(RequestError):
+    code, status, title = "malformed_json", 400, "The body is not valid JSON"
+
+
+class JsonTooDeep(RequestError):
+    code, status, title = "json_too_deep", 400, "The body is nested too deeply"
+
+
+class DuplicateKey(RequestError):
+    code, status, title = "duplicate_key", 400, "A member occurs twice"
+
+
+class UnsupportedMediaType(RequestError):
+    code, status, title = "unsupported_media_type", 415, "Send the body as application/json"
+
+
+class PayloadTooLarge(RequestError):
+    code, status, title = "payload_too_large", 413, "The body is too large"
+
+
+class InvalidParameter(RequestError):
+    code, title = "invalid_parameter", "A parameter is not valid"
+
+
+class InvalidType(RequestError):
+    code, title = "invalid_type", "A parameter has the wrong type"
+
+
+class UnknownField(RequestError):
+    code, title = "unknown_field", "The request has a member we do not know"
+
+
+class NotFinite(RequestError):
+    code, title = "not_finite", "A number must be finite"
+
+
+class InvalidUnicode(RequestError):
+    code, title = "invalid_unicode", "Text must be valid Unicode without NUL"
+
+
+class PromptTooLong(RequestError):
+    code, title = "prompt_too_long", "The prompt is too long"
+
+
+class OutOfRange(RequestError):
+    code, title = "out_of_range", "A number is out of range"
+
+
+class InvalidDimensions(RequestError):
+    code, title = "invalid_dimensions", "The image size cannot be made"
+
+
+class IdempotencyKeyReused(RequestError):
+    code, title = "idempotency_key_reused", "The idempotency key was used with another request"
+
+
+class IdempotencyInProgress(RequestError):
+    code, status, title = "idempotency_in_progress", 409, "The first request with this idempotency key still runs"
+    retryable = True
+
+
+class JobFinished(RequestError):
+    code, status, title = "job_finished", 409, "The job has already finished"
+
+
+class JobCancelled(RequestError):
+    code, status, title = "job_cancelled", 409, "The job was cancelled"
+
+
+class Unauthorized(RequestError):
+    code, status, title = "unauthorized", 401, "An API key is needed"
+
+
+class Forbidden(RequestError):
+    code, status, title = "forbidden", 403, "The signature is wrong or has expired"
+
+
+class NotFound(RequestError):
+    code, status, title = "not_found", 404, "There is nothing here"
+
+
+class ModelNotFound(NotFound):
+    code, title = "model_not_found", "There is no such model"
+
+
+class JobNotFound(NotFound):
+    code, title = "job_not_found", "There is no such job"
+
+
+class MethodNotAllowed(RequestError):
+    code, status, title = "method_not_allowed", 405, "This address does not take that method"
+
+
+class RequestTimeout(RequestError):
+    code, status, title = "request_timeout", 408, "The request took too long to arrive"
+    retryable = True
+
+
+# ---- load ---------------------------------------------------------------------------------------------------------
+
+
+class Overloaded(DarkroomError):
+    code, status, title, retryable = "overloaded", 503, "All places in the queue are taken", True
+
+
+class RateLimited(DarkroomError):
+    code, status, title, retryable = "rate_limited", 429, "Too many requests", True
+
+
+class Draining(DarkroomError):
+    code, status, title, retryable = "draining", 503, "This replica is shutting down", True
+
+
+class DeadlineExceeded(DarkroomError):
+    code, status, title, retryable = "deadline_exceeded", 504, "The deadline passed before the image was made", True
+
+
+# ---- generation ---------------------------------------------------------------------------------------------------
+
+
+class OutOfMemory(DarkroomError):
+    code, status, title, retryable = "out_of_memory", 503, "There was not enough memory for this image", True
+
+
+class GenerationInvalid(DarkroomError):
+    code, status, title = "generation_invalid", 500, "The engine produced numbers that are not an image"
+
+
+class GenerationFailed(DarkroomError):
+    code, status, title, retryable = "generation_failed", 503, "The engine failed on this request", True
+
+
+class Poisoned(DarkroomError):
+    code, status, title = "poisoned", 500, "Every attempt at this request failed"
+
+
+class RuntimeUnavailable(DarkroomError):
+    code, status, title, retryable = "runtime_unavailable", 503, "No runtime can be reached", True
+
+
+# ---- storage and engines ------------------------------------------------------------------------------------------
+
+
+class ObjectNotFound(NotFound):
+    code, title = "object_not_found", "There is no such object"
+
+
+class StorageUnavailable(DarkroomError):
+    code, status, title, retryable = "storage_unavailable", 503, "The object store does not answer", True
+
+
+class StorageFull(DarkroomError):
+    code, status, title, retryable = "storage_full", 503, "The object store is full", True
+
+
+class JobStoreUnavailable(DarkroomError):
+    code, status, title, retryable = "job_store_unavailable", 503, "The job store does not answer", True
+
+
+class EngineIntegrity(DarkroomError):
+    code, status, title = "engine_integrity", 503, "An engine file is not what its manifest says"
+
+
+class EngineIncompatible(DarkroomError):
+    code, status, title = "engine_incompatible", 503, "No engine in the bundle fits this machine"

@@ -1,0 +1,187 @@
+"""EngineManifest: the only meeting point of the build stage and the runtime.
+
+A bundle is `models/{model}/{version}/` in an object store. Its `manifest.json` is written last and is what makes the
+version exist; `models/{model}/current.json` names the version that is served.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import PurePosixPath
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from darkroom.contracts import MODEL_NAME, GenerationRequest
+from darkroom.errors import InvalidDimensions, InvalidParameter, OutOfRange
+
+SCHEMA_VERSION = 1
+
+
+class Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def _inside(path: str) -> str:
+    parts = PurePosixPath(path).parts
+    if not parts or path.startswith("/") or "\\" in path or any(part in ("..", ".") for part in path.split("/")):
+        raise ValueError("a bundle file must lie inside the bundle")
+    return path
+
+
+BundlePath = Annotated[str, AfterValidator(_inside)]
+
+
+class BundleFile(Part):
+    """One file of the bundle, by its path inside it."""
+
+    path: BundlePath
+    size: Annotated[int, Field(ge=0)]
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class Requirements(Part):
+    """What a machine must have for a target: the engine library with its version, and hardware features."""
+
+    library: str
+    version: str
+    cpu_features: list[str] = []
+    gpu_architecture: str | None = None
+    tensorrt: str | None = None
+
+
+class Target(Part):
+    """One way to run the checkpoint: engine format, precision and hardware.
+
+    `components` maps a component (`text_encoder`, `unet`, `vae_decoder`, `vae_encoder`) to the file that is opened;
+    `files` lists all that must be there and verified first (weights beside the graph, ...).
+    `rows` is the most UNet rows one call may have.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,64}$")]
+    format: Literal["openvino", "onnxruntime"]
+    precision: Literal["fp32", "bf16", "fp16", "int8"]
+    components: dict[str, BundlePath]
+    files: list[BundlePath]
+    requires: Requirements
+    options: dict[str, str] = {}
+
+
+class TextSpec(Part):
+    """How a prompt becomes token ids: int64 [1, max_length], right-padded with `pad_token_id`."""
+
+    tokenizer: BundlePath
+    max_length: int
+    bos_token_id: int
+    eos_token_id: int
+    pad_token_id: int
+    embedding_dim: int
+
+
+class LatentSpec(Part):
+    """Latents are float32 [rows, channels, height / downscale, width / downscale]; image = decode(x / scaling + shift).
+
+    `preview` is a [channels + 1][3] affine map from latents to RGB in [-1, 1] (last row: the constant), good enough to
+    show progress without running the decoder.
+    """
+
+    channels: int
+    downscale: int
+    scaling_factor: float
+    shift_factor: float = 0.0
+    preview: list[list[float]]
+
+
+class SamplerSpec(Part):
+    """The sampler tables: a safetensors file with one float64 tensor `{sampler}/{steps}` for 1 to `max_steps` steps."""
+
+    tables: BundlePath
+    names: list[str]
+    max_steps: int
+
+
+class Defaults(Part):
+    width: int
+    height: int
+    num_inference_steps: int
+    guidance_scale: float
+    sampler: str
+
+
+class Limits(Part):
+    """Sizes in pixels; every size is a multiple of `multiple_of`."""
+
+    min_size: int
+    max_size: int
+    max_pixels: int
+    multiple_of: int = 8
+
+
+class EngineManifest(Part):
+    """All that a runtime needs to know of a bundle; everything it opens is listed in `files` with size and SHA-256."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    model: Annotated[str, Field(pattern=MODEL_NAME)]
+    version: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
+    pipeline: Literal["stable-diffusion"]
+    prediction_type: Literal["epsilon", "v_prediction"]
+    checkpoint_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    files: list[BundleFile]
+    targets: Annotated[list[Target], Field(min_length=1)]
+    text: TextSpec
+    latents: LatentSpec
+    samplers: SamplerSpec
+    defaults: Defaults
+    limits: Limits
+    built_with: dict[str, str]
+
+    @model_validator(mode="after")
+    def _complete(self) -> EngineManifest:
+        known = {file.path for file in self.files}
+        used = {path for target in self.targets for path in (*target.files, *target.components.values())}
+        missing = (used | {self.text.tokenizer, self.samplers.tables}) - known
+        if missing:
+            raise ValueError(f"not listed in files: {sorted(missing)}")
+        return self
+
+    def content_version(self) -> str:
+        """The version this content must carry: 16 hex digits of SHA-256 over all but the version itself."""
+        content = self.model_dump(mode="json", exclude={"version"})
+        canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+    def file(self, path: str) -> BundleFile:
+        return next(file for file in self.files if file.path == path)
+
+
+def resolve(request: GenerationRequest, manifest: EngineManifest) -> GenerationRequest:
+    """The request with every default filled in, or why this model cannot make it.
+
+    Raises: InvalidDimensions, InvalidParameter, OutOfRange.
+    """
+    defaults, limits = manifest.defaults, manifest.limits
+    filled = request.seeded().model_copy(
+        update={
+            "width": defaults.width if request.width is None else request.width,
+            "height": defaults.height if request.height is None else request.height,
+            "num_inference_steps": request.num_inference_steps or defaults.num_inference_steps,
+            "guidance_scale": defaults.guidance_scale if request.guidance_scale is None else request.guidance_scale,
+            "sampler": request.sampler or defaults.sampler,
+        }
+    )
+    width, height, steps = filled.width or 0, filled.height or 0, filled.num_inference_steps or 0
+    for name, size in (("width", width), ("height", height)):
+        if size % limits.multiple_of:
+            raise InvalidDimensions(f"{name} must be a multiple of {limits.multiple_of}.", field=f"/{name}")
+        if not limits.min_size <= size <= limits.max_size:
+            detail = f"{name} must lie between {limits.min_size} and {limits.max_size} for this model."
+            raise InvalidDimensions(detail, field=f"/{name}")
+    if width * height > limits.max_pixels:
+        raise InvalidDimensions(f"width x height may be at most {limits.max_pixels} pixels.", field="/width")
+    if filled.sampler not in manifest.samplers.names:
+        known = ", ".join(manifest.samplers.names)
+        raise InvalidParameter(f"This model has the samplers {known}.", field="/sampler")
+    if steps > manifest.samplers.max_steps:
+        raise OutOfRange(f"At most {manifest.samplers.max_steps} steps.", field="/num_inference_steps")
+    return filled

@@ -1,0 +1,53 @@
+"""Environment -> frozen settings, read on call, so that a test or a new environment needs no restart of the import."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+PREFIX = "DARKROOM_"
+
+
+class Settings(BaseModel):
+    """Each field is read from `DARKROOM_{FIELD}`; an unknown `DARKROOM_` variable is refused, to catch misspellings."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    store_url: str = Field("file://.darkroom/store", description="object store for bundles and images")
+    jobs_url: str = Field("sqlite:///.darkroom/jobs.db", description="job store")
+    default_model: str = Field("crayon", description="what the model name `m` stands for")
+    public_url: str = Field("http://127.0.0.1:8080", description="how callers reach this deployment")
+    signing_key: str = Field("", description="secret that signs the directory store's URLs", repr=False)
+    image_url_seconds: int = Field(3600, ge=1, le=604_800, description="how long an image URL works")
+    max_body_bytes: int = Field(614_400, ge=1024, description="largest request body: the seeds' 600 KB")
+    max_queued_jobs: int = Field(1000, ge=1, description="accepted but not started; beyond it 503")
+    max_attempts: int = Field(3, ge=1, description="runs of one job before it is given up as poisoned")
+    lease_seconds: float = Field(10.0, gt=0, description="a runtime silent for this long loses its job")
+    job_seconds: float = Field(900.0, gt=0, description="deadline of one job")
+    api_keys: str = Field("", description="tenant=key,tenant=key; empty: no key is asked for", repr=False)
+    log_level: str = "INFO"
+
+    def tenants_by_key(self) -> dict[str, str]:
+        """API key -> tenant; empty where no key is asked for."""
+        pairs = (entry.partition("=") for entry in self.api_keys.split(",") if entry.strip())
+        return {key.strip(): tenant.strip() for tenant, _, key in pairs}
+
+
+class SettingsError(Exception):
+    """One sentence for the operator."""
+
+
+def load(environment: Mapping[str, str] | None = None) -> Settings:
+    """Settings from the environment (default: this process's).
+
+    Raises: SettingsError, naming the variable.
+    """
+    source = os.environ if environment is None else environment
+    given = {name[len(PREFIX) :].lower(): value for name, value in source.items() if name.startswith(PREFIX)}
+    try:
+        return Settings.model_validate(given)
+    except ValidationError as refused:
+        first = refused.errors(include_url=False, include_input=False)[0]
+        raise SettingsError(f"{PREFIX}{str(first['loc'][0]).upper()}: {first['msg']}") from None
