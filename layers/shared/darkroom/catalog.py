@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from darkroom.contracts import MODEL_NAME
 from darkroom.errors import EngineIntegrity, ModelNotFound, ObjectNotFound
-from darkroom.manifest import EngineManifest
+from darkroom.manifest import MANIFEST, VERSION, EngineManifest
 from darkroom.storage import ObjectStore
+from darkroom.storage import keys as object_keys
 
 _NAME = re.compile(MODEL_NAME)
-_VERSION = re.compile(r"^[0-9a-f]{16}$")
+
+
+class Pointer(BaseModel):
+    """`models/{model}/current.json`: the version that is served."""
+
+    version: Annotated[str, Field(pattern=VERSION)]
 
 
 def bundle_key(model: str, version: str, path: str) -> str:
@@ -25,23 +32,22 @@ def bundle_key(model: str, version: str, path: str) -> str:
 def models(store: ObjectStore) -> list[str]:
     """Names of all models that have a served version."""
     found = (re.fullmatch(r"models/([^/]+)/current\.json", key) for key in store.keys("models/"))
-    return [match[1] for match in found if match]
+    return [match[1] for match in found if match and _NAME.fullmatch(match[1])]
 
 
 def current_version(store: ObjectStore, model: str) -> str:
-    """The version served. Raises ModelNotFound, also for a name no model can have (before the store is asked)."""
+    """The version served.
+
+    Raises: ModelNotFound, also for a name no model can have (before the store is asked); EngineIntegrity.
+    """
     if not _NAME.fullmatch(model):
         raise ModelNotFound("There is no model of this name.")
     try:
-        pointer = json.loads(store.get(f"models/{model}/current.json"))
+        return Pointer.model_validate_json(store.get(f"models/{model}/current.json")).version
     except ObjectNotFound:
         raise ModelNotFound("There is no model of this name.") from None
-    except ValueError:
+    except ValidationError:
         raise EngineIntegrity("The pointer to the served version is damaged.") from None
-    version = pointer.get("version") if isinstance(pointer, dict) else None
-    if not isinstance(version, str) or not _VERSION.fullmatch(version):
-        raise EngineIntegrity("The pointer to the served version is damaged.")
-    return version
 
 
 def load_manifest(store: ObjectStore, model: str, version: str | None = None) -> EngineManifest:
@@ -49,9 +55,11 @@ def load_manifest(store: ObjectStore, model: str, version: str | None = None) ->
 
     Raises: ModelNotFound, EngineIntegrity.
     """
-    wanted = version or current_version(store, model)
+    wanted = current_version(store, model) if version is None else version
+    if not (_NAME.fullmatch(model) and re.fullmatch(VERSION, wanted)):
+        raise ModelNotFound("There is no such version of this model.")
     try:
-        manifest = EngineManifest.model_validate_json(store.get(bundle_key(model, wanted, "manifest.json")))
+        manifest = EngineManifest.model_validate_json(store.get(bundle_key(model, wanted, MANIFEST)))
     except ObjectNotFound:
         raise ModelNotFound("There is no such version of this model.") from None
     except ValidationError:
@@ -66,8 +74,12 @@ def publish(store: ObjectStore, manifest: EngineManifest, files: Mapping[str, Pa
 
     `files` maps each path of the manifest, and any further one (reports), to a local file. A crash at any point leaves
     the store with the old version or the new one, never a part of one. Publishing a version again changes nothing.
+
+    Raises: EngineIntegrity, before anything is stored, when a file is missing or is not what the manifest says;
+    ValueError for a further file whose path is no object key or that of the manifest.
     """
-    key = bundle_key(manifest.model, manifest.version, "manifest.json")
+    _check(manifest, files)
+    key = bundle_key(manifest.model, manifest.version, MANIFEST)
     if not store.exists(key):
         for path, source in files.items():
             store.put(bundle_key(manifest.model, manifest.version, path), source)
@@ -77,6 +89,25 @@ def publish(store: ObjectStore, manifest: EngineManifest, files: Mapping[str, Pa
 
 
 def set_current(store: ObjectStore, model: str, version: str) -> None:
-    """Serve this version from now on."""
-    pointer = json.dumps({"version": version}).encode()
+    """Serve this version from now on; an older one is a rollback.
+
+    Raises: ModelNotFound, EngineIntegrity; what was served before then goes on.
+    """
+    load_manifest(store, model, version)
+    pointer = Pointer(version=version).model_dump_json().encode()
     store.put(f"models/{model}/current.json", pointer, content_type="application/json")
+
+
+def _check(manifest: EngineManifest, files: Mapping[str, Path]) -> None:
+    if not all(object_keys.is_valid(path) and path != MANIFEST for path in files):
+        raise ValueError("a file of a bundle must lie inside it and may not be its manifest")
+    if manifest.version != manifest.content_version():
+        raise EngineIntegrity("The manifest's version is not the hash of its content.")
+    for listed in manifest.files:
+        source = files.get(listed.path)
+        if source is None or not source.is_file():
+            raise EngineIntegrity(f"The bundle lacks {listed.path}.")
+        with source.open("rb") as opened:
+            digest = hashlib.file_digest(opened, "sha256").hexdigest()
+        if (source.stat().st_size, digest) != (listed.size, listed.sha256):
+            raise EngineIntegrity(f"{listed.path} is not the file that the manifest lists.")

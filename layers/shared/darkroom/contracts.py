@@ -153,6 +153,9 @@ class Job(BaseModel):
     error: Problem | None = None
 
 
+_LONGEST_POINTER = 200  # a member's name may be the caller's invention
+
+
 _CODE_OF: dict[str, type[errors.DarkroomError]] = {
     "extra_forbidden": errors.UnknownField,
     "finite_number": errors.NotFinite,
@@ -178,8 +181,8 @@ def parse_request(value: Any) -> GenerationRequest:
 def from_validation(refused: ValidationError) -> errors.DarkroomError:
     """The first of pydantic's findings in our words: they name the field and the rule, never the input."""
     finding = refused.errors(include_url=False, include_input=False, include_context=True)[0]
-    kind, place = finding["type"], [str(part) for part in finding["loc"] if part != "constrained-int"]
-    field = "/" + "/".join(place) if place else None
+    kind, place = finding["type"], [str(part) for part in finding["loc"]]
+    field = "".join("/" + part.replace("~", "~0").replace("/", "~1") for part in place)[:_LONGEST_POINTER] or None
     name = place[-1] if place else "The body"
     said = finding["msg"][0].lower() + finding["msg"][1:]
     if not place:

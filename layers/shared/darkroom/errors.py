@@ -132,6 +132,10 @@ class InvalidDimensions(RequestError):
     code, title = "invalid_dimensions", "The image size cannot be made"
 
 
+class InvalidPolicy(RequestError):
+    code, title = "invalid_policy", "The scaling policy cannot be followed"
+
+
 class IdempotencyKeyReused(RequestError):
     code, title = "idempotency_key_reused", "The idempotency key was used with another request"
 
@@ -171,6 +175,14 @@ class JobNotFound(NotFound):
 
 class MethodNotAllowed(RequestError):
     code, status, title = "method_not_allowed", 405, "This address does not take that method"
+
+
+class MalformedRequest(RequestError):
+    code, status, title = "malformed_request", 400, "This is not an HTTP request we can read"
+
+
+class RequestHeadersTooLarge(RequestError):
+    code, status, title = "headers_too_large", 431, "The request's headers are too large"
 
 
 class RequestTimeout(RequestError):

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from pathlib import PurePosixPath
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from darkroom.contracts import MODEL_NAME, GenerationRequest
 from darkroom.errors import InvalidDimensions, InvalidParameter, OutOfRange
+from darkroom.storage import keys as object_keys
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Literal[1] = 1
+MANIFEST = "manifest.json"
+VERSION = r"^[0-9a-f]{16}$"
 
 
 class Part(BaseModel):
@@ -24,9 +26,8 @@ class Part(BaseModel):
 
 
 def _inside(path: str) -> str:
-    parts = PurePosixPath(path).parts
-    if not parts or path.startswith("/") or "\\" in path or any(part in ("..", ".") for part in path.split("/")):
-        raise ValueError("a bundle file must lie inside the bundle")
+    if not object_keys.is_valid(path) or path == MANIFEST:
+        raise ValueError("a bundle file must lie inside the bundle and may not be its manifest")
     return path
 
 
@@ -123,7 +124,7 @@ class EngineManifest(Part):
 
     schema_version: Literal[1] = SCHEMA_VERSION
     model: Annotated[str, Field(pattern=MODEL_NAME)]
-    version: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
+    version: Annotated[str, Field(pattern=VERSION)]
     pipeline: Literal["stable-diffusion"]
     prediction_type: Literal["epsilon", "v_prediction"]
     checkpoint_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]

@@ -21,13 +21,25 @@ class Settings(BaseModel):
     public_url: str = Field("http://127.0.0.1:8080", description="how callers reach this deployment")
     signing_key: str = Field("", description="secret that signs the directory store's URLs", repr=False)
     image_url_seconds: int = Field(3600, ge=1, le=604_800, description="how long an image URL works")
-    max_body_bytes: int = Field(614_400, ge=1024, description="largest request body: the seeds' 600 KB")
+    max_body_bytes: int = Field(2_097_152, ge=1024, description="largest request body; the seeds send up to 600 KB")
+    wait_seconds: float = Field(25.0, ge=0, description="how long a predict waits where the caller does not say")
+    max_wait_seconds: float = Field(
+        25.0, ge=0, description="the longest wait a caller may ask for; a gateway cuts at 30"
+    )
     max_queued_jobs: int = Field(1000, ge=1, description="accepted but not started; beyond it 503")
     max_attempts: int = Field(3, ge=1, description="runs of one job before it is given up as poisoned")
     lease_seconds: float = Field(10.0, gt=0, description="a runtime silent for this long loses its job")
     job_seconds: float = Field(900.0, gt=0, description="deadline of one job")
     api_keys: str = Field("", description="tenant=key,tenant=key; empty: no key is asked for", repr=False)
     log_level: str = "INFO"
+
+    # one machine only
+    host: str = Field("127.0.0.1", description="address to listen on; PORT says which port")
+    data_dir: str = Field(".darkroom", description="where one machine keeps bundles, images, jobs and its signing key")
+    bundle: str = Field("", description="store whose bundles seed an empty one; empty: the bundled crayon")
+    job_days: float = Field(30.0, gt=0, description="how long finished jobs are remembered")
+    runtimes: int = Field(1, ge=1, description="runtime processes on this machine")
+    jobs_in_flight: int = Field(16, ge=1, description="jobs that one runtime works on at the same time")
 
     def tenants_by_key(self) -> dict[str, str]:
         """API key -> tenant; empty where no key is asked for."""

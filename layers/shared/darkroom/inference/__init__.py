@@ -13,9 +13,15 @@ class Inference(Protocol):
     def submit(self, job: Job) -> None:
         """Hand the job over without waiting for it."""
 
+    def withdraw(self, job: Job) -> None:
+        """Tell whoever works on a cancelled job at once; without it they learn at their next beat."""
+
 
 class QueuedInference:
-    """The job store itself is the queue: workers claim from it, so there is nothing left to hand over."""
+    """The job store itself is the queue: workers claim from it and ask it at every beat, so nothing is left to do."""
 
     def submit(self, job: Job) -> None:
+        pass
+
+    def withdraw(self, job: Job) -> None:
         pass

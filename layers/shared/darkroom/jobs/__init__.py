@@ -20,6 +20,14 @@ class Idempotency:
 
 
 @dataclass(frozen=True)
+class Accepted:
+    """The job of a submission. `replayed`: it was accepted before under the same idempotency key; nothing was added."""
+
+    job: Job
+    replayed: bool
+
+
+@dataclass(frozen=True)
 class Lease:
     """The right to work on a job. A token is never reused: a stale holder's writes are refused (fencing)."""
 
@@ -36,10 +44,12 @@ class JobStore(Protocol):
     All methods raise JobStoreUnavailable when the store does not answer.
     """
 
-    def create(self, model: str, request: GenerationRequest, *, tenant: str, idempotency: Idempotency | None) -> Job:
+    def create(
+        self, model: str, request: GenerationRequest, *, tenant: str, idempotency: Idempotency | None
+    ) -> Accepted:
         """Accept a request, durably. The same idempotency key with the same fingerprint gives the first job again.
 
-        Raises: IdempotencyKeyReused (another fingerprint), Overloaded (the queue is full).
+        Keys are unique per tenant. Raises: IdempotencyKeyReused (another fingerprint), Overloaded (the queue is full).
         """
 
     def get(self, job_id: str, *, tenant: str) -> Job:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 
 class ObjectStore(Protocol):
-    """Keys are relative POSIX paths. Every write is whole or absent: no reader ever sees a part of an object.
+    """Keys are relative POSIX paths (`darkroom.storage.keys`); an invalid one is never found and cannot be written.
+
+    Every write is whole or absent: no reader ever sees a part of an object.
 
     All methods raise StorageUnavailable when the store does not answer after bounded retries; reads raise
     ObjectNotFound; writes raise StorageFull. Implementations are safe to use from several threads.
@@ -37,12 +39,12 @@ class ObjectStore(Protocol):
 
 
 def open_store(url: str, *, public_url: str = "", signing_key: bytes = b"") -> ObjectStore:
-    """The store that `url` names: `file:///path` (or a plain path), or `s3://bucket/prefix`.
+    """The store that `url` names: `file:///path`, `file://relative/path` or a plain path; or `s3://bucket/prefix`.
 
     `public_url` and `signing_key` serve the directory store only: its signed URLs are `{public_url}/objects/{key}?...`.
     S3's endpoint, region and addressing come from the environment (see `darkroom.storage.s3`).
     """
-    scheme = urlsplit(url).scheme or "file"
+    scheme = urlsplit(url).scheme if "://" in url else "file"
     if scheme not in _STORES:
         raise ValueError(f"no object store for {scheme}://; use one of {', '.join(_STORES)}")
     return _STORES[scheme](url, public_url, signing_key)
@@ -51,7 +53,8 @@ def open_store(url: str, *, public_url: str = "", signing_key: bytes = b"") -> O
 def _directory(url: str, public_url: str, signing_key: bytes) -> ObjectStore:
     from darkroom.storage.directory import DirectoryStore
 
-    return DirectoryStore(Path(urlsplit(url).path), public_url=public_url, signing_key=signing_key)
+    path = unquote(url.removeprefix("file://")) if url.startswith("file://") else url
+    return DirectoryStore(Path(path), public_url=public_url, signing_key=signing_key)
 
 
 def _s3(url: str, _public_url: str, _signing_key: bytes) -> ObjectStore:

@@ -1,0 +1,135 @@
+"""A runtime reached over HTTP: one invocation as a stream of progress that ends in a result."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import AsyncGenerator, AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from darkroom.contracts import GenerationResult, Invocation, Progress
+from darkroom.errors import DarkroomError, Problem, RuntimeUnavailable
+
+_CONNECT_SECONDS = 5.0
+_SILENCE_SECONDS = 60.0  # a live stream sends at least keep-alive comments
+_PING_SECONDS = 2.0
+
+
+class Unreached(RuntimeUnavailable):
+    """The runtime never got the request, so it cannot have been what ended it."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """Progress of a running invocation; `preview` is a data: URI of the image so far."""
+
+    progress: Progress
+    preview: str | None
+
+
+class Readiness(BaseModel):
+    """What a runtime says of itself on /ping."""
+
+    model_config = ConfigDict(frozen=True)
+
+    status: str
+    model: str = ""
+    version: str = ""
+    target: str = ""
+
+    @property
+    def ready(self) -> bool:
+        return self.status == "ready"
+
+
+class HttpRuntime:
+    """One runtime at `base_url`, such as `http://127.0.0.1:4711`. Proxies of the environment are not used."""
+
+    def __init__(self, base_url: str, *, transport: httpx.AsyncBaseTransport | None = None) -> None:
+        self._client = httpx.AsyncClient(
+            base_url=base_url,
+            transport=transport,
+            trust_env=False,
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),
+            timeout=httpx.Timeout(_SILENCE_SECONDS, connect=_CONNECT_SECONDS),
+        )
+
+    async def readiness(self) -> Readiness | None:
+        """What /ping says; None where nothing sensible answers in time."""
+        try:
+            answer = await self._client.get("/ping", timeout=_PING_SECONDS)
+            return Readiness.model_validate_json(answer.content)
+        except (httpx.HTTPError, ValidationError):
+            return None
+
+    async def invoke(self, invocation: Invocation) -> AsyncGenerator[Step | GenerationResult, None]:
+        """Run an invocation: any number of steps, then one result. Closing the iterator makes the runtime drop it.
+
+        Raises: Unreached, RuntimeUnavailable (the connection broke), or the error that the runtime answered.
+        """
+        headers = {"Accept": "text/event-stream", "Content-Type": "application/json"}
+        sent = False
+        try:
+            async with self._client.stream(
+                "POST", "/invocations", content=invocation.model_dump_json(), headers=headers
+            ) as answer:
+                sent = True
+                if answer.status_code != 200:
+                    raise _error_in(await answer.aread())
+                async with contextlib.aclosing(_events(answer.aiter_lines())) as events:
+                    async for name, data in events:
+                        yield (told := _told(name, data))
+                        if isinstance(told, GenerationResult):
+                            return
+        except (httpx.ConnectError, httpx.ConnectTimeout):
+            raise Unreached("The runtime does not take connections.") from None
+        except httpx.HTTPError:
+            raise RuntimeUnavailable("The connection to the runtime broke.") from None
+        raise RuntimeUnavailable("The runtime ended its answer too early." if sent else "The runtime did not answer.")
+
+    async def metrics(self) -> str:
+        """The runtime's Prometheus text. Raises: RuntimeUnavailable."""
+        try:
+            return (await self._client.get("/metrics", timeout=_PING_SECONDS)).text
+        except httpx.HTTPError:
+            raise RuntimeUnavailable("The runtime does not answer.") from None
+
+    async def close(self) -> None:
+        await self._client.aclose()
+
+
+async def _events(lines: AsyncIterator[str]) -> AsyncGenerator[tuple[str, str], None]:
+    """Server-sent events as (event, data); comments are skipped."""
+    name, data = "message", list[str]()
+    async for line in lines:
+        if not line:
+            if data:
+                yield name, "\n".join(data)
+            name, data = "message", []
+        elif line.startswith("event:"):
+            name = line.removeprefix("event:").strip()
+        elif line.startswith("data:"):
+            data.append(line.removeprefix("data:").removeprefix(" "))
+
+
+def _told(name: str, data: str) -> Step | GenerationResult:
+    try:
+        if name == "result":
+            return GenerationResult.model_validate_json(data)
+        if name == "progress":
+            said: dict[str, Any] = json.loads(data)
+            return Step(Progress(step=said["step"], steps=said["steps"]), said.get("preview"))
+    except (ValueError, KeyError):  # pydantic's ValidationError and JSONDecodeError are ValueErrors
+        raise RuntimeUnavailable("The runtime's answer cannot be read.") from None
+    raise _error_in(data.encode())
+
+
+def _error_in(body: bytes) -> DarkroomError:
+    try:
+        return DarkroomError.from_problem(Problem.model_validate_json(body))
+    except ValidationError:
+        return RuntimeUnavailable("The runtime's answer cannot be read.")

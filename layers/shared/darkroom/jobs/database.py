@@ -1,0 +1,61 @@
+"""Opening the database of the SQL job store, and its failures in our words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from darkroom.errors import JobStoreUnavailable
+
+_BUSY_MILLISECONDS = 5_000
+
+
+def open_engine(url: str) -> Engine:
+    """An engine for SQLite or Postgres. No connection is made yet; the directory of an SQLite file is.
+
+    Raises: ValueError for a database in memory, which would forget what it accepted; JobStoreUnavailable.
+    """
+    where = make_url(url)
+    if where.get_backend_name() == "sqlite":
+        return _sqlite(where)
+    return create_engine(where, pool_pre_ping=True, pool_size=8, max_overflow=24, pool_timeout=5)
+
+
+def _sqlite(url: URL) -> Engine:
+    if not url.database or url.database == ":memory:":
+        raise ValueError("jobs need a database on disk, such as sqlite:///jobs.db")
+    try:
+        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+    except OSError as failed:
+        raise JobStoreUnavailable from failed
+    engine = create_engine(url, pool_size=8, max_overflow=24, pool_timeout=5)
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: Any, _record: object) -> None:
+        connection.isolation_level = None  # the driver's own BEGIN is deferred, and upgrading one can fail at once
+        for pragma in (f"busy_timeout={_BUSY_MILLISECONDS}", "journal_mode=WAL", "synchronous=FULL"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        mode = connection.get_execution_options().get("sqlite_begin", "IMMEDIATE")
+        connection.exec_driver_sql(f"BEGIN {mode}")
+
+    return engine
+
+
+@contextmanager
+def answering() -> Iterator[None]:
+    """Whatever keeps the database from answering -> JobStoreUnavailable; a broken constraint passes as it is."""
+    try:
+        yield
+    except IntegrityError:
+        raise
+    except (DBAPIError, PoolTimeout) as failed:
+        raise JobStoreUnavailable from failed

@@ -1,0 +1,206 @@
+"""DirectoryStore: objects as files below one directory, with URLs signed by HMAC."""
+
+from __future__ import annotations
+
+import hmac
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from io import BytesIO
+from pathlib import Path
+from urllib.parse import quote
+
+from darkroom.errors import Forbidden, ObjectNotFound, StorageUnavailable
+from darkroom.storage import keys as object_keys
+from darkroom.storage.system_errors import translated
+
+_PARTIAL = ".partial"  # no key can name it: segments never begin with a dot
+_ABANDONED_SECONDS = 86_400.0
+_CHUNK = 1 << 20
+
+
+class DirectoryStore:
+    """An ObjectStore on a local or shared file system.
+
+    A write goes to a temporary file of the same file system, is flushed to the disk and then renamed, so that a crash
+    at any point leaves the old object or the new one. Symbolic links below the root are never followed. Content types
+    are not kept: whoever serves an object derives it from the key. As in any file system, `a` and `a/b` cannot both be
+    objects.
+
+    `clock` is the wall clock in seconds since the epoch; it dates signed URLs and abandoned temporary files.
+    Raises StorageUnavailable when the directory cannot be made.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        public_url: str = "",
+        signing_key: bytes = b"",
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._public_url = public_url.rstrip("/")
+        self._signing_key = signing_key
+        self._clock = clock
+        with translated():
+            root.mkdir(parents=True, exist_ok=True)
+            self._root = root.resolve(strict=True)
+            self._sweep()
+
+    # ---- ObjectStore ----------------------------------------------------------------------------------------------
+
+    def put(self, key: str, body: bytes | Path, *, content_type: str = "application/octet-stream") -> None:  # noqa: ARG002
+        target = self._root / object_keys.check(key)
+        with body.open("rb") if isinstance(body, Path) else BytesIO(body) as source, translated():
+            partials = self._root / _PARTIAL
+            partials.mkdir(exist_ok=True)
+            descriptor, name = tempfile.mkstemp(dir=partials)
+            try:
+                with os.fdopen(descriptor, "wb") as sink:
+                    shutil.copyfileobj(source, sink, _CHUNK)
+                    sink.flush()
+                    os.fchmod(sink.fileno(), 0o644)
+                    os.fsync(sink.fileno())
+                self._rename(Path(name), target)
+            except BaseException:
+                Path(name).unlink(missing_ok=True)
+                raise
+
+    def get(self, key: str) -> bytes:
+        with translated():
+            try:
+                return self._existing(key).read_bytes()
+            except FileNotFoundError:  # deleted since it was looked up
+                raise ObjectNotFound from None
+
+    def fetch(self, key: str, destination: Path) -> Path:  # noqa: ARG002
+        """The store's own file (never copied, so that it can be mapped into memory); `destination` is not used."""
+        with translated():
+            return self._existing(key)
+
+    def exists(self, key: str) -> bool:
+        with translated():
+            try:
+                self._existing(key)
+            except ObjectNotFound:
+                return False
+            return True
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        with translated():
+            found = sorted(self._walk(prefix))
+        yield from found
+
+    def delete(self, key: str) -> None:
+        if not object_keys.is_valid(key):
+            return
+        path = self._root / key
+        with translated():
+            if path.parent.resolve() != path.parent:
+                return
+            try:
+                path.unlink()
+            except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+                return
+            _sync_directory(path.parent)
+            for parent in path.parents:  # leave no empty directory behind
+                if parent == self._root:
+                    break
+                try:
+                    parent.rmdir()
+                except OSError:
+                    break
+
+    def url(self, key: str, *, expires: int) -> str:
+        if not self._signing_key:
+            raise ValueError("signed URLs need a signing key")
+        until = str(int(self._clock()) + expires)
+        signature = self._signature(object_keys.check(key), until)
+        return f"{self._public_url}/objects/{quote(key)}?expires={until}&signature={signature}"
+
+    # ---- the serving side of a signed URL -------------------------------------------------------------------------
+
+    def verify(self, key: str, expires: str, signature: str, now: float) -> None:
+        """Check the parts of a signed URL, as they came in the query; `now` is the wall clock in epoch seconds.
+
+        Raises: Forbidden, in the same words whether the signature is wrong or the time is over.
+        """
+        genuine = hmac.compare_digest(self._signature(key, expires).encode(), signature.encode("utf-8", "replace"))
+        if not (genuine and self._signing_key and now < int(expires)):  # only what we signed ourselves reaches int()
+            raise Forbidden
+
+    def _signature(self, key: str, expires: str) -> str:
+        message = f"GET\n{expires}\n{key}".encode("utf-8", "surrogatepass")
+        return hmac.digest(self._signing_key or b"\0", message, "sha256").hex()
+
+    # ---- files ----------------------------------------------------------------------------------------------------
+
+    def _existing(self, key: str) -> Path:
+        path = self._root / key if object_keys.is_valid(key) else None
+        # A path without symbolic links resolves to itself.
+        if path is None or not path.is_file() or path.resolve() != path:
+            raise ObjectNotFound
+        return path
+
+    def _rename(self, source: Path, target: Path) -> None:
+        for _ in range(8):
+            self._make_directory(target.parent)
+            try:
+                source.replace(target)
+            except FileNotFoundError:  # a delete took the empty directory away
+                continue
+            except IsADirectoryError:
+                raise ValueError("an object key may not be the directory of another") from None
+            _sync_directory(target.parent)
+            return
+        raise StorageUnavailable
+
+    def _make_directory(self, directory: Path) -> None:
+        if directory.resolve() != directory:
+            raise ValueError("an object key may not pass through a symbolic link")
+        if directory.is_dir():
+            return
+        self._make_directory(directory.parent)
+        try:
+            with suppress(FileNotFoundError):  # a delete took the parent away: the rename will be tried again
+                directory.mkdir()
+        except (FileExistsError, NotADirectoryError):
+            if not directory.is_dir():  # else another writer made it first
+                raise ValueError("an object key may not pass through another object") from None
+        _sync_directory(directory.parent)
+
+    def _walk(self, prefix: str) -> Iterator[str]:
+        start = self._root
+        folder = prefix.rpartition("/")[0]
+        if folder:
+            start = self._root / folder
+            if not object_keys.is_valid(folder) or start.resolve() != start:
+                return
+        for directory, subdirectories, files in os.walk(start):
+            subdirectories[:] = [name for name in subdirectories if not name.startswith(".")]
+            for name in files:
+                path = Path(directory, name)
+                key = path.relative_to(self._root).as_posix()
+                if key.startswith(prefix) and object_keys.is_valid(key) and not path.is_symlink():
+                    yield key
+
+    def _sweep(self) -> None:
+        """Remove temporary files that a killed process left behind."""
+        with suppress(OSError):  # a store that is mounted read-only still serves
+            for partial in (self._root / _PARTIAL).iterdir():
+                if self._clock() - partial.stat().st_mtime > _ABANDONED_SECONDS:
+                    partial.unlink(missing_ok=True)
+
+
+def _sync_directory(directory: Path) -> None:
+    try:
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    except FileNotFoundError:  # emptied and removed by a delete meanwhile: there is nothing to make durable
+        return
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
