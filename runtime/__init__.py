@@ -1,0 +1,1 @@
+"""The container: loads an engine bundle and serves it over HTTP, without torch."""

@@ -1,0 +1,34 @@
+"""Wiring only: `python -m runtime [serve]`, configured by `RUNTIME_*` variables."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+
+def main() -> None:
+    """Serve; exit 0 after a signal, 1 with one sentence on stderr where it cannot start."""
+    # A signal that comes while the libraries are still being imported ends the process cleanly too.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(0))
+    if sys.argv[1:] not in ([], ["serve"]):
+        sys.exit("usage: python -m runtime [serve]")
+
+    from darkroom.settings import SettingsError
+    from runtime import config, logs
+    from runtime.process import StartError, serve
+
+    try:
+        settings = config.load()
+        logs.configure(settings.log_level)
+        logs.adopt("uvicorn.error")
+        serve(settings)
+    except (SettingsError, StartError) as error:
+        sys.exit(f"runtime: {error}")
+    sys.stdout.flush()
+    os._exit(0)  # see `serve`: the interpreter's own end would wait for threads, or crash those inside a library
+
+
+if __name__ == "__main__":
+    main()

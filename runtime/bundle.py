@@ -1,0 +1,100 @@
+"""A bundle from the object store: fetched, every file verified, and only then loaded."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from darkroom.catalog import bundle_key, load_manifest
+from darkroom.errors import EngineIntegrity, ObjectNotFound
+from darkroom.manifest import BundleFile, EngineManifest, Target
+from darkroom.storage import ObjectStore
+from runtime.engines import Engine, open_engine
+from runtime.hardware import Machine, choose_target
+from runtime.samplers import SamplerTables
+from runtime.tokenizer import PromptTokenizer
+
+_FETCHES_AT_ONCE = 8
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A version on this machine: `files` maps each path of the manifest that its target needs to a verified file."""
+
+    manifest: EngineManifest
+    target: Target
+    files: Mapping[str, Path]
+
+
+@dataclass(frozen=True)
+class LoadedBundle:
+    """Everything of a bundle that serving needs, ready for use."""
+
+    manifest: EngineManifest
+    target: Target
+    engine: Engine
+    tokenizer: PromptTokenizer
+    samplers: SamplerTables
+
+
+def fetch_bundle(
+    store: ObjectStore, model: str, version: str | None, target: str | None, machine: Machine, cache: Path
+) -> Bundle:
+    """Bring the files of the best target here and verify each one's size and SHA-256; nothing is deserialized.
+
+    A file that an earlier start left in `cache` is used again if it still is what the manifest says.
+
+    Raises: ModelNotFound, EngineIncompatible, EngineIntegrity, StorageUnavailable.
+    """
+    manifest = load_manifest(store, model, version)
+    chosen = choose_target(manifest, machine, target)
+    folder = cache / model / manifest.version
+    needed = dict.fromkeys(
+        (manifest.text.tokenizer, manifest.samplers.tables, *chosen.components.values(), *chosen.files)
+    )
+
+    def bring(path: str) -> Path:
+        expected, local = manifest.file(path), folder / path
+        if _is(expected, local):
+            return local
+        try:
+            fetched = store.fetch(bundle_key(model, manifest.version, path), local)
+        except ObjectNotFound:
+            raise EngineIntegrity(
+                f"{path} of {model} {manifest.version} is missing; publish the bundle again."
+            ) from None
+        if not _is(expected, fetched):
+            raise EngineIntegrity(
+                f"{path} of {model} {manifest.version} is not what its manifest says; publish the bundle again."
+            )
+        return fetched
+
+    with ThreadPoolExecutor(_FETCHES_AT_ONCE) as pool:  # hashing and reading release the interpreter lock
+        return Bundle(manifest, chosen, dict(zip(needed, pool.map(bring, needed), strict=True)))
+
+
+def load_bundle(
+    bundle: Bundle,
+    threads: int,
+    open_target: Callable[[Target, Mapping[str, Path], int], Engine] = open_engine,
+) -> LoadedBundle:
+    """Deserialize a verified bundle and compile its engine for `threads` threads. Raises EngineIntegrity."""
+    manifest = bundle.manifest
+    tokenizer = PromptTokenizer(bundle.files[manifest.text.tokenizer].read_bytes(), manifest.text)
+    samplers = SamplerTables(bundle.files[manifest.samplers.tables].read_bytes(), manifest.samplers)
+    engine = open_target(bundle.target, bundle.files, threads)
+    return LoadedBundle(manifest, bundle.target, engine, tokenizer, samplers)
+
+
+def _is(expected: BundleFile, path: Path) -> bool:
+    """Whether a file is there and has this size and SHA-256."""
+    try:
+        if path.stat().st_size != expected.size:
+            return False
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == expected.sha256
+    except FileNotFoundError:
+        return False

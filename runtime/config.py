@@ -1,0 +1,62 @@
+"""Frozen RuntimeConfig from `RUNTIME_*` variables; a variable it does not know is refused."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from darkroom.contracts import MODEL_NAME
+from darkroom.settings import SettingsError
+
+PREFIX = "RUNTIME_"
+
+
+class RuntimeConfig(BaseModel):
+    """How one replica runs. Each field is read from `RUNTIME_{FIELD}`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    store_url: str = Field("file://.darkroom/store", description="object store for bundles and images")
+    model: str = Field("crayon", pattern=MODEL_NAME, description="model name to serve")
+    version: str | None = Field(None, description="bundle version; default: the one its pointer names")
+    target: str | None = Field(None, description="target to run; default: the first in the manifest that fits")
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: int = Field(8080, ge=0, le=65535, description="port to listen on; 0 lets the system choose")
+    fd: int | None = Field(None, ge=0, description="inherited listening socket; takes precedence over host and port")
+    max_rows: int = Field(8, ge=2, le=256, description="most UNet rows in one call; a guided image takes two")
+    max_queue: int = Field(64, ge=1, description="requests accepted and not yet answered; beyond it 503 overloaded")
+    ageing_steps: int = Field(8, ge=1, description="steps a trajectory may be passed over before its turn is certain")
+    strict: bool = Field(False, description="run every image alone, so that its pixels depend on no neighbour")
+    threads: int = Field(0, ge=0, le=1024, description="engine threads; 0: one per processor")
+    cache_dir: Path = Field(Path(".darkroom/cache"), description="where bundles from a remote store are kept")
+    drain_seconds: float = Field(25.0, ge=0, description="how long work in flight may go on after SIGTERM")
+    hung_seconds: float = Field(120.0, gt=0, description="an engine call that takes longer is taken as hung")
+    body_seconds: float = Field(10.0, gt=0, description="how long a request body may take to arrive")
+    max_body_bytes: int = Field(1_048_576, ge=1024, description="largest request body")
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @property
+    def thread_count(self) -> int:
+        """Engine threads: as configured, or the processors this process may use, as far as the system tells."""
+        allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        return self.threads or allowed or 1
+
+
+def load(environment: Mapping[str, str] | None = None) -> RuntimeConfig:
+    """The configuration from the environment (default: this process's); an empty value counts as not set.
+
+    Raises: SettingsError, naming the variable.
+    """
+    source = os.environ if environment is None else environment
+    given = {name[len(PREFIX) :].lower(): value for name, value in source.items() if name.startswith(PREFIX) and value}
+    try:
+        return RuntimeConfig.model_validate(given)
+    except ValidationError as refused:
+        first = refused.errors(include_url=False, include_input=False)[0]
+        known = first["type"] != "extra_forbidden"
+        reason = first["msg"] if known else "the runtime has no such setting; correct its name or unset it"
+        raise SettingsError(f"{PREFIX}{str(first['loc'][0]).upper()}: {reason}.") from None

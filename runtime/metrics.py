@@ -1,0 +1,50 @@
+"""Every metric's name."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+class Metrics:
+    """One replica's metrics, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+
+        def gauge(name: str, text: str) -> Gauge:
+            return Gauge(f"darkroom_runtime_{name}", text, registry=self._registry)
+
+        def seconds(name: str, text: str) -> Histogram:
+            return Histogram(f"darkroom_runtime_{name}_seconds", text, registry=self._registry, buckets=_SECONDS)
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"darkroom_runtime_{name}", text, labels, registry=self._registry)
+
+        self.ready = gauge("ready", "1 while this replica takes requests")
+        self.unanswered = gauge("unanswered_requests", "Requests accepted and not yet answered")
+        self.queue_depth = gauge("queue_depth", "Requests accepted and not yet begun")
+        self.in_flight_rows = gauge("in_flight_rows", "UNet rows of all images that are begun and not yet denoised")
+        self.target = Info("darkroom_runtime_target", "What this replica serves", registry=self._registry)
+        self.load_seconds = gauge("load_seconds", "From start to the first warmed image")
+
+        self.requests = counter("requests", "Requests by outcome: succeeded, or the error's code", "outcome")
+        self.images = counter("images", "Images made and stored")
+        self.row_steps = counter("row_steps", "UNet rows times steps")
+        self.batch_splits = counter("batch_splits", "Batches that ran out of memory and were split")
+        self.upload_retries = counter("upload_retries", "Uploads that were tried again")
+
+        self.batch_rows = Histogram(
+            "darkroom_runtime_batch_rows", "UNet rows in one step", registry=self._registry, buckets=_ROWS
+        )
+        self.queue_seconds = seconds("queue", "From acceptance to the first step")
+        self.encode_seconds = seconds("encode", "Text encoder, one request")
+        self.step_seconds = seconds("step", "One step of one batch")
+        self.decode_seconds = seconds("decode", "VAE decoder, one image")
+        self.request_seconds = seconds("request", "From acceptance to the answer, of requests that succeeded")
+
+    def exposition(self) -> bytes:
+        """Prometheus' text format."""
+        return generate_latest(self._registry)

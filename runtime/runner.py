@@ -1,0 +1,148 @@
+"""Encode, one step for a batch of rows, decode: executes what the batcher decided, and keeps failures apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from darkroom.errors import DarkroomError, GenerationFailed, GenerationInvalid, OutOfMemory
+from darkroom.manifest import LatentSpec
+from runtime.arrays import Floats, Ids, Pixels
+from runtime.engines import Engine
+from runtime.images import to_pixels
+from runtime.samplers import advance
+from runtime.trajectory import Trajectory
+
+
+@dataclass
+class StepOutcome:
+    """Who failed in a step and why; all others advanced. `largest_refused` rows were more than memory holds."""
+
+    failures: dict[Trajectory, DarkroomError] = field(default_factory=dict)
+    largest_refused: int = 0
+    causes: list[Exception] = field(default_factory=list)
+
+    def add(self, other: StepOutcome) -> None:
+        self.failures |= other.failures
+        self.largest_refused = max(self.largest_refused, other.largest_refused)
+        self.causes += other.causes
+
+
+class Runner:
+    """Runs an engine on trajectories. Every method is called from the engine's own thread."""
+
+    def __init__(self, engine: Engine, latents: LatentSpec, empty_prompt: Ids) -> None:
+        """`empty_prompt` is the empty prompt's token ids, int64 [1, L], whose embedding is kept."""
+        self._engine = engine
+        self._latents = latents
+        self._empty_prompt = empty_prompt
+        self._empty_embeds: Floats | None = None
+
+    def encode(self, ids: Ids) -> Floats:
+        """int64 [1, L] -> float32 [1, L, D]. One prompt a call, so that its embedding depends on no other.
+
+        Raises: OutOfMemory, GenerationFailed, GenerationInvalid.
+        """
+        if not np.array_equal(ids, self._empty_prompt):
+            return self._encode(ids)
+        if self._empty_embeds is None:
+            self._empty_embeds = self._encode(ids)
+        return self._empty_embeds
+
+    def step(self, batch: Sequence[Trajectory]) -> StepOutcome:
+        """Advance every trajectory of the batch (of one size) by its own next step.
+
+        Where the engine fails, each trajectory is tried alone, so that only the one at fault fails. Where memory runs
+        out, the batch is halved until it fits. Where one's latents are no longer finite, it alone fails.
+        """
+        try:
+            outputs = self._predict(batch)
+        except MemoryError as cause:
+            return self._after_out_of_memory(batch, cause)
+        except Exception as cause:
+            return self._after_failure(batch, cause)
+        return self._advance(batch, outputs)
+
+    def decode(self, latents: Floats) -> Pixels:
+        """float32 [C, h, w] -> uint8 [H, W, 3]. One image a call, so that its pixels depend on no other.
+
+        Raises: OutOfMemory, GenerationFailed, GenerationInvalid.
+        """
+        unscaled = latents / np.float32(self._latents.scaling_factor) + np.float32(self._latents.shift_factor)
+        try:
+            image = self._engine.decode(unscaled[None])[0]
+        except MemoryError:
+            raise OutOfMemory from None
+        except Exception as failure:
+            raise GenerationFailed from failure
+        if not np.isfinite(image).all():
+            raise GenerationInvalid
+        return to_pixels(image)
+
+    def _encode(self, ids: Ids) -> Floats:
+        try:
+            embeds = self._engine.encode(ids)
+        except MemoryError:
+            raise OutOfMemory from None
+        except Exception as failure:
+            raise GenerationFailed from failure
+        if not np.isfinite(embeds).all():
+            raise GenerationInvalid
+        return embeds
+
+    def _predict(self, batch: Sequence[Trajectory]) -> Floats:
+        """The guided outputs of the UNet, float32 [trajectories, C, h, w]."""
+        counts = np.array([trajectory.rows for trajectory in batch])
+        scaled = [np.float32(t.table.input_scale(t.step)) * t.latents for t in batch]
+        timesteps = np.array([t.table.timestep(t.step) for t in batch], np.float32)
+        output = self._engine.predict(
+            np.repeat(np.stack(scaled), counts, axis=0),
+            np.repeat(timesteps, counts),
+            np.concatenate([trajectory.prompt_embeds for trajectory in batch]),
+        )
+        # A guided trajectory's rows are (negative, prompt); an unguided one's only row is both, and its scale is 1.
+        last = np.cumsum(counts) - 1
+        negative, positive = output[last - counts + 1], output[last]
+        scales = np.array([trajectory.guidance_scale for trajectory in batch], np.float32)[:, None, None, None]
+        with np.errstate(all="ignore"):  # _advance looks at the outcome
+            guided: Floats = negative + scales * (positive - negative)
+        return guided
+
+    def _advance(self, batch: Sequence[Trajectory], outputs: Floats) -> StepOutcome:
+        noisy = any(trajectory.table.needs_noise(trajectory.step) for trajectory in batch)
+        with np.errstate(all="ignore"):
+            latents, denoised = advance(
+                np.stack([trajectory.table.update(trajectory.step) for trajectory in batch]),
+                np.stack([trajectory.latents for trajectory in batch]),
+                outputs,
+                np.stack([trajectory.denoised for trajectory in batch]),
+                np.stack([trajectory.draw_noise() for trajectory in batch]) if noisy else None,
+            )
+        finite = np.isfinite(latents) & np.isfinite(denoised)
+        outcome = StepOutcome()
+        for row, trajectory in enumerate(batch):
+            if finite[row].all():
+                trajectory.advance(latents[row], denoised[row])
+            else:
+                outcome.failures[trajectory] = GenerationInvalid()
+        return outcome
+
+    def _after_out_of_memory(self, batch: Sequence[Trajectory], cause: Exception) -> StepOutcome:
+        rows = sum(trajectory.rows for trajectory in batch)
+        if len(batch) == 1:
+            return StepOutcome({batch[0]: OutOfMemory()}, rows, [cause])
+        outcome = StepOutcome(largest_refused=rows, causes=[cause])
+        half = len(batch) // 2
+        outcome.add(self.step(batch[:half]))
+        outcome.add(self.step(batch[half:]))
+        return outcome
+
+    def _after_failure(self, batch: Sequence[Trajectory], cause: Exception) -> StepOutcome:
+        if len(batch) == 1:
+            return StepOutcome({batch[0]: GenerationFailed()}, causes=[cause])
+        outcome = StepOutcome(causes=[cause])
+        for trajectory in batch:
+            outcome.add(self.step([trajectory]))
+        return outcome

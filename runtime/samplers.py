@@ -1,0 +1,102 @@
+"""Samplers as tables: one step of any of them is one linear update per row, with coefficients from the bundle.
+
+The build stage obtains the coefficients by probing diffusers' own schedulers, so no solver is written twice. With
+latents x, the denoised estimate d of the step before, the engine's output m and fresh noise n:
+
+    m  = engine(c_in * x, timestep)
+    x' = a_x * x + a_model * m + a_denoised * d + a_noise * n
+    d' = d_x * x + d_model * m + d_denoised * d + d_noise * n
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load
+
+from darkroom.errors import EngineIntegrity
+from darkroom.manifest import SamplerSpec
+from runtime.arrays import Doubles, Floats
+
+COLUMNS = ("timestep", "c_in", "a_x", "a_model", "a_denoised", "a_noise", "d_x", "d_model", "d_denoised", "d_noise")
+_TIMESTEP, _C_IN, _A_NOISE = (COLUMNS.index(name) for name in ("timestep", "c_in", "a_noise"))
+_UPDATES = slice(COLUMNS.index("a_x"), len(COLUMNS))
+
+
+@dataclass(frozen=True, eq=False)
+class SamplerTable:
+    """One sampler at one number of steps: `coefficients` is float64 [steps, 10], see `COLUMNS`."""
+
+    coefficients: Doubles
+    init_noise_sigma: float
+
+    @property
+    def steps(self) -> int:
+        return len(self.coefficients)
+
+    def timestep(self, step: int) -> float:
+        return float(self.coefficients[step, _TIMESTEP])
+
+    def input_scale(self, step: int) -> float:
+        """c_in: what latents are multiplied with before they enter the engine."""
+        return float(self.coefficients[step, _C_IN])
+
+    def needs_noise(self, step: int) -> bool:
+        return bool(self.coefficients[step, _A_NOISE])
+
+    def update(self, step: int) -> Doubles:
+        """float64 [8]: the coefficients of `advance` for this step."""
+        return self.coefficients[step, _UPDATES]
+
+
+class SamplerTables:
+    """All samplers of a bundle, for every number of steps up to its maximum."""
+
+    def __init__(self, serialized: bytes, spec: SamplerSpec) -> None:
+        """Raises EngineIntegrity when a table is missing, misshapen or not finite."""
+        try:
+            tensors = load(serialized)
+        except SafetensorError:
+            raise EngineIntegrity("The sampler tables cannot be read; build the bundle again.") from None
+        self._tables: dict[tuple[str, int], SamplerTable] = {}
+        for name in spec.names:
+            sigmas = _checked(tensors, f"{name}/init_noise_sigma", (spec.max_steps,))
+            for steps in range(1, spec.max_steps + 1):
+                coefficients = _checked(tensors, f"{name}/{steps}", (steps, len(COLUMNS)))
+                self._tables[name, steps] = SamplerTable(coefficients, float(sigmas[steps - 1]))
+
+    def table(self, sampler: str, steps: int) -> SamplerTable:
+        """Raises KeyError for what `darkroom.manifest.resolve` would have refused."""
+        return self._tables[sampler, steps]
+
+
+def _checked(tensors: dict[str, Doubles], name: str, shape: tuple[int, ...]) -> Doubles:
+    tensor = tensors.get(name)
+    if tensor is None or tensor.shape != shape or tensor.dtype != np.float64 or not np.isfinite(tensor).all():
+        raise EngineIntegrity(f"The sampler table {name} is missing or malformed; build the bundle again.")
+    tensor.flags.writeable = False
+    return tensor
+
+
+def advance(
+    updates: Doubles, latents: Floats, output: Floats, denoised: Floats, noise: Floats | None
+) -> tuple[Floats, Floats]:
+    """One step of `n` trajectories at once, each by its own coefficients.
+
+    `updates` is float64 [n, 8]; the others are float32 [n, C, h, w]; `noise` None stands for zeros. Returns the new
+    latents and denoised estimates. Written as separate multiplications and additions, each rounded by itself, so that
+    a row's result does not depend on how many rows there are.
+    """
+    weights = updates.astype(np.float32)[:, :, None, None, None]
+
+    def combine(first: int) -> Floats:
+        total: Floats = weights[:, first] * latents
+        total += weights[:, first + 1] * output
+        total += weights[:, first + 2] * denoised
+        if noise is not None:
+            total += weights[:, first + 3] * noise
+        return total
+
+    return combine(0), combine(4)

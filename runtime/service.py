@@ -1,0 +1,173 @@
+"""One loaded bundle being served: makes generations of requests, and results of finished generations."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+import numpy as np
+
+from darkroom.contracts import (
+    MAX_SEED,
+    GeneratedImage,
+    GenerationRequest,
+    GenerationResult,
+    GenerationWarning,
+    Invocation,
+)
+from darkroom.manifest import resolve
+from darkroom.storage import ObjectStore
+from runtime.admission import Admission
+from runtime.batcher import Batcher
+from runtime.bundle import LoadedBundle
+from runtime.config import RuntimeConfig
+from runtime.generation import Generation, Listener
+from runtime.loop import Loop
+from runtime.metrics import Metrics
+from runtime.previews import Previewer
+from runtime.runner import Runner
+from runtime.tokenizer import Tokens
+from runtime.trajectory import Trajectory
+from runtime.unsent import Unsent
+from runtime.uploads import Uploader
+
+_WARM_STEPS = 2
+_UNSENT_BYTES = 64 << 20
+
+
+class Service:
+    """Built from a loaded bundle; `warm` and `loop.run` are the engine thread's, all else may come from any thread."""
+
+    def __init__(
+        self,
+        bundle: LoadedBundle,
+        config: RuntimeConfig,
+        store: ObjectStore,
+        metrics: Metrics,
+        clock: Callable[[], float],
+        wait: Callable[[float], object],
+    ) -> None:
+        """`clock` gives monotonic seconds; `wait` is how an upload waits before it is tried again."""
+        self._bundle = bundle
+        self._clock = clock
+        self._metrics = metrics
+        self._arrivals = itertools.count()
+        self._runner = Runner(bundle.engine, bundle.manifest.latents, bundle.tokenizer.encode("").ids)
+        self._unsent = Unsent(_UNSENT_BYTES)
+        self._uploader = Uploader(store, metrics, self._unsent, self._finish, wait)
+        self.previewer = Previewer(bundle.manifest.latents)
+        self.admission = Admission(config.max_queue, metrics, clock)
+        self.loop = Loop(
+            self.admission,
+            Batcher(config.max_rows, config.ageing_steps, strict=config.strict),
+            self._runner,
+            self._uploader.upload,
+            metrics,
+            hung_seconds=config.hung_seconds,
+            clock=clock,
+        )
+
+    def warm(self) -> None:
+        """Make one image from beginning to end and forget it, so that the first caller does not wait for first uses.
+
+        Raises: DarkroomError, as a generation may fail.
+        """
+        steps = min(_WARM_STEPS, self._bundle.manifest.defaults.num_inference_steps)
+        request = GenerationRequest(prompt="", num_inference_steps=steps, seed=0)
+        generation = self._generation(Invocation(id="warm", request=request), None)
+        (trajectory,) = generation.trajectories
+        embeds = self._runner.encode(generation.prompts[0].ids)
+        trajectory.begin(np.repeat(embeds, trajectory.rows, axis=0))
+        while trajectory.steps_left:
+            for error in self._runner.step([trajectory]).failures.values():
+                raise error
+        self._runner.decode(trajectory.latents)
+
+    def admit(self, invocation: Invocation, listener: Listener | None) -> Generation:
+        """Check a request against the bundle and accept it.
+
+        Images that an earlier try of the same invocation made, but could not store, are not made again.
+
+        Raises: as `darkroom.manifest.resolve` and `Admission.submit` do.
+        """
+        generation = self._generation(invocation, listener)
+        images = self._unsent.find(generation)
+        if images is None:
+            self.admission.submit(generation)
+        else:
+            generation.skip_engine()
+            self.admission.hold(generation)
+            self._uploader.upload(generation, images)
+        return generation
+
+    def stop(self) -> None:
+        """Let the loop end after its step, and start no further upload."""
+        self.admission.stop()
+        self._uploader.close()
+
+    def identity(self) -> dict[str, str]:
+        """What is served: model, version and target."""
+        manifest = self._bundle.manifest
+        return {"model": manifest.model, "version": manifest.version, "target": self._bundle.target.name}
+
+    def _generation(self, invocation: Invocation, listener: Listener | None) -> Generation:
+        manifest, now = self._bundle.manifest, self._clock()
+        request = resolve(invocation.request, manifest)
+        tokens = self._bundle.tokenizer.encode(request.prompt)
+        negative = self._bundle.tokenizer.encode(request.negative_prompt)
+        return Generation(
+            invocation.id,
+            invocation.tenant,
+            request,
+            self._trajectories(request),
+            (tokens, negative),
+            accepted=now,
+            deadline=None if invocation.deadline_seconds is None else now + invocation.deadline_seconds,
+            warnings=[*_truncation("prompt", tokens), *_truncation("negative_prompt", negative)],
+            listener=listener,
+        )
+
+    def _trajectories(self, request: GenerationRequest) -> list[Trajectory]:
+        """One for each image of a resolved request; image `i` is made from seed `seed + i`."""
+        latents = self._bundle.manifest.latents
+        width, height, seed, steps = request.width, request.height, request.seed, request.num_inference_steps
+        sampler, guidance_scale = request.sampler, request.guidance_scale
+        if not (width and height and steps and sampler) or seed is None or guidance_scale is None:
+            raise ValueError("the request has not been resolved")
+        shape = (latents.channels, height // latents.downscale, width // latents.downscale)
+        table = self._bundle.samplers.table(sampler, steps)
+        arrival = next(self._arrivals)
+        return [
+            Trajectory(
+                request=arrival,
+                index=index,
+                seed=(seed + index) % (MAX_SEED + 1),
+                shape=shape,
+                table=table,
+                guidance_scale=guidance_scale,
+            )
+            for index in range(request.num_images)
+        ]
+
+    def _finish(self, generation: Generation, images: list[GeneratedImage]) -> None:
+        """Answer with the stored images; called by the uploader."""
+        manifest = self._bundle.manifest
+        result = GenerationResult(
+            images=images,
+            seed=images[0].seed,
+            model=manifest.model,
+            version=manifest.version,
+            target=self._bundle.target.name,
+            timings=generation.stopwatch.timings(self._clock()),
+            warnings=generation.warnings,
+        )
+        self._unsent.forget(generation)
+        if generation.succeed(result):
+            self._metrics.images.inc(len(images))
+
+
+def _truncation(field: str, tokens: Tokens) -> list[GenerationWarning]:
+    if not tokens.dropped:
+        return []
+    detail = f"The last {tokens.dropped} tokens of {field} did not fit into {tokens.ids.shape[1]} and were left out."
+    return [GenerationWarning(code="prompt_truncated", detail=detail)]

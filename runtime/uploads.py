@@ -1,0 +1,105 @@
+"""Finished pixels -> object store, in threads of their own, so that the engine never waits for storage."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import structlog
+
+from darkroom.contracts import GeneratedImage
+from darkroom.errors import DarkroomError, StorageFull, StorageUnavailable
+from darkroom.storage import ObjectStore
+from runtime.arrays import Pixels
+from runtime.generation import Generation
+from runtime.images import encode_image
+from runtime.metrics import Metrics
+from runtime.unsent import Unsent
+
+_WORKERS = 4
+_DELAYS = (0.25, 1.0, 3.0)  # seconds; on top of the store's own retries
+
+
+def image_key(invocation_id: str, index: int, extension: str) -> str:
+    """Depends on nothing but the invocation, so that a retry overwrites an image with itself."""
+    return f"images/{invocation_id}/{index}.{extension}"
+
+
+class Uploader:
+    """Encodes and stores the images of a request once all of them are there."""
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        metrics: Metrics,
+        unsent: Unsent,
+        finish: Callable[[Generation, list[GeneratedImage]], None],
+        wait: Callable[[float], object],
+    ) -> None:
+        """`finish` is called, from an upload thread, with all images of a request; `wait` sleeps for some seconds."""
+        self._store = store
+        self._metrics = metrics
+        self._unsent = unsent
+        self._finish = finish
+        self._wait = wait
+        self._pool = ThreadPoolExecutor(_WORKERS, thread_name_prefix="upload")
+        self._log = structlog.get_logger()
+
+    def upload(self, generation: Generation, images: Sequence[Pixels]) -> None:
+        """Returns at once. `images` are all of the request's, uint8 [H, W, 3] each.
+
+        A request that is given up meanwhile stores nothing more. What is already stored of it stays: deleting could
+        race with a retry of the same invocation elsewhere.
+        """
+        for index in range(len(images)):
+            self._pool.submit(self._upload_one, generation, images, index)
+
+    def close(self) -> None:
+        """Start nothing more; does not wait."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _upload_one(self, generation: Generation, images: Sequence[Pixels], index: int) -> None:
+        try:
+            stored = self._store_one(generation, images[index], index)
+            complete = None if stored is None else generation.stored(index, stored)
+            if complete is not None:
+                self._finish(generation, complete)
+        except (StorageUnavailable, StorageFull) as error:
+            self._unsent.keep(generation, images)
+            generation.fail(error)
+        except Exception:
+            self._log.exception("upload failed", id=generation.id)
+            generation.fail(DarkroomError())
+
+    def _store_one(self, generation: Generation, pixels: Pixels, index: int) -> GeneratedImage | None:
+        """None when the request was given up before its image was stored."""
+        output_format = generation.request.output_format
+        body = encode_image(pixels, output_format)
+        key = image_key(generation.id, index, output_format.value)
+        if not self._put(generation, key, body, output_format.content_type):
+            return None
+        height, width, _ = pixels.shape
+        return GeneratedImage(
+            key=key,
+            seed=generation.trajectories[index].seed,
+            width=width,
+            height=height,
+            content_type=output_format.content_type,
+            size=len(body),
+            sha256=hashlib.sha256(body).hexdigest(),
+        )
+
+    def _put(self, generation: Generation, key: str, body: bytes, content_type: str) -> bool:
+        delays = iter(_DELAYS)
+        while not generation.answered:
+            try:
+                self._store.put(key, body, content_type=content_type)
+                return True
+            except StorageUnavailable:
+                delay = next(delays, None)
+                if delay is None:
+                    raise
+            self._metrics.upload_retries.inc()
+            self._wait(delay)
+        return False

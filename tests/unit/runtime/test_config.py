@@ -1,0 +1,47 @@
+"""RUNTIME_ variables -> frozen configuration."""
+
+from __future__ import annotations
+
+import os
+
+import pydantic
+import pytest
+
+from darkroom.settings import SettingsError
+from runtime import config
+
+
+def test_defaults() -> None:
+    settings = config.load({})
+    assert (settings.port, settings.drain_seconds, settings.strict, settings.fd) == (8080, 25.0, False, None)
+    assert settings.thread_count == len(os.sched_getaffinity(0))
+
+
+def test_variables_are_read_and_typed() -> None:
+    given = {"RUNTIME_PORT": "9", "RUNTIME_STRICT": "1", "RUNTIME_THREADS": "3", "RUNTIME_FD": "5", "PATH": "/bin"}
+    settings = config.load(given)
+    assert (settings.port, settings.strict, settings.thread_count, settings.fd) == (9, True, 3, 5)
+
+
+def test_an_empty_value_counts_as_not_set() -> None:
+    assert config.load({"RUNTIME_VERSION": "", "RUNTIME_PORT": ""}) == config.load({})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("RUNTIME_PORTS", "1", "no such setting"),
+        ("RUNTIME_PORT", "many", "valid integer"),
+        ("RUNTIME_MAX_ROWS", "1", "greater than or equal to 2"),
+        ("RUNTIME_LOG_LEVEL", "loud", "'debug'"),
+        ("RUNTIME_MODEL", "../etc", "match pattern"),
+    ],
+)
+def test_what_is_wrong_is_named(name: str, value: str, said: str) -> None:
+    with pytest.raises(SettingsError, match=rf"^{name}: .*{said}.*\.$"):
+        config.load({name: value})
+
+
+def test_it_is_frozen() -> None:
+    with pytest.raises(pydantic.ValidationError):
+        config.load({}).port = 1
