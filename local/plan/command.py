@@ -1,0 +1,112 @@
+"""`python -m local plan POLICY`: the timeline, and what it would come to on a trace, before anything is applied."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, time, timedelta
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+from rich.progress import track
+
+from darkroom.errors import DarkroomError
+from darkroom.scaling.document import read_policy_file
+from darkroom.scaling.executors import EXECUTORS, render
+from darkroom.scaling.fields import zone
+from darkroom.scaling.policy import ScalingPolicy
+from darkroom.scaling.timeline import timeline
+from local.plan.comparison import Compared, candidates, compare
+from local.plan.picture import picture
+from local.plan.prices import SHIPPED, PriceError, read_prices
+from local.plan.service import Service
+from local.plan.table import comparison_table, timeline_table
+from local.plan.trace import Trace, TraceError, read_trace
+
+DATES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M"]
+
+
+def plan(
+    policy: Annotated[Path, typer.Argument(help="the policy document, YAML or JSON")],
+    trace: Annotated[
+        str | None, typer.Option(help="arrivals: a CSV file, or office-hours, bursty, quiet-with-spikes")
+    ] = None,
+    prices: Annotated[Path, typer.Option(help="the price table, JSON")] = SHIPPED,
+    instance: Annotated[str | None, typer.Option(help="the price to use, by its name in the table")] = None,
+    start: Annotated[datetime | None, typer.Option("--from", formats=DATES, help="in the policy's time zone")] = None,
+    end: Annotated[datetime | None, typer.Option("--to", formats=DATES, help="in the policy's time zone")] = None,
+    svg: Annotated[Path | None, typer.Option(help="write the picture here")] = None,
+    render_for: Annotated[
+        str | None, typer.Option("--render", help=f"print what {' or '.join(EXECUTORS)} would be told")
+    ] = None,
+    steps: Annotated[int, typer.Option(min=1, help="denoising steps of a request")] = Service.steps,
+    step_seconds: Annotated[float, typer.Option(min=0, help="a step, whatever the batch")] = Service.step,
+    image_step_seconds: Annotated[
+        float, typer.Option(min=0.0001, help="what each image adds to a step")
+    ] = Service.image_step,
+    overhead_seconds: Annotated[
+        float, typer.Option(min=0, help="encode, decode and upload of an image")
+    ] = Service.overhead,
+    batch: Annotated[int, typer.Option(min=1, help="images a replica works on at once")] = Service.batch,
+    start_seconds: Annotated[float, typer.Option(min=0, help="until a new replica is ready")] = Service.start,
+) -> None:
+    """Show what a scaling policy would do and cost; nothing is applied."""
+    service = Service(steps, step_seconds, image_step_seconds, overhead_seconds, batch, start_seconds)
+    console = Console()
+    try:
+        document = read_policy_file(policy)
+        arrivals = read_trace(trace) if trace else None
+        line = timeline(document, *_interval(document, arrivals, start, end))
+        if render_for is not None:
+            typer.echo(json.dumps(render(render_for, document, line, policy.stem), indent=2))
+            return
+        table = read_prices(prices)
+        price = table.price(instance)
+    except DarkroomError as refused:
+        _stop(f"{policy.name}: {refused.detail}" + (f" ({refused.field})" if refused.field else ""))
+    except (TraceError, PriceError, ValueError) as refused:
+        _stop(str(refused))
+    except OSError:
+        _stop(f"{policy} cannot be read.")
+    console.print(timeline_table(line))
+    compared: list[Compared] = []
+    if arrivals is not None:
+        seconds = arrivals.between(line.start, line.end).arrivals()
+        total, running = len(candidates(document, line)), compare(document, line, seconds, service, price)
+        compared = list(track(running, "Simulating", total, console=Console(stderr=True), transient=True))
+        console.print(comparison_table(compared, price, table))
+    if svg is not None:
+        title = f"{policy.stem}" + (f" on {Path(trace).stem}" if trace else "")
+        moments = compared[0].outcome.moments if compared else ()
+        svg.write_text(picture(title, line, moments), encoding="utf-8")
+        console.print(f"The picture is in {svg}.")
+
+
+def _interval(
+    policy: ScalingPolicy, trace: Trace | None, start: datetime | None, end: datetime | None
+) -> tuple[datetime, datetime]:
+    """What was asked for, else what the trace covers, else a week from today's midnight in the policy's zone."""
+    local = zone(policy.timezone)
+    midnight = datetime.combine(datetime.now(local).date(), time(), local)
+    first = start.replace(tzinfo=local) if start else trace.start if trace else midnight
+    last = end.replace(tzinfo=local) if end else trace.end if trace and trace.end > first else first + timedelta(days=7)
+    if last.astimezone(UTC) <= first.astimezone(UTC):
+        raise ValueError("--to must be later than --from.")
+    return first, last
+
+
+def run(arguments: list[str]) -> int:
+    """`plan` with a command line's arguments; the exit code."""
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(plan)
+    try:
+        app(args=arguments, prog_name="python -m local plan")
+    except SystemExit as ended:
+        return int(ended.code or 0)
+    return 0
+
+
+def _stop(sentence: str) -> NoReturn:
+    typer.echo(sentence, err=True)
+    raise typer.Exit(2)

@@ -1,0 +1,53 @@
+"""The price table: what an hour of one replica costs, as of a date."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+SHIPPED = Path(__file__).parent / "prices.json"
+
+
+class PriceError(Exception):
+    """One sentence for the person who gave the table."""
+
+
+class Price(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    per_hour: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    what: str = ""
+    source: str = ""
+
+
+class PriceTable(BaseModel):
+    """List prices of one date; they change, so the date is always shown with them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    as_of: date
+    currency: str
+    note: str = ""
+    prices: Annotated[tuple[Price, ...], Field(min_length=1)]
+
+    def price(self, name: str | None = None) -> Price:
+        """A price by its name (default: the first). Raises PriceError."""
+        for price in self.prices:
+            if name in (None, price.name):
+                return price
+        raise PriceError(f"The table has no {name}; it has {', '.join(price.name for price in self.prices)}.")
+
+
+def read_prices(path: Path = SHIPPED) -> PriceTable:
+    """Raises: PriceError."""
+    try:
+        return PriceTable.model_validate_json(path.read_bytes())
+    except OSError:
+        raise PriceError(f"{path.name} cannot be read.") from None
+    except ValidationError as refused:
+        place = ".".join(str(part) for part in refused.errors()[0]["loc"])
+        raise PriceError(f"{path.name}: {place or 'the table'} is not as it should be.") from None
