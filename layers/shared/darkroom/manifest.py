@@ -144,6 +144,11 @@ class EngineManifest(Part):
         missing = (used | {self.text.tokenizer, self.samplers.tables}) - known
         if missing:
             raise ValueError(f"not listed in files: {sorted(missing)}")
+        if len(known) != len(self.files):
+            raise ValueError("a file is listed twice")
+        for target in self.targets:
+            if not set(target.components.values()) <= set(target.files):  # it would be opened without being verified
+                raise ValueError(f"{target.name} opens a file that is not one of its files")
         return self
 
     def content_version(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 PREFIX = "DARKROOM_"
 
@@ -41,10 +41,24 @@ class Settings(BaseModel):
     runtimes: int = Field(1, ge=1, description="runtime processes on this machine")
     jobs_in_flight: int = Field(16, ge=1, description="jobs that one runtime works on at the same time")
 
+    @field_validator("api_keys")
+    @classmethod
+    def _each_names_a_tenant_and_a_key(cls, value: str) -> str:
+        pairs = _pairs(value)
+        if not all(tenant and key for tenant, key in pairs):  # an empty key would let everybody in
+            raise ValueError("every entry must be tenant=key")
+        if len({key for _, key in pairs}) != len(pairs):
+            raise ValueError("two entries have the same key")
+        return value
+
     def tenants_by_key(self) -> dict[str, str]:
         """API key -> tenant; empty where no key is asked for."""
-        pairs = (entry.partition("=") for entry in self.api_keys.split(",") if entry.strip())
-        return {key.strip(): tenant.strip() for tenant, _, key in pairs}
+        return {key: tenant for tenant, key in _pairs(self.api_keys)}
+
+
+def _pairs(api_keys: str) -> list[tuple[str, str]]:
+    entries = (entry.partition("=") for entry in api_keys.split(",") if entry.strip())
+    return [(tenant.strip(), key.strip()) for tenant, _, key in entries]
 
 
 class SettingsError(Exception):
@@ -62,4 +76,6 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
         return Settings.model_validate(given)
     except ValidationError as refused:
         first = refused.errors(include_url=False, include_input=False)[0]
-        raise SettingsError(f"{PREFIX}{str(first['loc'][0]).upper()}: {first['msg']}") from None
+        said = "there is no such setting" if first["type"] == "extra_forbidden" else first["msg"]
+        name = f"{PREFIX}{str(first['loc'][0]).upper()}"
+        raise SettingsError(f"{name}: {said.removeprefix('Value error, ')}.") from None

@@ -82,6 +82,9 @@ class JobStore(Protocol):
     def purge(self, *, finished_before: float) -> int:
         """Forget finished jobs older than this epoch time; returns how many."""
 
+    def close(self) -> None:
+        """Let go of the store's connections; they are opened again if it is used again."""
+
 
 def open_jobs(url: str, *, max_queued: int = 1000, max_attempts: int = 3, lease_seconds: float = 10.0) -> JobStore:
     """The store that `url` names: any SQLAlchemy URL, such as `sqlite:////path/jobs.db` or `postgresql+psycopg://...`."""

@@ -1,0 +1,97 @@
+"""Job stores for the contract suite. A store to come joins by a parameter of `database` and a branch of `Database`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from darkroom.jobs import JobStore
+from darkroom.jobs.sql import SqlJobStore
+
+LEASE_SECONDS = 10.0
+
+
+@dataclass
+class Clock:
+    """Stands still until it is told to go on."""
+
+    now: float
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass
+class Database:
+    """One database, which any number of processes may open."""
+
+    url: str
+    wall: Clock = field(default_factory=lambda: Clock(1_800_000_000.0))
+    monotonic: Clock = field(default_factory=lambda: Clock(50.0))
+    _opened: list[SqlJobStore] = field(default_factory=list)
+
+    def open(self, *, max_queued: int = 1000, max_attempts: int = 3) -> JobStore:
+        """A store as another process would have it: nothing is shared but the database and the clocks."""
+        store = SqlJobStore(
+            self.url,
+            max_queued=max_queued,
+            max_attempts=max_attempts,
+            lease_seconds=LEASE_SECONDS,
+            wall=self.wall,
+            monotonic=self.monotonic,
+        )
+        self._opened.append(store)
+        return store
+
+    def close(self) -> None:
+        for store in self._opened:
+            store.close()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """A real Postgres on a Unix socket, where its programs and a driver are at hand."""
+    if not (shutil.which("initdb") and shutil.which("pg_ctl") and find_spec("psycopg")):
+        pytest.skip("needs Postgres' initdb and pg_ctl, and psycopg")
+    user = "nobody" if os.geteuid() == 0 else None  # it refuses to run as root
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as data:
+        if user:
+            shutil.chown(data, user)
+        control = ["pg_ctl", "-D", data, "-w", "-l", f"{data}/log"]
+        options = f"-c listen_addresses='' -c unix_socket_directories={data} -c fsync=off"
+        initdb = ["initdb", "-D", data, "-U", "darkroom", "-A", "trust", "-E", "UTF8", "-N"]
+        for command in (initdb, [*control, "-o", options, "start"]):
+            subprocess.run(command, user=user, cwd=data, stdout=subprocess.DEVNULL, check=True)
+        yield f"postgresql+psycopg://darkroom@/postgres?host={data}"
+        subprocess.run(
+            [*control, "-m", "immediate", "stop"], user=user, cwd=data, stdout=subprocess.DEVNULL, check=True
+        )
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    if request.param == "sqlite":
+        opened = Database(f"sqlite:///{tmp_path}/jobs.db")
+    else:
+        opened = Database(request.getfixturevalue("postgres"))
+        _empty(opened.url)
+    yield opened
+    opened.close()
+
+
+def _empty(url: str) -> None:
+    from sqlalchemy import create_engine
+
+    from darkroom.jobs import schema
+
+    engine = create_engine(url)
+    schema.metadata.drop_all(engine)
+    engine.dispose()

@@ -1,0 +1,404 @@
+"""What every JobStore owes its callers."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
+
+import pytest
+
+from darkroom.contracts import (
+    GeneratedImage,
+    GenerationRequest,
+    GenerationResult,
+    GenerationWarning,
+    Job,
+    JobStatus,
+    OutputFormat,
+    Progress,
+    Timings,
+)
+from darkroom.errors import (
+    GenerationFailed,
+    IdempotencyKeyReused,
+    JobFinished,
+    JobNotFound,
+    Overloaded,
+    Poisoned,
+)
+from darkroom.jobs import Accepted, Idempotency, JobStore
+
+LEASE_SECONDS = 10.0
+REQUEST = GenerationRequest(prompt='a large red heart 心 on "blue"', seed=7, output_format=OutputFormat.WEBP)
+IMAGE = GeneratedImage(
+    key="images/a/0.webp", seed=7, width=128, height=128, content_type="image/webp", size=10, sha256="0" * 64
+)
+RESULT = GenerationResult(
+    images=[IMAGE],
+    seed=7,
+    model="crayon",
+    version="0" * 16,
+    target="onnx-cpu",
+    timings=Timings(total=1.5),
+    warnings=[GenerationWarning(code="prompt_truncated", detail="77 tokens are read.")],
+)
+PROBLEM = GenerationFailed("The engine failed.").problem("request-1")
+
+
+class Clock(Protocol):
+    now: float
+
+
+class Database(Protocol):
+    wall: Clock
+    monotonic: Clock
+
+    def open(self, *, max_queued: int = ..., max_attempts: int = ...) -> JobStore: ...
+
+
+def submit(store: JobStore, prompt: str = "a cat", *, tenant: str = "default", key: str | None = None) -> Job:
+    idempotency = Idempotency(key, prompt) if key else None
+    return store.create("crayon", GenerationRequest(prompt=prompt), tenant=tenant, idempotency=idempotency).job
+
+
+# ---- accepting ----------------------------------------------------------------------------------------------------
+
+
+def test_a_job_comes_back_as_it_went_in(database: Database) -> None:
+    store = database.open()
+    accepted = store.create("crayon", REQUEST, tenant="one", idempotency=None)
+    assert not accepted.replayed
+    assert accepted.job.request == REQUEST
+    assert accepted.job.status is JobStatus.QUEUED
+    assert accepted.job.created_at == database.wall.now
+    assert store.get(accepted.job.id, tenant="one") == accepted.job
+    assert database.open().get(accepted.job.id, tenant="one") == accepted.job
+
+
+def test_another_tenants_job_is_not_found(database: Database) -> None:
+    store = database.open()
+    job = submit(store, tenant="one")
+    for operation in (store.get, store.cancel):
+        with pytest.raises(JobNotFound):
+            operation(job.id, tenant="two")
+        with pytest.raises(JobNotFound):
+            operation("nothing", tenant="one")
+    assert store.get(job.id, tenant="one").status is JobStatus.QUEUED
+
+
+def test_the_same_key_gives_the_first_job_again(database: Database) -> None:
+    store = database.open()
+    first = store.create("crayon", REQUEST, tenant="one", idempotency=Idempotency("k", "f"))
+    again = database.open().create("crayon", REQUEST.seeded(), tenant="one", idempotency=Idempotency("k", "f"))
+    assert again == Accepted(first.job, replayed=True)
+    assert store.counts()[JobStatus.QUEUED] == 1
+
+    lease = store.claim("w")
+    assert lease
+    assert store.succeed(lease, RESULT)
+    finished = store.create("crayon", REQUEST, tenant="one", idempotency=Idempotency("k", "f"))
+    assert finished.replayed
+    assert finished.job.result == RESULT
+
+
+@pytest.mark.parametrize(("model", "fingerprint"), [("crayon", "other"), ("other", "f")])
+def test_a_key_may_not_stand_for_another_request(database: Database, model: str, fingerprint: str) -> None:
+    store = database.open()
+    store.create("crayon", REQUEST, tenant="one", idempotency=Idempotency("k", "f"))
+    with pytest.raises(IdempotencyKeyReused):
+        store.create(model, REQUEST, tenant="one", idempotency=Idempotency("k", fingerprint))
+    assert store.counts()[JobStatus.QUEUED] == 1
+
+
+def test_keys_are_each_tenants_own(database: Database) -> None:
+    store = database.open()
+    first = store.create("crayon", REQUEST, tenant="one", idempotency=Idempotency("k", "f"))
+    second = store.create("crayon", REQUEST, tenant="two", idempotency=Idempotency("k", "g"))
+    assert not second.replayed
+    assert first.job.id != second.job.id
+
+
+def test_racing_submissions_of_one_key_make_one_job(database: Database) -> None:
+    stores = [database.open() for _ in range(4)]
+
+    def create(number: int) -> Accepted:
+        store = stores[number % 4]
+        return store.create("crayon", REQUEST, tenant="one", idempotency=Idempotency("k", "f"))
+
+    with ThreadPoolExecutor(8) as pool:
+        accepted = list(pool.map(create, range(16)))
+    assert len({each.job.id for each in accepted}) == 1
+    assert [each.replayed for each in accepted].count(False) == 1
+
+
+def test_a_full_queue_refuses_but_still_replays(database: Database) -> None:
+    store = database.open(max_queued=2)
+    first = submit(store, key="k")
+    submit(store)
+    with pytest.raises(Overloaded) as refused:
+        submit(store)
+    assert refused.value.retry_after
+    assert submit(store, key="k").id == first.id
+    assert store.claim("w")  # running jobs are not in the queue
+    submit(store)
+
+
+# ---- claiming -----------------------------------------------------------------------------------------------------
+
+
+def test_jobs_are_claimed_in_the_order_they_were_accepted_whatever_the_clock_says(database: Database) -> None:
+    store = database.open()
+    jobs = []
+    for _ in range(4):
+        jobs.append(submit(store).id)
+        database.wall.now -= 3600
+    claimed = [store.claim("w") for _ in range(5)]
+    assert [lease and lease.job.id for lease in claimed] == [*jobs, None]
+
+
+def test_claiming_starts_an_attempt(database: Database) -> None:
+    store = database.open()
+    job = submit(store)
+    database.wall.now += 5
+    lease = store.claim("w")
+    assert lease
+    assert lease.job == store.get(job.id, tenant="default")
+    assert (lease.job.status, lease.job.attempts, lease.job.started_at) == (JobStatus.RUNNING, 1, database.wall.now)
+
+
+def test_racing_workers_never_share_a_job(database: Database) -> None:
+    stores = [database.open() for _ in range(4)]
+    submitted = {submit(stores[0]).id for _ in range(24)}
+
+    def work(store: JobStore) -> list[str]:
+        claimed = []
+        while lease := store.claim("w"):
+            claimed.append(lease.job.id)
+        return claimed
+
+    with ThreadPoolExecutor(4) as pool:
+        claimed = [job_id for each in pool.map(work, stores) for job_id in each]
+    assert len(claimed) == len(submitted)
+    assert set(claimed) == submitted
+
+
+def test_a_beating_job_is_never_taken_over(database: Database) -> None:
+    holder, other = database.open(), database.open()
+    submit(holder)
+    lease = holder.claim("w")
+    assert lease
+    for step in range(20):
+        assert other.claim("v") is None
+        database.monotonic.now += LEASE_SECONDS - 1
+        assert holder.beat(lease, Progress(step=step, steps=20))
+    assert holder.get(lease.job.id, tenant="default").progress == Progress(step=19, steps=20)
+
+
+def test_a_silent_job_is_taken_over_and_its_old_holder_fenced(database: Database) -> None:
+    holder, other = database.open(), database.open()
+    job = submit(holder)
+    stale = holder.claim("w")
+    assert stale
+    assert holder.beat(stale, Progress(step=3, steps=8))
+    assert other.claim("v") is None  # the first look starts the watch
+    database.monotonic.now += LEASE_SECONDS
+    lease = other.claim("v")
+    assert lease
+    assert lease.job.id == job.id
+    assert lease.token != stale.token
+    assert (lease.job.attempts, lease.job.progress) == (2, Progress())
+
+    assert not holder.beat(stale, Progress(step=4, steps=8))
+    assert not holder.succeed(stale, RESULT)
+    assert not holder.fail(stale, PROBLEM)
+    assert not holder.release(stale, counts_as_attempt=False)
+    assert other.get(job.id, tenant="default") == lease.job
+
+    assert other.succeed(lease, RESULT)
+    assert other.get(job.id, tenant="default").result == RESULT
+
+
+def test_a_watcher_counts_from_its_own_first_look(database: Database) -> None:
+    holder = database.open()
+    submit(holder)
+    assert holder.claim("w")
+    database.monotonic.now += 100 * LEASE_SECONDS
+    late = database.open()
+    assert late.claim("v") is None
+    database.monotonic.now += LEASE_SECONDS - 0.1
+    assert late.claim("v") is None
+    database.monotonic.now += 0.1
+    assert late.claim("v")
+
+
+def test_only_one_watcher_takes_over(database: Database) -> None:
+    watchers = [database.open() for _ in range(4)]
+    submit(watchers[0])
+    assert watchers[0].claim("w")
+    for watcher in watchers:
+        assert watcher.claim("v") is None
+    database.monotonic.now += LEASE_SECONDS
+    with ThreadPoolExecutor(4) as pool:
+        leases = list(pool.map(lambda watcher: watcher.claim("v"), watchers))
+    assert sum(lease is not None for lease in leases) == 1
+
+
+def test_a_silent_job_goes_before_the_queue(database: Database) -> None:
+    store = database.open()
+    silent = submit(store)
+    assert store.claim("w")
+    submit(store)
+    assert store.claim("w")
+    submit(store)
+    assert store.claim("w")
+    assert store.claim("w") is None
+    waiting = submit(store)
+    database.monotonic.now += LEASE_SECONDS
+    first = store.claim("v")
+    assert first
+    assert first.job.id == silent.id
+    rest = [lease.job.id for _ in range(3) if (lease := store.claim("v"))]
+    assert rest[-1] == waiting.id
+
+
+def test_a_job_whose_workers_all_die_is_poisoned_and_its_neighbours_are_not(database: Database) -> None:
+    store = database.open(max_attempts=3)
+    poison = submit(store)
+    for _ in range(3):
+        lease = store.claim("w")
+        assert lease
+        assert lease.job.id == poison.id
+        assert store.claim("w") is None
+        database.monotonic.now += LEASE_SECONDS
+    neighbour = submit(store)
+    lease = store.claim("w")
+    assert lease
+    assert lease.job.id == neighbour.id
+    given_up = store.get(poison.id, tenant="default")
+    assert (given_up.status, given_up.attempts) == (JobStatus.FAILED, 3)
+    assert given_up.error == Poisoned().problem()
+    assert given_up.finished_at == database.wall.now
+
+
+# ---- ending -------------------------------------------------------------------------------------------------------
+
+
+def test_success_and_failure_are_kept(database: Database) -> None:
+    store = database.open()
+    submit(store), submit(store)
+    first, second = store.claim("w"), store.claim("w")
+    assert first
+    assert second
+    assert store.succeed(first, RESULT)
+    assert store.fail(second, PROBLEM)
+    succeeded, failed = (store.get(lease.job.id, tenant="default") for lease in (first, second))
+    assert (succeeded.status, succeeded.result, succeeded.error) == (JobStatus.SUCCEEDED, RESULT, None)
+    assert (failed.status, failed.result, failed.error) == (JobStatus.FAILED, None, PROBLEM)
+    assert succeeded.finished_at == failed.finished_at == database.wall.now
+
+
+def test_a_finished_job_never_changes_again(database: Database) -> None:
+    store = database.open()
+    submit(store)
+    lease = store.claim("w")
+    assert lease
+    assert store.succeed(lease, RESULT)
+    finished = store.get(lease.job.id, tenant="default")
+    assert not store.succeed(lease, RESULT)
+    assert not store.fail(lease, PROBLEM)
+    assert not store.beat(lease, Progress())
+    assert not store.release(lease, counts_as_attempt=True)
+    with pytest.raises(JobFinished):
+        store.cancel(lease.job.id, tenant="default")
+    database.monotonic.now += 100 * LEASE_SECONDS
+    assert store.claim("w") is None
+    assert store.get(lease.job.id, tenant="default") == finished
+
+
+def test_a_queued_job_can_be_cancelled(database: Database) -> None:
+    store = database.open()
+    job = submit(store)
+    cancelled = store.cancel(job.id, tenant="default")
+    assert (cancelled.status, cancelled.finished_at) == (JobStatus.CANCELLED, database.wall.now)
+    assert store.get(job.id, tenant="default") == cancelled
+    assert store.claim("w") is None
+    with pytest.raises(JobFinished):
+        store.cancel(job.id, tenant="default")
+
+
+def test_a_running_job_can_be_cancelled_and_its_worker_hears_of_it(database: Database) -> None:
+    store = database.open()
+    submit(store)
+    lease = store.claim("w")
+    assert lease
+    assert store.beat(lease, Progress(step=1, steps=2))
+    assert store.cancel(lease.job.id, tenant="default").status is JobStatus.CANCELLED
+    assert not store.beat(lease, Progress(step=2, steps=2))
+    assert not store.succeed(lease, RESULT)
+    assert store.get(lease.job.id, tenant="default").status is JobStatus.CANCELLED
+
+
+def test_a_released_job_keeps_its_place_and_counts_attempts_as_told(database: Database) -> None:
+    store = database.open(max_attempts=2)
+    job = submit(store)
+    submit(store)
+    for _ in range(5):
+        lease = store.claim("w")
+        assert lease
+        assert (lease.job.id, lease.job.attempts) == (job.id, 1)
+        assert store.beat(lease, Progress(step=1, steps=8))
+        assert store.release(lease, counts_as_attempt=False)
+        assert not store.beat(lease, Progress(step=2, steps=8))
+        assert store.get(job.id, tenant="default") == job
+    for attempt in (1, 2):
+        lease = store.claim("w")
+        assert lease
+        assert (lease.job.id, lease.job.attempts) == (job.id, attempt)
+        assert store.release(lease, counts_as_attempt=True)
+    lease = store.claim("w")
+    assert lease
+    assert lease.job.id != job.id
+    assert store.get(job.id, tenant="default").error == Poisoned().problem()
+
+
+# ---- housekeeping -------------------------------------------------------------------------------------------------
+
+
+def test_counts(database: Database) -> None:
+    store = database.open()
+    assert store.counts() == dict.fromkeys(JobStatus, 0)
+    for _ in range(6):
+        submit(store)
+    first, second, _ = store.claim("w"), store.claim("w"), store.claim("w")
+    assert first
+    assert second
+    store.succeed(first, RESULT)
+    store.fail(second, PROBLEM)
+    store.cancel(submit(store).id, tenant="default")
+    assert store.counts() == {
+        JobStatus.QUEUED: 3,
+        JobStatus.RUNNING: 1,
+        JobStatus.SUCCEEDED: 1,
+        JobStatus.FAILED: 1,
+        JobStatus.CANCELLED: 1,
+    }
+
+
+def test_purge_forgets_only_what_finished_before(database: Database) -> None:
+    store = database.open()
+    old = submit(store, key="k")
+    store.cancel(old.id, tenant="default")
+    database.wall.now += 60
+    recent = submit(store)
+    store.cancel(recent.id, tenant="default")
+    queued, _ = submit(store), submit(store)
+    running = store.claim("w")
+    assert running
+    assert store.purge(finished_before=database.wall.now) == 1
+    with pytest.raises(JobNotFound):
+        store.get(old.id, tenant="default")
+    assert not store.create("crayon", REQUEST, tenant="default", idempotency=Idempotency("k", "other")).replayed
+    assert store.get(recent.id, tenant="default").status is JobStatus.CANCELLED
+    database.wall.now += 1e6
+    assert store.purge(finished_before=database.wall.now) == 1
+    assert store.get(queued.id, tenant="default").status is JobStatus.RUNNING

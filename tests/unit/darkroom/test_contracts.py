@@ -1,0 +1,167 @@
+"""A request from parsed JSON: what passes, and in which words the rest is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from darkroom.contracts import (
+    MAX_PROMPT_CHARACTERS,
+    MAX_SEED,
+    GenerationRequest,
+    Invocation,
+    Job,
+    JobStatus,
+    OutputFormat,
+    parse_request,
+)
+from darkroom.errors import DarkroomError
+
+TOO_LONG = "a" * (MAX_PROMPT_CHARACTERS + 1)
+
+
+def test_a_prompt_is_enough() -> None:
+    request = parse_request({"prompt": "a cat"})
+    assert request == GenerationRequest(prompt="a cat")
+    assert (request.seed, request.width, request.num_images, request.output_format) == (None, None, 1, OutputFormat.PNG)
+
+
+def test_everything_can_be_said() -> None:
+    said = {
+        "prompt": "a cat",
+        "negative_prompt": "a dog",
+        "width": 128,
+        "height": 64,
+        "num_inference_steps": 8,
+        "guidance_scale": 2,
+        "sampler": "dpmpp_2m",
+        "seed": MAX_SEED,
+        "num_images": 8,
+        "output_format": "webp",
+        "cache": "off",
+    }
+    assert parse_request(said).model_dump() == said
+
+
+@pytest.mark.parametrize(
+    ("said", "code", "field"),
+    [
+        (None, "invalid_parameter", None),  # row 4
+        ([], "invalid_parameter", None),
+        ("a cat", "invalid_parameter", None),
+        ({}, "invalid_parameter", "/prompt"),
+        ({"prompt": None}, "invalid_type", "/prompt"),  # rows 9 and 10
+        ({"prompt": 7}, "invalid_type", "/prompt"),
+        ({"prompt": ["a cat"]}, "invalid_type", "/prompt"),
+        ({"width": "128"}, "invalid_type", "/width"),
+        ({"width": 128.0}, "invalid_type", "/width"),
+        ({"seed": True}, "invalid_type", "/seed"),
+        ({"guidance_scale": False}, "invalid_type", "/guidance_scale"),
+        ({"guidance_scale": "7.5"}, "invalid_type", "/guidance_scale"),
+        ({"num_images": None}, "invalid_type", "/num_images"),
+        ({"stepz": 4}, "unknown_field", "/stepz"),  # row 11
+        ({"a/b~c": 4}, "unknown_field", "/a~1b~0c"),
+        ({"guidance_scale": float("nan")}, "not_finite", "/guidance_scale"),  # rows 12 and 13
+        ({"guidance_scale": float("inf")}, "not_finite", "/guidance_scale"),
+        ({"prompt": TOO_LONG}, "prompt_too_long", "/prompt"),  # row 18
+        ({"negative_prompt": TOO_LONG}, "prompt_too_long", "/negative_prompt"),
+        ({"num_inference_steps": 0}, "out_of_range", "/num_inference_steps"),  # rows 19 to 21
+        ({"num_inference_steps": 10**9}, "out_of_range", "/num_inference_steps"),
+        ({"num_images": 10**6}, "out_of_range", "/num_images"),
+        ({"num_images": 0}, "out_of_range", "/num_images"),
+        ({"guidance_scale": -0.1}, "out_of_range", "/guidance_scale"),
+        ({"width": 0}, "invalid_dimensions", "/width"),  # rows 22 and 23
+        ({"height": -8}, "invalid_dimensions", "/height"),
+        ({"height": 10**30}, "invalid_dimensions", "/height"),
+        ({"seed": -1}, "out_of_range", "/seed"),  # row 24
+        ({"seed": 2**32}, "out_of_range", "/seed"),
+        ({"seed": 10**400}, "out_of_range", "/seed"),
+        ({"sampler": "../../etc/passwd"}, "invalid_parameter", "/sampler"),  # row 25
+        ({"sampler": "ddim\n"}, "invalid_parameter", "/sampler"),
+        ({"output_format": "gif"}, "invalid_parameter", "/output_format"),
+        ({"cache": "on"}, "invalid_parameter", "/cache"),
+    ],
+    ids=lambda value: str(value)[:50],
+)
+def test_what_is_wrong_is_said_with_its_place(said: Any, code: str, field: str | None) -> None:
+    whole = {"prompt": "a cat"} | said if isinstance(said, dict) and said else said
+    with pytest.raises(DarkroomError) as refused:
+        parse_request(whole)
+    assert (refused.value.code, refused.value.field) == (code, field)
+    assert refused.value.status == 422
+
+
+def test_a_refusal_never_repeats_what_was_sent() -> None:
+    secret = "sk-very-secret"
+    for said in ({"prompt": "a", "width": secret}, {"prompt": [secret]}, {"prompt": "a", "sampler": secret + "!"}):
+        with pytest.raises(DarkroomError) as refused:
+            parse_request(said)
+        assert secret not in refused.value.problem().model_dump_json()
+
+
+ANY = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(), lambda inner: st.lists(inner), max_leaves=3
+)
+MEMBERS = st.dictionaries(st.sampled_from([*GenerationRequest.model_fields, "x" * 9999, "", "a/b"]), ANY)
+
+
+def outcome(value: Any) -> GenerationRequest | DarkroomError:
+    try:
+        return parse_request(value)
+    except DarkroomError as refused:
+        return refused
+
+
+@given(MEMBERS | ANY)
+def test_any_json_makes_a_request_or_a_short_refusal(value: Any) -> None:
+    made = outcome(value)
+    if isinstance(made, DarkroomError):
+        assert made.status == 422
+        assert len(made.problem().model_dump_json()) < 2000
+    else:
+        kept = {name: value[name] for name in made.model_fields_set}
+        assert made.model_dump(include=set(kept)) == kept
+
+
+REQUESTS = st.builds(
+    GenerationRequest,
+    prompt=st.text(st.characters(codec="utf-8")),
+    seed=st.none() | st.integers(0, MAX_SEED),
+    width=st.none() | st.integers(8, 8192),
+    guidance_scale=st.none() | st.floats(0, 50),
+    output_format=st.sampled_from(OutputFormat),
+)
+
+
+@given(REQUESTS)
+def test_a_request_survives_the_wire(request_: GenerationRequest) -> None:
+    sent = Invocation(id="a-b_1", request=request_, deadline_seconds=1.5)
+    assert Invocation.model_validate_json(sent.model_dump_json()) == sent
+    job = Job(id="1", tenant="t", model="crayon", request=request_, created_at=1.5)
+    assert Job.model_validate_json(job.model_dump_json()) == job
+
+
+def test_a_seed_is_drawn_once() -> None:
+    drawn = GenerationRequest(prompt="a cat").seeded()
+    assert drawn.seed is not None
+    assert 0 <= drawn.seed <= MAX_SEED
+    assert drawn.seeded() is drawn
+
+
+def test_contracts_are_frozen() -> None:
+    with pytest.raises(ValidationError):
+        GenerationRequest(prompt="a cat").prompt = "a dog"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("bad", ["", "a/b", "../a", "a" * 65, "a b"])
+def test_an_invocations_id_is_fit_for_a_key(bad: str) -> None:
+    with pytest.raises(ValidationError):
+        Invocation(id=bad, request=GenerationRequest(prompt="a cat"))
+
+
+def test_which_statuses_are_final() -> None:
+    assert {status for status in JobStatus if not status.finished} == {JobStatus.QUEUED, JobStatus.RUNNING}
