@@ -1,0 +1,103 @@
+"""The command line of the build stage."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from darkroom.contracts import MODEL_NAME
+from darkroom.errors import DarkroomError
+from darkroom.storage import ObjectStore, open_store
+from model_build import BuildRefused
+from model_build.build import Build, Plan
+from model_build.compile import TARGETS
+from model_build.progress import Progress
+from model_build.report import tables
+
+_WIDTH = 100  # of a table that goes to a file
+_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+
+
+@app.callback()
+def main() -> None:
+    """From a checkpoint to a bundle of engines in an object store."""
+
+
+@app.command()
+def build(
+    checkpoint: Annotated[str, typer.Argument(help="A diffusers folder or hub id of a StableDiffusionPipeline.")],
+    name: Annotated[str, typer.Option(help="Name of the model in the object store.")],
+    store: Annotated[str, typer.Option(help="Object store: file:///path or s3://bucket/prefix.")],
+    target: Annotated[
+        list[str] | None, typer.Option(help=f"In order of preference; all by default: {', '.join(TARGETS)}.")
+    ] = None,
+    work: Annotated[Path, typer.Option(help="Where finished stages are kept.")] = Path(".darkroom/build"),
+    steps: Annotated[int, typer.Option(min=1, max=100, help="Default number of steps.")] = 25,
+    guidance: Annotated[float, typer.Option(min=0, max=50, help="Default guidance scale.")] = 7.5,
+    sampler: Annotated[str, typer.Option(help="Default sampler.")] = "ddim",
+    width: Annotated[int | None, typer.Option(help="Default width; else the UNet's own size.")] = None,
+    height: Annotated[int | None, typer.Option(help="Default height; else the UNet's own size.")] = None,
+    min_size: Annotated[int | None, typer.Option(help="Smallest side; else 64 or half the native side.")] = None,
+    max_size: Annotated[int | None, typer.Option(help="Largest side; else twice the native side.")] = None,
+    max_pixels: Annotated[int | None, typer.Option(help="Largest area; else twice the native area.")] = None,
+    prompt: Annotated[str, typer.Option(help="What verify and report draw.")] = Plan.prompt,
+    verify_steps: Annotated[int | None, typer.Option(min=1, max=100, help="Steps of verify; else --steps.")] = None,
+    repeats: Annotated[int, typer.Option(min=0, help="Turns in the report's timings; 0: none.")] = 3,
+) -> None:
+    """Export, optimise, compile, verify, report and publish; what is unchanged since the last time is skipped."""
+    console = Console(stderr=True)
+    plan = Plan(
+        checkpoint=checkpoint,
+        name=name,
+        targets=target or list(TARGETS),
+        work=work,
+        steps=steps,
+        guidance=guidance,
+        sampler=sampler,
+        width=width,
+        height=height,
+        min_size=min_size,
+        max_size=max_size,
+        max_pixels=max_pixels,
+        prompt=prompt,
+        verify_steps=verify_steps,
+        repeats=repeats,
+    )
+    try:
+        if not re.fullmatch(MODEL_NAME, name):
+            raise BuildRefused(f"{name} is no model name: use letters, digits, dots, dashes and underscores.")
+        made, report = Build(plan, _store(store), Progress(console)).run()
+    except (BuildRefused, DarkroomError, OSError) as refused:
+        console.print(_sentence(refused), style="red", highlight=False, soft_wrap=True)
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        console.print("Stopped; finished stages are kept, and the same command goes on from there.")
+        raise typer.Exit(_INTERRUPTED) from None
+    for table in tables(report):
+        Console(width=None if console.is_terminal else _WIDTH).print(table)
+    typer.echo(f"{made.model} {made.version}")
+
+
+def _store(url: str) -> ObjectStore:
+    try:
+        return open_store(url)
+    except ValueError as refused:
+        raise BuildRefused(f"--store: {refused}.") from None
+
+
+def _sentence(refused: Exception) -> str:
+    if isinstance(refused, DarkroomError):
+        return refused.detail
+    if isinstance(refused, OSError) and refused.strerror:
+        return f"{refused.filename or 'The build'}: {refused.strerror}."
+    return str(refused)
+
+
+if __name__ == "__main__":
+    app()

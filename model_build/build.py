@@ -1,0 +1,276 @@
+"""Build: the ordered stages from a checkpoint to a published bundle."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from darkroom.manifest import Defaults, EngineManifest, Limits
+from darkroom.storage import ObjectStore
+from model_build.checkpoint import Checkpoint, open_checkpoint
+from model_build.compile import Format, engine_format, target_spec
+from model_build.generation import Setting, token_ids
+from model_build.hardware import hardware, libraries, threads
+from model_build.layout import COMPONENTS, MAX_STEPS, REPORT, SAMPLERS, TABLES, TOKENIZER
+from model_build.progress import Progress
+from model_build.publish import Outputs, manifest, publish
+from model_build.stages import Finished, Stage, Workspace
+
+_TORCH = ("torch", "diffusers", "transformers")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to build. Sizes in pixels; None: derived from the checkpoint, see `Build.defaults` and `Build.limits`.
+
+    `prompt` and `verify_steps` (None: as many as by default) are for verify and report; `repeats` 0 times nothing.
+    """
+
+    checkpoint: str
+    name: str
+    targets: Sequence[str]
+    work: Path
+    steps: int = 25
+    guidance: float = 7.5
+    sampler: str = "ddim"
+    width: int | None = None
+    height: int | None = None
+    min_size: int | None = None
+    max_size: int | None = None
+    max_pixels: int | None = None
+    prompt: str = "a large red heart on a blue background"
+    verify_steps: int | None = None
+    repeats: int = 3
+
+
+class Build:
+    """One run of the build stage; `run()` runs it."""
+
+    def __init__(self, plan: Plan, store: ObjectStore, progress: Progress) -> None:
+        """Raises BuildRefused for a target that is not in the registry."""
+        self.plan = plan
+        self.store = store
+        self.progress = progress
+        self.workspace = Workspace(plan.work / plan.name)
+        self.targets = [target_spec(name) for name in dict.fromkeys(plan.targets)]
+
+    def run(self) -> tuple[EngineManifest, dict[str, Any]]:
+        """The published manifest and its report. Raises: BuildRefused, DarkroomError (the object store's)."""
+        with self.workspace.held():
+            graphs = {component: self._optimized(component) for component in COMPONENTS}
+            outputs = Outputs(
+                engines={
+                    format_: {
+                        component: self._engine(format_, component, graphs[component]) for component in COMPONENTS
+                    }
+                    for format_ in dict.fromkeys(target.format for target in self.targets)
+                },
+                samplers=self._samplers(),
+                tokenizer=self._tokenizer(),
+                preview=self._preview(graphs["vae_decoder"]),
+            )
+            made = manifest(self.plan.name, self.checkpoint, outputs, self.targets, self.defaults, self.limits)
+            report = self._report(made, outputs, self._verified(made, outputs)).folder / REPORT
+            with self.progress.running("publish"):
+                publish(self.store, made, outputs, report)
+            return made, json.loads(report.read_text())
+
+    @cached_property
+    def checkpoint(self) -> Checkpoint:
+        with self.progress.running("checkpoint"):
+            return open_checkpoint(self.plan.checkpoint)
+
+    @cached_property
+    def pipeline(self) -> Any:
+        """diffusers' pipeline, loaded when the first stage needs it."""
+        from model_build.reference import load
+
+        return load(self.checkpoint)
+
+    @property
+    def defaults(self) -> Defaults:
+        """The size is the one the UNet was made for."""
+        native = self.checkpoint.native_size
+        return Defaults(
+            width=self.plan.width or native,
+            height=self.plan.height or native,
+            num_inference_steps=self.plan.steps,
+            guidance_scale=self.plan.guidance,
+            sampler=self.plan.sampler,
+        )
+
+    @property
+    def limits(self) -> Limits:
+        """Sides from 64 pixels (or half the native side) to twice the native side, and twice the native area: beyond
+        that a Stable Diffusion UNet repeats its subject, and memory grows with the square of the area.
+        """
+        native, multiple = self.checkpoint.native_size, self.checkpoint.downscale
+        smallest = min(64, native // 2)
+        return Limits(
+            min_size=self.plan.min_size or max(smallest - smallest % multiple, multiple),
+            max_size=self.plan.max_size or 2 * native,
+            max_pixels=self.plan.max_pixels or 2 * native**2,
+            multiple_of=multiple,
+        )
+
+    def _run(
+        self, stage: Stage, work: Callable[[Path, Callable[[], None]], None], total: int | None = None
+    ) -> Finished:
+        """A stage's outputs: those of an earlier run with the same key, or what `work(folder, advance)` writes."""
+        found = self.workspace.unchanged(stage)
+        if found is not None:
+            self.progress.skipped(stage.name)
+            return found
+        with self.progress.running(stage.name, total) as advance:
+            return self.workspace.run(stage, lambda folder: work(folder, advance))
+
+    def _optimized(self, component: str) -> Finished:
+        """A component's ONNX graph, exported and then optimised."""
+        file = f"{component}.onnx"
+
+        def export(folder: Path, _: Callable[[], None]) -> None:
+            from model_build.export import component_graph, export
+
+            export(component_graph(component, self.checkpoint, self.pipeline), folder / file)
+
+        def optimize(folder: Path, _: Callable[[], None]) -> None:
+            from model_build.optimize import optimize
+
+            optimize(exported.folder / file, folder / file)
+
+        stage = Stage(
+            f"export/{component}",
+            code=("model_build.export", "model_build.reference", "model_build.checkpoint"),
+            libraries=(*_TORCH, "onnxscript", "onnx-ir"),
+            inputs={"checkpoint": self.checkpoint.sha256},
+        )
+        exported = self._run(stage, export)
+        stage = Stage(
+            f"optimize/{component}",
+            code=("model_build.optimize", "model_build.weights"),
+            libraries=("onnx-ir", "numpy"),
+            inputs={"graph": exported.digest},
+        )
+        return self._run(stage, optimize)
+
+    def _engine(self, format_: Format, component: str, graph: Finished) -> Finished:
+        def work(folder: Path, _: Callable[[], None]) -> None:
+            engine_format(format_).compile(graph.folder / f"{component}.onnx", folder, component)
+
+        stage = Stage(
+            f"compile/{format_}/{component}",
+            code=(f"model_build.compile.{format_}", "model_build.weights"),
+            libraries=(format_, "numpy"),
+            inputs={"graph": graph.digest},
+        )
+        return self._run(stage, work)
+
+    def _samplers(self) -> Finished:
+        config = self.checkpoint.sampler_config
+
+        def work(folder: Path, advance: Callable[[], None]) -> None:
+            from safetensors.numpy import save_file
+
+            from model_build.samplers import tables
+
+            save_file(tables(config, max_steps=MAX_STEPS, advance=advance), folder / TABLES)
+
+        stage = Stage(
+            "samplers",
+            code=("model_build.samplers", "model_build.layout"),
+            libraries=("diffusers", "torch", "numpy", "safetensors"),
+            parameters={"config": config},
+        )
+        return self._run(stage, work, total=len(SAMPLERS) * MAX_STEPS)
+
+    def _tokenizer(self) -> Finished:
+        def work(folder: Path, _: Callable[[], None]) -> None:
+            from model_build.tokenizer import write
+
+            ids = write(self.checkpoint, self.pipeline.tokenizer, folder / TOKENIZER)
+            (folder / "ids.json").write_text(json.dumps(ids))
+
+        stage = Stage(
+            "tokenizer",
+            code=("model_build.tokenizer",),
+            libraries=("transformers", "tokenizers"),
+            inputs={"checkpoint": self.checkpoint.sha256},
+        )
+        return self._run(stage, work)
+
+    def _preview(self, decoder: Finished) -> Finished:
+        channels, downscale = self.checkpoint.latent_channels, self.checkpoint.downscale
+        scaling = self.checkpoint.scaling_factor
+
+        def work(folder: Path, _: Callable[[], None]) -> None:
+            from model_build.preview import fit
+
+            decode = engine_format("onnxruntime").open(decoder.folder / "vae_decoder.onnx", {}, 1)
+            (folder / "preview.json").write_text(json.dumps(fit(decode, channels, downscale, scaling)))
+
+        stage = Stage(
+            "preview",
+            code=("model_build.preview", "model_build.compile.onnxruntime"),
+            libraries=("numpy", "onnxruntime"),
+            inputs={"decoder": decoder.digest},
+            parameters={"channels": channels, "downscale": downscale, "scaling_factor": scaling},
+        )
+        return self._run(stage, work)
+
+    def _verified(self, made: EngineManifest, outputs: Outputs) -> Finished:
+        settings = [self._setting(sampler, self.plan.verify_steps or self.plan.steps) for sampler in SAMPLERS]
+
+        def work(folder: Path, advance: Callable[[], None]) -> None:
+            from model_build.reference import Reference
+            from model_build.verify import verify
+
+            reference = Reference(self.checkpoint, self.pipeline)
+            found = verify(reference, made, outputs.files(), self.targets, settings, threads(), advance)
+            (folder / "verify.json").write_text(json.dumps([asdict(agreement) for agreement in found], indent=1))
+
+        stage = Stage(
+            "verify",
+            code=tuple(f"model_build.{name}" for name in ("verify", "generation", "reference", "samplers", "trial")),
+            libraries=tuple(libraries()),
+            inputs={"version": made.version},
+            parameters={
+                "hardware": hardware(),
+                "settings": [asdict(setting) for setting in settings],
+                "floors": {target.name: target.psnr_floor for target in self.targets},
+            },
+        )
+        return self._run(stage, work, total=len(SAMPLERS) * (1 + len(self.targets)))
+
+    def _report(self, made: EngineManifest, outputs: Outputs, verified: Finished) -> Finished:
+        plan = self.plan
+        setting = self._setting(plan.sampler, plan.verify_steps or plan.steps)
+
+        def work(folder: Path, advance: Callable[[], None]) -> None:
+            from model_build.measure import BundleSide, ReferenceSide, compare
+            from model_build.report import assemble
+
+            files, readings = outputs.files(), {}
+            for target in self.targets if plan.repeats else ():
+                ids = token_ids(files[TOKENIZER], made.text, "", setting.prompt)
+                sides = ReferenceSide(self.checkpoint, threads()), BundleSide(made, target.name, files, threads())
+                readings[target.name] = compare(*sides, setting, ids, repeats=plan.repeats, advance=advance)
+            agreements = json.loads((verified.folder / "verify.json").read_text())
+            report = assemble(made, setting, agreements, readings, repeats=plan.repeats)
+            (folder / REPORT).write_text(json.dumps(report, indent=1) + "\n")
+
+        stage = Stage(
+            "report",
+            code=tuple(f"model_build.{name}" for name in ("report", "measure", "generation", "reference", "trial")),
+            libraries=tuple(libraries()),
+            inputs={"version": made.version, "verified": verified.digest},
+            parameters={"hardware": hardware(), "setting": asdict(setting), "repeats": plan.repeats},
+        )
+        return self._run(stage, work, total=len(self.targets) * (len(COMPONENTS) + 1) if plan.repeats else None)
+
+    def _setting(self, sampler: str, steps: int) -> Setting:
+        defaults = self.defaults
+        return Setting(self.plan.prompt, defaults.width, defaults.height, steps, defaults.guidance_scale, sampler)

@@ -1,0 +1,209 @@
+"""Checkpoint: a diffusers folder or hub id -> what the build needs of it, or why it cannot be built."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from model_build import BuildRefused
+
+_CLASSES = {
+    "text_encoder": ("CLIPTextModel",),
+    "tokenizer": ("CLIPTokenizer", "CLIPTokenizerFast"),
+    "unet": ("UNet2DConditionModel",),
+    "vae": ("AutoencoderKL",),
+}
+_WEIGHTS = ("text_encoder", "unet", "vae")
+_PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
+_READ = (".json", ".safetensors", ".txt")  # nothing else of a checkpoint is downloaded, hashed or opened
+_HUB_PATTERNS = ["model_index.json", *(f"{part}/*{end}" for part in (*_CLASSES, "scheduler") for end in _READ)]
+_UNET_CONDITIONS = (
+    *("addition_embed_type", "class_embed_type", "num_class_embeds"),
+    *("time_cond_proj_dim", "encoder_hid_dim_type"),
+)
+_CLIPS_UNLESS_TOLD = ("DDIMScheduler", "DDPMScheduler")  # diffusers' default of clip_sample is True in these
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A Stable Diffusion checkpoint on disk: parsed configs, and the SHA-256 of every file that is read of it.
+
+    Nothing here needs torch, so a build with nothing to do is done at once.
+    """
+
+    folder: Path
+    files: dict[str, str]
+    configs: dict[str, dict[str, Any]]
+
+    @cached_property
+    def sha256(self) -> str:
+        lines = "".join(f"{digest}  {path}\n" for path, digest in sorted(self.files.items()))
+        return hashlib.sha256(lines.encode()).hexdigest()
+
+    @property
+    def prediction_type(self) -> Literal["epsilon", "v_prediction"]:
+        kind = self.configs["scheduler"].get("prediction_type", "epsilon")
+        return "v_prediction" if kind == "v_prediction" else "epsilon"
+
+    @property
+    def sampler_config(self) -> dict[str, Any]:
+        """The scheduler config as StableDiffusionPipeline itself corrects it when it is loaded."""
+        return {**self.configs["scheduler"], "steps_offset": 1, "clip_sample": False}
+
+    @property
+    def latent_channels(self) -> int:
+        return int(self.configs["vae"].get("latent_channels", 4))
+
+    @property
+    def downscale(self) -> int:
+        return int(2 ** (len(self.configs["vae"]["block_out_channels"]) - 1))
+
+    @property
+    def scaling_factor(self) -> float:
+        return float(self.configs["vae"].get("scaling_factor", 0.18215))
+
+    @property
+    def native_size(self) -> int:
+        """Side in pixels of the square images the UNet was made for."""
+        size = self.configs["unet"].get("sample_size") or 64
+        return (max(size) if isinstance(size, list) else int(size)) * self.downscale
+
+    @property
+    def embedding_dim(self) -> int:
+        return int(self.configs["text_encoder"]["hidden_size"])
+
+    @property
+    def max_length(self) -> int:
+        """Tokens of a prompt. A tokenizer config without a length says 1e30, hence the minimum."""
+        positions = int(self.configs["text_encoder"].get("max_position_embeddings", 77))
+        return min(positions, int(self.configs["tokenizer"].get("model_max_length", positions)))
+
+    @property
+    def variant(self) -> str | None:
+        """`fp16` where the UNet's weights exist in that variant only, as hub repositories name them."""
+        names = [path for path in self.files if path.startswith("unet/") and path.endswith(".safetensors")]
+        return "fp16" if all(".fp16." in name for name in names) else None
+
+
+def open_checkpoint(source: str) -> Checkpoint:
+    """Read a diffusers folder, or download a hub id (safetensors only), and refuse what cannot be built.
+
+    Raises: BuildRefused.
+    """
+    folder = _folder(source)
+    index = _json(folder / "model_index.json")
+    kind = index.get("_class_name")
+    if kind != "StableDiffusionPipeline":
+        raise BuildRefused(f"{source} is a {kind}; only a StableDiffusionPipeline can be built.")
+    for part, classes in _CLASSES.items():
+        found = (index.get(part) or [None, None])[1]
+        if found not in classes:
+            raise BuildRefused(f"{source} has a {found} as {part}; only {' or '.join(classes)} can be built.")
+    for part in _WEIGHTS:
+        _refuse_pickles(folder / part)
+    configs = {part: _json(folder / part / "config.json") for part in _WEIGHTS}
+    configs["scheduler"] = _json(folder / "scheduler" / "scheduler_config.json")
+    configs["tokenizer"] = _json(folder / "tokenizer" / "tokenizer_config.json")
+    for part, key in (("text_encoder", "hidden_size"), ("vae", "block_out_channels")):
+        if key not in configs[part]:
+            raise BuildRefused(f"{part}/config.json of the checkpoint has no {key}.")
+    _refuse_foreign_unet(configs)
+    _refuse_nonlinear(configs["scheduler"])
+    return Checkpoint(folder, {path: file_sha256(folder / path) for path in _used(folder)}, configs)
+
+
+def file_sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _folder(source: str) -> Path:
+    path = Path(source)
+    if path.suffix.lower() in _PICKLES:
+        raise BuildRefused(_pickled(source))
+    if path.is_file():
+        raise BuildRefused(f"{source} is a single file; give a diffusers folder or a hub id.")
+    if path.is_dir():
+        if not (path / "model_index.json").is_file():
+            raise BuildRefused(f"{source} is no diffusers folder: it has no model_index.json.")
+        return path
+    if path.is_absolute() or source.startswith(".") or source.count("/") > 1:
+        raise BuildRefused(f"There is no folder {source}.")
+    return _download(source)
+
+
+def _download(hub_id: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(hub_id, allow_patterns=_HUB_PATTERNS))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError):
+        raise BuildRefused(f"There is no folder {hub_id}, and it cannot be downloaded from the hub.") from None
+
+
+def _used(folder: Path) -> list[str]:
+    parts = (
+        folder / "model_index.json",
+        *(found for part in (*_CLASSES, "scheduler") for found in (folder / part).rglob("*")),
+    )
+    used = (path for path in parts if path.is_file() and path.suffix in _READ)
+    return sorted(path.relative_to(folder).as_posix() for path in used)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BuildRefused(f"The checkpoint has no {path.parent.name}/{path.name}.") from None
+    except ValueError:
+        raise BuildRefused(f"{path.parent.name}/{path.name} of the checkpoint is not valid JSON.") from None
+    if not isinstance(value, dict):
+        raise BuildRefused(f"{path.parent.name}/{path.name} of the checkpoint is not a JSON object.")
+    return value
+
+
+def _pickled(what: str) -> str:
+    return (
+        f"{what} is a pickle, which can run any code when it is opened; "
+        "convert it to safetensors (save_pretrained with safe_serialization=True) and build that."
+    )
+
+
+def _refuse_pickles(part: Path) -> None:
+    if any(part.glob("*.safetensors")):
+        return  # pickles beside safetensors are never opened
+    pickles = sorted(path.name for path in part.glob("*") if path.suffix in _PICKLES)
+    if pickles:
+        raise BuildRefused(_pickled(f"{part.name}/{pickles[0]}"))
+    raise BuildRefused(f"The checkpoint has no safetensors weights in {part.name}; pickles are not read.")
+
+
+def _refuse_foreign_unet(configs: dict[str, dict[str, Any]]) -> None:
+    unet, channels = configs["unet"], configs["vae"].get("latent_channels", 4)
+    if unet.get("in_channels", 4) != channels or unet.get("out_channels", 4) != channels:
+        raise BuildRefused(
+            "The UNet takes more than latents (an inpainting or editing checkpoint), which is not supported."
+        )
+    for key in _UNET_CONDITIONS:
+        if unet.get(key) is not None:
+            raise BuildRefused(f"The UNet needs more than a prompt ({key} is set), which is not supported.")
+
+
+def _refuse_nonlinear(scheduler: dict[str, Any]) -> None:
+    kind = scheduler.get("_class_name")
+    where = "scheduler/scheduler_config.json"
+    for key in ("thresholding", "clip_sample"):
+        if scheduler.get(key, key == "clip_sample" and kind in _CLIPS_UNLESS_TOLD):
+            raise BuildRefused(
+                f'A sampler with {key} is no linear table; set "{key}": false in {where} if its images allow it.'
+            )
+    prediction = scheduler.get("prediction_type", "epsilon")
+    if prediction not in ("epsilon", "v_prediction") or scheduler.get("use_flow_sigmas"):
+        raise BuildRefused(
+            f"{where} asks for the prediction type {prediction}; only epsilon and v_prediction can be built."
+        )

@@ -1,0 +1,81 @@
+"""Compile: optimised ONNX -> engines. A target is a name in the registry; targets of one format share their files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from numpy.typing import NDArray
+
+from model_build import BuildRefused
+
+Format = Literal["openvino", "onnxruntime"]  # each is also the name of the library that opens it
+ENTRY_SUFFIX: dict[Format, str] = {"openvino": ".xml", "onnxruntime": ".onnx"}
+
+
+@dataclass(frozen=True)
+class TargetSpec:
+    """What a target name stands for.
+
+    `psnr_floor` is the least agreement with diffusers, in dB, that verify lets through.
+    """
+
+    name: str
+    format: Format
+    precision: Literal["fp32", "bf16"]
+    psnr_floor: float
+    cpu_features: tuple[str, ...] = ()
+    options: dict[str, str] = field(default_factory=dict)
+
+
+# bf16 keeps 8 bits of mantissa and errors add up over steps: its floor asks for the same picture, not the same bits.
+_TARGETS = (
+    TargetSpec("openvino-bf16", "openvino", "bf16", 20.0, ("avx512_bf16",), {"INFERENCE_PRECISION_HINT": "bf16"}),
+    TargetSpec("openvino-fp32", "openvino", "fp32", 40.0, options={"INFERENCE_PRECISION_HINT": "f32"}),
+    TargetSpec("onnx-cpu", "onnxruntime", "fp32", 40.0),
+)
+TARGETS = {target.name: target for target in _TARGETS}
+
+
+def target_spec(name: str) -> TargetSpec:
+    """Raises BuildRefused for a name that is not in the registry."""
+    if name not in TARGETS:
+        raise BuildRefused(f"There is no target {name}; use {', '.join(TARGETS)}.")
+    return TARGETS[name]
+
+
+Engine = Callable[[dict[str, NDArray[Any]]], list[NDArray[Any]]]
+
+
+@dataclass(frozen=True)
+class EngineFormat:
+    """How one engine format is made and run.
+
+    `compile(graph, folder, component)` writes files of that name into `folder`, one of them with the `ENTRY_SUFFIX`.
+    `open(path, options, threads)` loads it: a call from inputs by name to outputs in the graph's order.
+    """
+
+    compile: Callable[[Path, Path, str], None]
+    open: Callable[[Path, Mapping[str, str], int], Engine]
+
+
+def engine_format(name: Format) -> EngineFormat:
+    """A format by name; its library is imported here and not before."""
+    return _FORMATS[name]()
+
+
+def _openvino() -> EngineFormat:
+    from model_build.compile import openvino
+
+    return EngineFormat(openvino.compile_component, openvino.open_component)
+
+
+def _onnxruntime() -> EngineFormat:
+    from model_build.compile import onnxruntime
+
+    return EngineFormat(onnxruntime.compile_component, onnxruntime.open_component)
+
+
+_FORMATS: dict[Format, Callable[[], EngineFormat]] = {"openvino": _openvino, "onnxruntime": _onnxruntime}

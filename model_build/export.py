@@ -1,0 +1,164 @@
+"""Export: every component of a checkpoint -> one ONNX graph with dynamic rows, height and width."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx_ir
+import torch
+from torch.export import Dim
+
+from model_build.checkpoint import Checkpoint
+
+_OPSET = 20
+Axes = dict[int, str]
+_ROWS: Axes = {0: "rows"}
+_LATENTS: Axes = {0: "rows", 2: "height", 3: "width"}
+_IMAGE: Axes = {0: "rows", 2: "image_height", 3: "image_width"}
+
+
+@dataclass(frozen=True)
+class Graph:
+    """What of a component is traced: the call, an example of each input, and the names of all dynamic axes."""
+
+    module: torch.nn.Module
+    inputs: dict[str, tuple[torch.Tensor, Axes]]
+    outputs: dict[str, Axes]
+
+
+class TextEncoder(torch.nn.Module):
+    """input_ids int64 [n, L] -> prompt_embeds float32 [n, L, D]: the last hidden state, as the pipeline uses it."""
+
+    def __init__(self, encoder: torch.nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
+        embeds: torch.Tensor = self.encoder(input_ids)[0]
+        return embeds
+
+
+class UNet(torch.nn.Module):
+    """latents [rows, C, h, w], timestep float32 [rows], prompt_embeds [rows, L, D] -> noise_pred [rows, C, h, w].
+
+    The timestep has the batch dimension, so that rows at different steps share a batch.
+    """
+
+    def __init__(self, unet: torch.nn.Module) -> None:
+        super().__init__()
+        self.unet = unet
+
+    def forward(self, latents: torch.Tensor, timestep: torch.Tensor, prompt_embeds: torch.Tensor) -> torch.Tensor:
+        noise: torch.Tensor = self.unet(latents, timestep, prompt_embeds, return_dict=False)[0]
+        return noise
+
+
+class VaeDecoder(torch.nn.Module):
+    """latents [n, C, h, w], unscaled, as `AutoencoderKL.decode` takes them -> image [n, 3, 8h, 8w] in about [-1, 1]."""
+
+    def __init__(self, vae: Any) -> None:
+        super().__init__()
+        self.vae = vae
+
+    def forward(self, latents: torch.Tensor) -> torch.Tensor:
+        image: torch.Tensor = self.vae.decode(latents, return_dict=False)[0]
+        return image
+
+
+class VaeEncoder(torch.nn.Module):
+    """image [n, 3, 8h, 8w] in [-1, 1] -> mean and std [n, C, h, w] of the latent distribution, unscaled."""
+
+    def __init__(self, vae: Any) -> None:
+        super().__init__()
+        self.vae = vae
+
+    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        moments = self.vae.encode(image, return_dict=False)[0]
+        return moments.mean, moments.std
+
+
+def component_graph(component: str, checkpoint: Checkpoint, pipeline: Any) -> Graph:
+    """What is traced of one component of a loaded StableDiffusionPipeline.
+
+    The example's latents are of odd size: that makes diffusers' UNet take the path on which each upsampler is told its
+    output size, which holds for every size (the other one only where all halvings are exact).
+    """
+    channels, length, width = checkpoint.latent_channels, checkpoint.max_length, checkpoint.embedding_dim
+    latents = torch.zeros(2, channels, 17, 19)
+    if component == "text_encoder":
+        ids = torch.zeros(2, length, dtype=torch.int64)
+        return Graph(TextEncoder(pipeline.text_encoder), {"input_ids": (ids, _ROWS)}, {"prompt_embeds": _ROWS})
+    if component == "unet":
+        embeds = torch.zeros(2, length, width)
+        inputs = {"latents": (latents, _LATENTS), "timestep": (torch.zeros(2), _ROWS), "prompt_embeds": (embeds, _ROWS)}
+        return Graph(UNet(pipeline.unet), inputs, {"noise_pred": _LATENTS})
+    if component == "vae_decoder":
+        return Graph(VaeDecoder(pipeline.vae), {"latents": (latents, _LATENTS)}, {"image": _IMAGE})
+    image = torch.zeros(2, 3, 17 * checkpoint.downscale, 19 * checkpoint.downscale)
+    return Graph(VaeEncoder(pipeline.vae), {"image": (image, _IMAGE)}, {"mean": _LATENTS, "std": _LATENTS})
+
+
+def export(graph: Graph, path: Path) -> None:
+    """Write `graph` as ONNX to `path`, its weights beside it in `{path}.data`; the same bytes on every run."""
+    with torch.no_grad(), _quiet():
+        program = torch.onnx.export(
+            graph.module.eval(),
+            tuple(example for example, _ in graph.inputs.values()),
+            dynamo=True,
+            opset_version=_OPSET,
+            input_names=list(graph.inputs),
+            output_names=list(graph.outputs),
+            dynamic_shapes=[dict.fromkeys(axes, Dim.DYNAMIC) for _, axes in graph.inputs.values()],
+            verbose=False,
+        )
+    assert program is not None  # noqa: S101  (torch types the result as optional for the legacy exporter)
+    model = program.model
+    _strip(model)
+    axes = [axes for _, axes in graph.inputs.values()] + list(graph.outputs.values())
+    for value, names in zip((*model.graph.inputs, *model.graph.outputs), axes, strict=True):
+        if value.shape is not None:
+            for axis, name in names.items():
+                value.shape[axis] = name
+    onnx_ir.save(model, path, external_data=f"{path.name}.data")
+
+
+def _strip(model: onnx_ir.Model) -> None:
+    """Drop what names this machine or this run: stack traces with paths, symbolic dimensions numbered by the tracer."""
+    model.metadata_props.clear()
+    model.doc_string = None
+    model.graph.metadata_props.clear()
+    model.graph.doc_string = None
+    for value in (*model.graph.inputs, *model.graph.initializers.values()):
+        value.metadata_props.clear()
+        value.doc_string = None
+    for node in model.graph:
+        node.metadata_props.clear()
+        node.doc_string = None
+        for value in node.outputs:
+            value.metadata_props.clear()
+            value.doc_string = None
+            if value not in model.graph.outputs:
+                value.shape = None
+                value.type = None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter reports its own internals (torchvision missing, a deprecation inside torch); none is about us."""
+    names = ("torch.onnx._internal.exporter._registration", "torch.utils._sympy.interp")
+    levels = {name: logging.getLogger(name).level for name in names}
+    for name in names:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)`", FutureWarning)
+            yield
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)

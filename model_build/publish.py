@@ -1,0 +1,123 @@
+"""Publish: the stages' outputs -> a manifest, then artefacts first and the manifest last."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from darkroom import catalog
+from darkroom.contracts import GenerationRequest
+from darkroom.errors import DarkroomError
+from darkroom.manifest import (
+    BundleFile,
+    Defaults,
+    EngineManifest,
+    LatentSpec,
+    Limits,
+    Requirements,
+    SamplerSpec,
+    Target,
+    TextSpec,
+    resolve,
+)
+from darkroom.storage import ObjectStore
+from model_build import BuildRefused
+from model_build.checkpoint import Checkpoint
+from model_build.compile import ENTRY_SUFFIX, Format, TargetSpec
+from model_build.hardware import libraries
+from model_build.layout import MAX_STEPS, REPORT, SAMPLERS, TABLES, TOKENIZER
+from model_build.stages import Finished
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """The finished stages that a bundle is put together from."""
+
+    engines: Mapping[Format, Mapping[str, Finished]]
+    samplers: Finished
+    tokenizer: Finished
+    preview: Finished
+
+    def artefacts(self) -> dict[str, tuple[Path, str]]:
+        """Every file of the bundle: its path there -> the local file and its SHA-256."""
+        found = {
+            TOKENIZER: (self.tokenizer.folder / TOKENIZER, self.tokenizer.files[TOKENIZER]),
+            TABLES: (self.samplers.folder / TABLES, self.samplers.files[TABLES]),
+        }
+        for format_, components in self.engines.items():
+            for done in components.values():
+                found |= {f"{format_}/{name}": (done.folder / name, digest) for name, digest in done.files.items()}
+        return found
+
+    def files(self) -> dict[str, Path]:
+        return {path: local for path, (local, _) in self.artefacts().items()}
+
+
+def manifest(
+    name: str,
+    checkpoint: Checkpoint,
+    outputs: Outputs,
+    targets: Sequence[TargetSpec],
+    defaults: Defaults,
+    limits: Limits,
+) -> EngineManifest:
+    """The manifest of a bundle, under the version that its content gives it; targets in order of preference.
+
+    Raises: BuildRefused where the defaults are not what the limits allow.
+    """
+    preview = json.loads((outputs.preview.folder / "preview.json").read_text())
+    token_ids = json.loads((outputs.tokenizer.folder / "ids.json").read_text())
+    unversioned = EngineManifest(
+        model=name,
+        version="0" * 16,
+        pipeline="stable-diffusion",
+        prediction_type=checkpoint.prediction_type,
+        checkpoint_sha256=checkpoint.sha256,
+        files=[
+            BundleFile(path=path, size=local.stat().st_size, sha256=digest)
+            for path, (local, digest) in sorted(outputs.artefacts().items())
+        ],
+        targets=[_target(target, outputs.engines[target.format]) for target in targets],
+        text=TextSpec(
+            tokenizer=TOKENIZER, max_length=checkpoint.max_length, embedding_dim=checkpoint.embedding_dim, **token_ids
+        ),
+        latents=LatentSpec(
+            channels=checkpoint.latent_channels,
+            downscale=checkpoint.downscale,
+            scaling_factor=checkpoint.scaling_factor,
+            preview=preview,
+        ),
+        samplers=SamplerSpec(tables=TABLES, names=list(SAMPLERS), max_steps=MAX_STEPS),
+        defaults=defaults,
+        limits=limits,
+        built_with=libraries(),
+    )
+    try:
+        resolve(GenerationRequest(prompt=""), unversioned)
+    except DarkroomError as refused:
+        raise BuildRefused(f"The defaults cannot be made: {refused.detail}") from None
+    return unversioned.model_copy(update={"version": unversioned.content_version()})
+
+
+def publish(store: ObjectStore, made: EngineManifest, outputs: Outputs, report: Path) -> None:
+    """Put the bundle and its report into the store and serve it; publishing a version again changes nothing."""
+    catalog.publish(store, made, {**outputs.files(), REPORT: report})
+
+
+def _target(spec: TargetSpec, components: Mapping[str, Finished]) -> Target:
+    paths = {component: [f"{spec.format}/{name}" for name in done.files] for component, done in components.items()}
+    suffix = ENTRY_SUFFIX[spec.format]
+    return Target(
+        name=spec.name,
+        format=spec.format,
+        precision=spec.precision,
+        components={
+            component: next(path for path in found if path.endswith(suffix)) for component, found in paths.items()
+        },
+        files=sorted(path for found in paths.values() for path in found),
+        requires=Requirements(library=spec.format, version=version(spec.format), cpu_features=list(spec.cpu_features)),
+        options=dict(spec.options),
+    )

@@ -1,0 +1,124 @@
+"""Stages: each keyed by a content hash of all it depends on, its outputs written aside and moved in whole."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from model_build import BuildRefused
+from model_build.checkpoint import file_sha256
+
+_RECORD = "stage.json"
+_ASIDE = ".unfinished-"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What a stage's outputs depend on; its key is a hash over all of it.
+
+    `code` names the modules whose source makes the outputs, `libraries` the distributions whose version does, `inputs`
+    the digests of what is read, `parameters` whatever else (JSON).
+    """
+
+    name: str
+    code: Sequence[str]
+    libraries: Sequence[str] = ()
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+    def key(self) -> str:
+        content = {
+            "code": {module: _source_sha256(module) for module in self.code},
+            "libraries": {library: version(library) for library in self.libraries},
+            "inputs": dict(self.inputs),
+            "parameters": dict(self.parameters),
+        }
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A stage's outputs: the SHA-256 of every file by its path in `folder`. `skipped`: nothing had to be done."""
+
+    folder: Path
+    files: dict[str, str]
+    skipped: bool
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(json.dumps(self.files, sort_keys=True).encode()).hexdigest()
+
+
+class Workspace:
+    """The folder of one bundle's stages, one subfolder each; held by one build at a time (`with`)."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @contextmanager
+    def held(self) -> Iterator[Workspace]:
+        """Raises BuildRefused when another build holds the folder."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / ".lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise BuildRefused(f"Another build is at work in {self.folder}; wait for it or use --work.") from None
+            for left in self.folder.glob(f"{_ASIDE}*"):  # of a build that was killed
+                shutil.rmtree(left)
+            yield self
+
+    def unchanged(self, stage: Stage) -> Finished | None:
+        """The outputs of an earlier run with the same key, if each still has the bytes it was written with."""
+        folder = self._place(stage)
+        try:
+            record = json.loads((folder / _RECORD).read_text())
+            if record["key"] != stage.key():
+                return None
+            files = {str(path): str(digest) for path, digest in record["files"].items()}
+            intact = all(file_sha256(folder / path) == digest for path, digest in files.items())
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return None
+        return Finished(folder, files, skipped=True) if intact else None
+
+    def run(self, stage: Stage, work: Callable[[Path], None]) -> Finished:
+        """Let `work` write into a folder aside, then move it into the stage's place; interrupted, nothing stays."""
+        aside = Path(tempfile.mkdtemp(prefix=_ASIDE, dir=self.folder))
+        try:
+            done, place = aside / "done", self._place(stage)
+            done.mkdir()
+            work(done)
+            files = {path: file_sha256(done / path) for path in _files(done)}
+            (done / _RECORD).write_text(json.dumps({"key": stage.key(), "files": files}, indent=1, sort_keys=True))
+            place.parent.mkdir(parents=True, exist_ok=True)
+            if place.exists():
+                place.rename(aside / "before")
+            done.rename(place)
+        finally:
+            shutil.rmtree(aside)
+        return Finished(place, files, skipped=False)
+
+    def _place(self, stage: Stage) -> Path:
+        return self.folder / stage.name
+
+
+def _files(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def _source_sha256(module: str) -> str:
+    """SHA-256 of a module's source, found without importing it (the build's modules import torch)."""
+    spec = find_spec(module)
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError(module)
+    return file_sha256(Path(spec.origin))

@@ -1,0 +1,33 @@
+"""Trial inputs: what a component is tried and timed with, the same on both sides. Torch-free."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from darkroom.manifest import EngineManifest
+
+Arrays = dict[str, NDArray[Any]]
+
+
+def trial_inputs(component: str, manifest: EngineManifest, ids: NDArray[np.int64], height: int, width: int) -> Arrays:
+    """Inputs by name for one call of a component: the UNet's as one guided image of `height` x `width` pixels has them.
+
+    `ids` int64 [n, max_length] are the token ids of real prompts; all else is drawn from a fixed seed.
+    """
+    random = np.random.Generator(np.random.Philox(0))
+    latents, text = manifest.latents, manifest.text
+    size = (height // latents.downscale, width // latents.downscale)
+    if component == "text_encoder":
+        return {"input_ids": ids}
+    if component == "unet":
+        return {
+            "latents": random.standard_normal((2, latents.channels, *size), np.float32),
+            "timestep": np.array([999.0, 421.5], np.float32),
+            "prompt_embeds": random.standard_normal((2, text.max_length, text.embedding_dim), np.float32),
+        }
+    if component == "vae_decoder":
+        return {"latents": random.standard_normal((1, latents.channels, *size), np.float32) / latents.scaling_factor}
+    return {"image": random.uniform(-1, 1, (1, 3, height, width)).astype(np.float32)}

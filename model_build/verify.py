@@ -1,0 +1,87 @@
+"""Verify: the same prompt from the same noise, every sampler and every component, against the diffusers pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from darkroom.manifest import EngineManifest
+from model_build import BuildRefused
+from model_build.compile import TargetSpec
+from model_build.generation import BundlePipeline, Setting, token_ids
+from model_build.layout import COMPONENTS
+from model_build.reference import Reference
+from model_build.trial import trial_inputs
+
+_IDENTICAL = 200.0  # dB; what is written where there is no difference at all
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How near a target comes to diffusers, as PSNR in dB: each component's outputs, and each sampler's image."""
+
+    target: str
+    floor: float
+    components: dict[str, float]
+    samplers: dict[str, float]
+
+
+def psnr(wanted: NDArray[Any], found: NDArray[Any], peak: float) -> float:
+    """Peak signal-to-noise ratio in dB, rounded to 0.1; not above 200, and 0 where anything is not finite."""
+    error = float(np.mean((wanted.astype(np.float64) - found.astype(np.float64)) ** 2))
+    if not np.isfinite(error):
+        return 0.0
+    return _IDENTICAL if error == 0 else round(min(_IDENTICAL, 10 * np.log10(peak**2 / error)), 1)
+
+
+def verify(
+    reference: Reference,
+    manifest: EngineManifest,
+    files: Mapping[str, Path],
+    targets: Sequence[TargetSpec],
+    settings: Sequence[Setting],
+    threads: int,
+    advance: Callable[[], None],
+) -> list[Agreement]:
+    """Compare every target; `settings` has one image for each sampler, and each is one call of `advance` per target.
+
+    Raises: BuildRefused, naming the first target and sampler whose PSNR lies below the target's floor.
+    """
+    wanted = []
+    for setting in settings:
+        wanted.append(reference.generate(setting))
+        advance()
+    agreements = []
+    for target in targets:
+        bundle = BundlePipeline(manifest, target.name, files, threads)
+        ids = token_ids(files[manifest.text.tokenizer], manifest.text, "", settings[0].prompt)
+        components = {name: _component(name, reference, bundle, ids, settings[0]) for name in COMPONENTS}
+        images = {}
+        for setting, image in zip(settings, wanted, strict=True):
+            images[setting.sampler] = psnr(image, bundle.generate(setting), peak=1.0)
+            if images[setting.sampler] < target.psnr_floor:
+                raise BuildRefused(
+                    f"With sampler {setting.sampler}, target {target.name} agrees with diffusers to "
+                    f"{images[setting.sampler]} dB only; at least {target.psnr_floor} dB is asked for."
+                )
+            advance()
+        agreements.append(Agreement(target.name, target.psnr_floor, components, images))
+    return agreements
+
+
+def _component(
+    name: str, reference: Reference, bundle: BundlePipeline, ids: NDArray[np.int64], setting: Setting
+) -> float:
+    """The worst output of a component, at the asked size and at one that no halving divides."""
+    downscale = bundle.manifest.latents.downscale
+    found = []
+    for grow in (0, downscale):
+        inputs = trial_inputs(name, bundle.manifest, ids, setting.height + grow, setting.width + 3 * grow)
+        pairs = zip(reference.component(name, inputs), bundle.component(name, inputs), strict=True)
+        found += [psnr(wanted, output, peak=float(np.abs(wanted).max())) for wanted, output in pairs]
+    return min(found)

@@ -1,0 +1,57 @@
+"""Fixtures that more than one room's tests share: a tiny checkpoint, and its bundle in a directory store."""
+
+from __future__ import annotations
+
+import fcntl
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+# The same examples in every run, and no time limit for one: machines are slow at times.
+settings.register_profile("darkroom", derandomize=True, deadline=None)
+settings.load_profile("darkroom")
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random StableDiffusionPipeline (epsilon, fp16, 64x64 pixels) as a diffusers folder; not to be changed."""
+    from tests.tiny_checkpoint import write_tiny_checkpoint
+
+    return write_tiny_checkpoint(tmp_path_factory.mktemp("checkpoint"))
+
+
+@pytest.fixture(scope="session")
+def tiny_work(request: pytest.FixtureRequest) -> Path:
+    """Where the tiny bundle's stages are kept from one run of the tests to the next: they are keyed by content."""
+    cache = request.config.cache
+    assert cache is not None
+    return cache.mkdir("darkroom-build")
+
+
+@pytest.fixture(scope="session")
+def tiny_store(tiny_checkpoint: Path, tiny_work: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The root of a DirectoryStore that serves the tiny checkpoint's bundle, with all targets, as the model `tiny`."""
+    from rich.console import Console
+
+    from darkroom.storage.directory import DirectoryStore
+    from model_build.build import Build, Plan
+    from model_build.compile import TARGETS
+    from model_build.progress import Progress
+
+    root = tmp_path_factory.mktemp("store")
+    plan = Plan(str(tiny_checkpoint), "tiny", list(TARGETS), tiny_work, verify_steps=4, repeats=0)
+    with _alone(tiny_work / "tests.lock"):
+        Build(plan, DirectoryStore(root), Progress(Console(file=io.StringIO()))).run()
+    return root
+
+
+@contextmanager
+def _alone(lock: Path) -> Iterator[None]:
+    """Wait for other test runs in this checkout."""
+    with lock.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield

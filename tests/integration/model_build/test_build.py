@@ -1,0 +1,190 @@
+"""From a checkpoint to a published bundle whose engines draw what diffusers draws."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import openvino
+import pytest
+from rich.console import Console
+from tokenizers import Tokenizer
+
+from darkroom import catalog
+from darkroom.manifest import EngineManifest
+from darkroom.storage.directory import DirectoryStore
+from model_build import BuildRefused
+from model_build.build import Build, Plan
+from model_build.checkpoint import open_checkpoint
+from model_build.compile import TARGETS
+from model_build.generation import BundlePipeline, Setting, token_ids
+from model_build.layout import COMPONENTS, MAX_STEPS, SAMPLERS
+from model_build.measure import WORKS, BundleSide, ReferenceSide, compare
+from model_build.progress import Progress
+from model_build.reference import Reference, load
+from model_build.verify import psnr
+from tests.tiny_checkpoint import use_old_tokenizer_files, write_tiny_checkpoint
+
+
+@pytest.fixture(scope="module")
+def manifest(tiny_store: Path) -> EngineManifest:
+    return catalog.load_manifest(DirectoryStore(tiny_store), "tiny")
+
+
+@pytest.fixture(scope="module")
+def files(tiny_store: Path, manifest: EngineManifest) -> dict[str, Path]:
+    return {file.path: tiny_store / catalog.bundle_key("tiny", manifest.version, file.path) for file in manifest.files}
+
+
+@pytest.fixture(scope="module")
+def reference(tiny_checkpoint: Path) -> Reference:
+    checkpoint = open_checkpoint(str(tiny_checkpoint))
+    return Reference(checkpoint, load(checkpoint))
+
+
+def build(checkpoint: Path, work: Path, store: Path, **plan: object) -> tuple[EngineManifest, dict[str, object], str]:
+    told = Console(file=io.StringIO(), width=100)
+    settings = {"targets": list(TARGETS), "verify_steps": 4, "repeats": 0, "name": "tiny", **plan}
+    made = Build(Plan(checkpoint=str(checkpoint), work=work, **settings), DirectoryStore(store), Progress(told)).run()  # type: ignore[arg-type]
+    return *made, told.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_the_manifest(manifest: EngineManifest, tiny_checkpoint: Path) -> None:
+    assert manifest.version == manifest.content_version()
+    assert manifest.checkpoint_sha256 == open_checkpoint(str(tiny_checkpoint)).sha256
+    assert [target.name for target in manifest.targets] == ["openvino-bf16", "openvino-fp32", "onnx-cpu"]
+    assert all(tuple(target.components) == COMPONENTS for target in manifest.targets)
+    bf16, fp32, onnx = manifest.targets
+    assert (bf16.files, bf16.components) == (fp32.files, fp32.components), "one set of weights, two precisions"
+    assert {bf16.options["INFERENCE_PRECISION_HINT"], fp32.options["INFERENCE_PRECISION_HINT"]} == {"bf16", "f32"}
+    assert bf16.requires.cpu_features == ["avx512_bf16"]
+    assert openvino.__version__.startswith(bf16.requires.version.rsplit(".", 1)[0])
+    assert onnx.components["unet"] == "onnxruntime/unet.onnx"
+    assert (manifest.samplers.names, manifest.samplers.max_steps) == (list(SAMPLERS), MAX_STEPS)
+    assert (manifest.defaults.width, manifest.defaults.height) == (64, 64)
+    limits = manifest.limits
+    assert (limits.min_size, limits.max_size, limits.max_pixels, limits.multiple_of) == (32, 128, 8192, 8)
+    assert np.array(manifest.latents.preview).shape == (5, 3)
+
+
+def test_the_report_is_beside_the_files_of_the_manifest(tiny_store: Path, manifest: EngineManifest) -> None:
+    report = json.loads((tiny_store / catalog.bundle_key("tiny", manifest.version, "report.json")).read_text())
+    assert "report.json" not in {file.path for file in manifest.files}
+    for target in report["targets"]:
+        images = {name: value for name, value in target["psnr"].items() if name.startswith("image/")}
+        assert images.keys() == {f"image/{sampler}" for sampler in SAMPLERS}
+        assert min(images.values()) >= TARGETS[target["name"]].psnr_floor
+
+
+def test_weights_are_stored_in_half(manifest: EngineManifest, tiny_checkpoint: Path) -> None:
+    stored = sum(path.stat().st_size for path in tiny_checkpoint.rglob("*.safetensors"))
+    for suffix in (".bin", ".onnx.data"):
+        assert sum(file.size for file in manifest.files if file.path.endswith(suffix)) < 1.4 * stored
+
+
+def test_nothing_of_this_machine_is_in_a_bundle(files: dict[str, Path], tiny_work: Path) -> None:
+    for path, local in files.items():
+        content = local.read_bytes()
+        assert str(tiny_work).encode() not in content, path
+        assert b"site-packages" not in content, path
+
+
+@pytest.mark.parametrize("target", ["openvino-fp32", "onnx-cpu"])
+def test_rows_of_any_number_size_and_timestep(
+    target: str, manifest: EngineManifest, files: dict[str, Path], reference: Reference
+) -> None:
+    bundle = BundlePipeline(manifest, target, files, threads=1)
+    random = np.random.Generator(np.random.Philox(1))
+    for rows, height, width in ((1, 8, 8), (3, 5, 12), (5, 7, 9), (2, 16, 4)):
+        inputs = {
+            "latents": random.standard_normal((rows, 4, height, width), np.float32),
+            "timestep": random.uniform(0, 999, rows).astype(np.float32),
+            "prompt_embeds": random.standard_normal((rows, 77, 32), np.float32),
+        }
+        (wanted,), (found,) = reference.component("unet", inputs), bundle.component("unet", inputs)
+        assert found.shape == inputs["latents"].shape
+        assert np.abs(found - wanted).max() < 1e-4 * np.abs(wanted).max()
+        for row in range(rows):
+            alone = bundle.component("unet", {name: value[row : row + 1] for name, value in inputs.items()})[0]
+            assert np.abs(found[row : row + 1] - alone).max() < 1e-4 * np.abs(wanted).max()
+        latents = {"latents": inputs["latents"]}
+        (wanted,), (found,) = reference.component("vae_decoder", latents), bundle.component("vae_decoder", latents)
+        assert found.shape == (rows, 3, 8 * height, 8 * width)
+        assert psnr(wanted, found, peak=1.0) > 80
+        image = {"image": wanted}
+        for wanted_, found_ in zip(
+            reference.component("vae_encoder", image), bundle.component("vae_encoder", image), strict=True
+        ):
+            assert found_.shape == inputs["latents"].shape
+            assert np.abs(found_ - wanted_).max() < 1e-4 * max(1.0, np.abs(wanted_).max())
+
+
+@pytest.mark.parametrize("guidance", [0.0, 1.0, 3.0])
+def test_guided_and_not(
+    guidance: float, manifest: EngineManifest, files: dict[str, Path], reference: Reference
+) -> None:
+    setting = Setting("a red cat", 64, 72, 3, guidance, "euler_a", seed=7)
+    wanted = reference.generate(setting)
+    found = BundlePipeline(manifest, "onnx-cpu", files, threads=1).generate(setting)
+    assert wanted.shape == found.shape == (72, 64, 3)
+    assert wanted.std() > 0.05
+    assert psnr(wanted, found, peak=1.0) > 60
+
+
+def test_both_sides_are_timed_in_turns(manifest: EngineManifest, files: dict[str, Path], tiny_checkpoint: Path) -> None:
+    setting = Setting("a red cat", 64, 64, 2, 7.5, "ddim")
+    ids = token_ids(files[manifest.text.tokenizer], manifest.text, "", setting.prompt)
+    done: list[int] = []
+    found = compare(
+        ReferenceSide(open_checkpoint(str(tiny_checkpoint)), threads=1),
+        BundleSide(manifest, "onnx-cpu", files, threads=1),
+        *(setting, ids),
+        repeats=1,
+        advance=lambda: done.append(1),
+    )
+    assert tuple(found) == WORKS
+    assert len(done) == len(WORKS)
+    assert all(reading.seconds > 0 for pair in found.values() for reading in pair)
+    diffusers_peak, bundle_peak = (reading.peak_bytes for reading in found["image"])
+    assert 0 < bundle_peak < diffusers_peak, "one of the two processes never loads torch"
+
+
+def test_token_ids_are_those_of_the_pipeline(
+    manifest: EngineManifest, files: dict[str, Path], reference: Reference
+) -> None:
+    prompts = ("", "A RED  cat!", "naïve café, 猫 🐈", "one " * 60)
+    wanted = reference.pipeline.tokenizer(
+        list(prompts), padding="max_length", max_length=manifest.text.max_length, truncation=True, return_tensors="np"
+    ).input_ids
+    assert np.array_equal(token_ids(files[manifest.text.tokenizer], manifest.text, *prompts), wanted)
+
+
+def test_v_prediction_and_old_tokenizer_files(tmp_path: Path, tiny_work: Path) -> None:
+    checkpoint = write_tiny_checkpoint(tmp_path / "checkpoint", "v_prediction")
+    reader = Tokenizer.from_file(str(checkpoint / "tokenizer" / "tokenizer.json"))
+    use_old_tokenizer_files(checkpoint)
+    store = tmp_path / "store"
+    made, report, _ = build(checkpoint, tiny_work, store, name="tiny-v", targets=["openvino-fp32"], max_size=96)
+    assert made.prediction_type == "v_prediction"
+    assert made.limits.max_size == 96
+    (target,) = report["targets"]  # type: ignore[misc]
+    assert min(target["psnr"][f"image/{sampler}"] for sampler in SAMPLERS) >= 40  # type: ignore[index]
+    converted = Tokenizer.from_file(str(store / catalog.bundle_key("tiny-v", made.version, "tokenizer.json")))
+    assert converted.encode("a red cat").ids == reader.encode("a red cat").ids
+
+
+def test_unchanged_stages_are_skipped_and_said_so(tiny_checkpoint: Path, tiny_work: Path, tmp_path: Path) -> None:
+    made, _, said = build(tiny_checkpoint, tiny_work, tmp_path / "store")
+    lines = [line for line in said.splitlines() if not line.startswith(("checkpoint", "publish"))]
+    assert len(lines) == 4 + 4 + 4 + 4 + 5
+    assert all(line.endswith("unchanged, skipped") for line in lines)
+    assert catalog.current_version(DirectoryStore(tmp_path / "store"), "tiny") == made.version
+
+
+def test_defaults_that_the_limits_refuse(tiny_checkpoint: Path, tiny_work: Path, tmp_path: Path) -> None:
+    with pytest.raises(BuildRefused, match=r"^The defaults cannot be made: width must lie between 32 and 128"):
+        build(tiny_checkpoint, tiny_work, tmp_path / "store", width=1024)
+    with pytest.raises(BuildRefused, match=r"^The defaults cannot be made: This model has the samplers ddim"):
+        build(tiny_checkpoint, tiny_work, tmp_path / "store", sampler="heun")

@@ -1,0 +1,130 @@
+"""A stage is skipped when its key and its outputs are unchanged, and for no other reason."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from model_build import BuildRefused
+from model_build.stages import Finished, Stage, Workspace
+
+STAGE = Stage("export/unet", code=("model_build.weights",), libraries=("numpy",), inputs={"checkpoint": "ab"})
+
+
+def write(folder: Path) -> None:
+    (folder / "unet.onnx").write_bytes(b"graph")
+    (folder / "parts").mkdir()
+    (folder / "parts" / "weights").write_bytes(b"weights")
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    return Workspace(tmp_path / "work")
+
+
+@pytest.fixture
+def done(workspace: Workspace) -> Finished:
+    with workspace.held():
+        return workspace.run(STAGE, write)
+
+
+def test_a_first_run(workspace: Workspace, done: Finished) -> None:
+    assert not done.skipped
+    assert list(done.files) == ["parts/weights", "unet.onnx"]
+    assert (done.folder / "parts/weights").read_bytes() == b"weights"
+    assert [path.name for path in workspace.folder.iterdir() if path.name.startswith(".unf")] == []
+
+
+def test_unchanged(workspace: Workspace, done: Finished) -> None:
+    again = workspace.unchanged(STAGE)
+    assert again is not None
+    assert again.skipped
+    assert (again.folder, again.files, again.digest) == (done.folder, done.files, done.digest)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        Stage(STAGE.name, ("model_build.trial",), STAGE.libraries, STAGE.inputs),
+        Stage(STAGE.name, STAGE.code, ("numpy", "onnx"), STAGE.inputs),
+        Stage(STAGE.name, STAGE.code, STAGE.libraries, {"checkpoint": "cd"}),
+        Stage(STAGE.name, STAGE.code, STAGE.libraries, STAGE.inputs, {"opset": 20}),
+    ],
+    ids=["code", "libraries", "inputs", "parameters"],
+)
+@pytest.mark.usefixtures("done")
+def test_whatever_a_stage_depends_on(workspace: Workspace, changed: Stage) -> None:
+    assert workspace.unchanged(changed) is None
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "remove", "record", "no record", "other record"])
+def test_damaged_outputs_are_made_again(workspace: Workspace, done: Finished, damage: str) -> None:
+    graph, record = done.folder / "unet.onnx", done.folder / "stage.json"
+    if damage == "flip":
+        graph.write_bytes(b"grapi")
+    elif damage == "truncate":
+        graph.write_bytes(b"")
+    elif damage == "remove":
+        graph.unlink()
+    elif damage == "record":
+        record.write_text("{")
+    elif damage == "no record":
+        record.unlink()
+    else:
+        record.write_text(json.dumps([]))
+    assert workspace.unchanged(STAGE) is None
+    with workspace.held():
+        assert workspace.run(STAGE, write).files == done.files
+    assert workspace.unchanged(STAGE) is not None
+
+
+def test_an_interrupted_stage_leaves_the_one_before(workspace: Workspace, done: Finished) -> None:
+    def interrupted(folder: Path) -> None:
+        (folder / "unet.onnx").write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    changed = Stage(STAGE.name, STAGE.code, parameters={"opset": 20})
+    with workspace.held(), pytest.raises(KeyboardInterrupt):
+        workspace.run(changed, interrupted)
+    assert workspace.unchanged(changed) is None
+    assert workspace.unchanged(STAGE) is not None
+    assert (done.folder / "unet.onnx").read_bytes() == b"graph"
+    assert sorted(path.name for path in workspace.folder.iterdir()) == [".lock", "export"]
+
+
+def test_what_a_killed_build_left_is_removed(workspace: Workspace) -> None:
+    left = workspace.folder / ".unfinished-abc"
+    left.mkdir(parents=True)
+    (left / "unet.onnx").write_bytes(b"half")
+    with workspace.held():
+        assert not left.exists()
+
+
+def test_one_build_at_a_time(workspace: Workspace) -> None:
+    other = "import sys; from pathlib import Path; from model_build.stages import Workspace\n"
+    other += "with Workspace(Path(sys.argv[1])).held(): pass"
+    with workspace.held():
+        found = subprocess.run(
+            [sys.executable, "-c", other, str(workspace.folder)], capture_output=True, text=True, timeout=60
+        )
+        assert "BuildRefused: Another build is at work in" in found.stderr
+        with pytest.raises(BuildRefused, match="wait for it or use --work"), Workspace(workspace.folder).held():
+            pass
+    with workspace.held():
+        pass
+
+
+def test_the_key_is_of_source_not_of_a_cached_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = tmp_path / "a_stage_of_this_test.py"
+    monkeypatch.syspath_prepend(tmp_path)
+    module.write_text("STEPS = 1\n")
+    stage = Stage("x", code=("a_stage_of_this_test",))
+    first = stage.key()
+    module.write_text("STEPS = 2\n")
+    assert stage.key() != first
+    with pytest.raises(ModuleNotFoundError):
+        Stage("x", code=("no_module_of_this_name",)).key()
