@@ -1,0 +1,224 @@
+"""Every HTTP route: parse, one call, answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import unquote
+
+from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
+from aws_lambda_powertools.event_handler.exceptions import NotFoundError
+
+from darkroom.contracts import Job
+from darkroom.errors import DarkroomError, IdempotencyInProgress, MethodNotAllowed, ModelNotFound, NotFound
+from darkroom.manifest import EngineManifest, resolve
+from functions import documentation, events, observability, submission, wiring
+from functions.answers import JSON, Answer, Answers, job_path
+from functions.documents import ModelDocument, ModelList, model_document
+from functions.observability import count, logger
+from functions.wiring import Wiring
+
+Event = dict[str, Any]
+Handler = Callable[..., Response[str]]
+
+app = APIGatewayHttpResolver()
+
+
+def lambda_handler(event: Event, context: Any, *, wired: Wiring | None = None) -> dict[str, Any]:
+    """Answer one API Gateway (HTTP API, payload 2.0) event; `wired` replaces what the environment describes."""
+    request_id = str(event["requestContext"]["requestId"])
+    app.context.update(wired=wired, request_id=request_id)
+    try:
+        answer = app.resolve({**event, "rawPath": unquote(event["rawPath"])}, context)
+    finally:
+        observability.flush()
+    answer["headers"]["X-Request-Id"] = request_id
+    return answer
+
+
+# ---- predict ------------------------------------------------------------------------------------------------------
+
+
+def predict(name: str) -> Response[str]:
+    """POST /v1/models/{model}:predict"""
+    return _predict(name, curl_default=False)
+
+
+def predict_as_the_seeds_do(name: str) -> Response[str]:
+    """POST /tione/v1/models/m:predict"""
+    return _predict(name, curl_default=True)
+
+
+def _predict(name: str, *, curl_default: bool) -> Response[str]:
+    wired, headers = _wired(), _headers()
+    tenant = submission.tenant_of(headers, wired.settings)
+    body = submission.body_of(
+        app.current_event.raw_event, headers, wired.settings.max_body_bytes, curl_default=curl_default
+    )
+    asked = submission.request_of(body)
+    preference = submission.preference_of(headers, wired.settings)
+    manifest = wired.manifests.current(_model(name))
+    idempotency = submission.idempotency_of(headers, manifest.model, asked)
+    accepted = wired.jobs.create(manifest.model, resolve(asked, manifest), tenant=tenant, idempotency=idempotency)
+    job = accepted.job
+    if accepted.replayed and not job.status.finished:
+        return _in_progress(job)
+    if not accepted.replayed:
+        count("JobsAccepted")
+        wired.inference.submit(job)
+    return _respond(_answers().predicted(wired.wait(job, preference.wait), preference))
+
+
+def _in_progress(job: Job) -> Response[str]:
+    problem = IdempotencyInProgress("Ask again, or follow the job at Location.", retry_after=1)
+    return _respond(_answers().problem(problem, {"Location": job_path(job)}))
+
+
+# ---- jobs ---------------------------------------------------------------------------------------------------------
+
+
+def get_job(job_id: str) -> Response[str]:
+    """GET /v1/jobs/{id}"""
+    return _respond(_answers().job(_wired().jobs.get(job_id, tenant=_tenant())))
+
+
+def get_job_events(job_id: str) -> Response[str]:
+    """GET /v1/jobs/{id}/events: the state at this moment; on one machine the edge goes on from here."""
+    job = _wired().jobs.get(job_id, tenant=_tenant())
+    told = events.snapshot(_answers().document(job))
+    return Response(200, events.EVENT_STREAM, told, {"Cache-Control": "no-store"})
+
+
+def cancel_job(job_id: str) -> Response[str]:
+    """DELETE /v1/jobs/{id}"""
+    wired = _wired()
+    job = wired.jobs.cancel(job_id, tenant=_tenant())
+    wired.inference.withdraw(job)
+    return _respond(_answers().cancelled(job))
+
+
+# ---- models -------------------------------------------------------------------------------------------------------
+
+
+def list_models() -> Response[str]:
+    """GET /v1/models"""
+    _tenant()
+    manifests = _wired().manifests
+    found = [_model_document(manifests.current(name)) for name in manifests.names()]
+    return _respond(Answer(200, ModelList(models=found)))
+
+
+def get_model(name: str) -> Response[str]:
+    """GET /v1/models/{model}"""
+    _tenant()
+    return _respond(Answer(200, _model_document(_wired().manifests.current(_model(name)))))
+
+
+def _model_document(manifest: EngineManifest) -> ModelDocument:
+    return model_document(manifest, default=manifest.model == _wired().settings.default_model)
+
+
+# ---- the deployment -----------------------------------------------------------------------------------------------
+
+
+def ping() -> Response[str]:
+    """GET /ping"""
+    health = _wired().health()
+    return _respond(Answer(200 if health.status == "ready" else 503, health))
+
+
+def openapi() -> Response[str]:
+    """GET /openapi.json"""
+    return Response(200, JSON, documentation.openapi(), {"Cache-Control": "max-age=3600"})
+
+
+def docs() -> Response[str]:
+    """GET /docs"""
+    return Response(200, "text/html; charset=utf-8", documentation.page(), {"Cache-Control": "max-age=3600"})
+
+
+# ---- routing ------------------------------------------------------------------------------------------------------
+
+READ = ("GET", "HEAD")
+ROUTES: list[tuple[str, dict[tuple[str, ...], Handler]]] = [
+    ("/v1/models/<name>:predict", {("POST",): predict}),
+    ("/tione/v1/models/<name>:predict", {("POST",): predict_as_the_seeds_do}),
+    ("/v1/models", {READ: list_models}),
+    ("/v1/models/<name>", {READ: get_model}),
+    ("/v1/jobs/<job_id>", {READ: get_job, ("DELETE",): cancel_job}),
+    ("/v1/jobs/<job_id>/events", {READ: get_job_events}),
+    ("/ping", {READ: ping}),
+    (r"/openapi\.json", {READ: openapi}),
+    ("/docs", {READ: docs}),
+]
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+
+
+def _register() -> None:
+    """Every route, and for its other methods an answer that names the ones it has. The first match wins."""
+    app.exception_handler(DarkroomError)(answer_error)
+    app.exception_handler(NotFoundError)(answer_unknown_address)
+    app.exception_handler(Exception)(answer_unexpected)
+    for rule, handlers in ROUTES:
+        allowed = [method for methods in handlers for method in methods]
+        for methods, handler in handlers.items():
+            app.route(rule, list(methods), compress=handler is docs)(handler)
+        app.route(rule, [method for method in _METHODS if method not in allowed])(_refuse(allowed))
+
+
+def _refuse(allowed: list[str]) -> Handler:
+    def refuse(**_: str) -> Response[str]:
+        return _respond(_answers().problem(MethodNotAllowed(), {"Allow": ", ".join(allowed)}))
+
+    return refuse
+
+
+def answer_error(error: DarkroomError) -> Response[str]:
+    count(f"Problem.{error.code}")
+    return _respond(_answers().problem(error))
+
+
+def answer_unknown_address(_: NotFoundError) -> Response[str]:
+    below_models = app.current_event.path.startswith(("/v1/models/", "/tione/v1/models/"))
+    return _respond(
+        _answers().problem(ModelNotFound("There is no model of this name.") if below_models else NotFound())
+    )
+
+
+def answer_unexpected(error: Exception) -> Response[str]:
+    """What nobody foresaw: the log holds the traceback, the caller gets an id to ask about."""
+    logger.error("unexpected error", exc_info=error, request_id=app.context["request_id"])
+    count("Problem.internal")
+    return _respond(_answers().problem(DarkroomError()))
+
+
+# ---- this event ---------------------------------------------------------------------------------------------------
+
+
+def _wired() -> Wiring:
+    wired: Wiring | None = app.context.get("wired")
+    return wired or wiring.from_environment()
+
+
+def _answers() -> Answers:
+    wired = _wired()
+    return Answers(wired.store, wired.settings, app.context["request_id"])
+
+
+def _headers() -> Mapping[str, str]:
+    return {name.lower(): value for name, value in app.current_event.headers.items()}
+
+
+def _tenant() -> str:
+    return submission.tenant_of(_headers(), _wired().settings)
+
+
+def _model(name: str) -> str:
+    return _wired().settings.default_model if name == "m" else name
+
+
+def _respond(answer: Answer) -> Response[str]:
+    return Response(answer.status, answer.content_type, answer.body(), dict(answer.headers))
+
+
+_register()

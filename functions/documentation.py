@@ -1,0 +1,201 @@
+"""/openapi.json and /docs: the contract, from the same classes that requests and answers are made of."""
+
+from __future__ import annotations
+
+import functools
+import json
+from importlib import resources
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from darkroom.contracts import MODEL_NAME, GenerationRequest
+from darkroom.errors import Problem
+from functions.documents import Health, ImageAnswer, JobDocument, ModelDocument, ModelList
+
+Operation = dict[str, Any]
+_REF = "#/components/schemas/{model}"
+_SWAGGER_UI = "aws_lambda_powertools.event_handler.openapi.swagger_ui"
+
+_MODEL = {"name": "model", "in": "path", "required": True, "schema": {"type": "string", "pattern": MODEL_NAME}}
+_JOB = {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}
+_PREFER = {
+    "name": "Prefer",
+    "in": "header",
+    "description": "`wait=N`: 202 if it takes longer than N seconds; `respond-async`: 202 at once.",
+    "schema": {"type": "string"},
+    "examples": {"wait": {"value": "wait=10"}, "respond-async": {"value": "respond-async"}},
+}
+_IDEMPOTENCY_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "description": "A retry with the same key and the same body gets the first answer again; nothing is made twice.",
+    "schema": {"type": "string", "pattern": "^[\\x21-\\x7e]{1,255}$"},
+}
+_LOCATION = {"Location": {"description": "the job", "schema": {"type": "string"}}}
+_RETRY_AFTER = {"Retry-After": {"description": "seconds", "schema": {"type": "integer"}}}
+
+
+def _content(document: type[BaseModel], media_type: str = "application/json") -> dict[str, Any]:
+    return {media_type: {"schema": {"$ref": _REF.format(model=document.__name__)}}}
+
+
+def _told(description: str, document: type[BaseModel], **headers: Any) -> dict[str, Any]:
+    return {"description": description, "content": _content(document), **({"headers": headers} if headers else {})}
+
+
+def _problems(**told: str) -> dict[str, Any]:
+    """`_404="why"` -> the problem answer of that status; every operation may also answer 401, 500 and 503."""
+    always = {"_401": "no valid API key", "_500": "our fault", "_503": "overloaded, draining, or a store is down"}
+    return {
+        name[1:]: {
+            "description": description,
+            "content": _content(Problem, "application/problem+json"),
+            **({"headers": _RETRY_AFTER} if name in ("_409", "_503") else {}),
+        }
+        for name, description in sorted({**told, **always}.items())
+    }
+
+
+_PREDICT: Operation = {
+    "summary": "Make images from a prompt",
+    "tags": ["images"],
+    "parameters": [_PREFER, _IDEMPOTENCY_KEY],
+    "requestBody": {"required": True, "content": _content(GenerationRequest)},
+    "responses": {
+        "200": _told("the images are ready", ImageAnswer, **_LOCATION),
+        "202": _told("accepted; follow the job at Location", JobDocument, **_LOCATION, **_RETRY_AFTER),
+        **_problems(
+            _400="not JSON, nested too deeply, or a member twice",
+            _404="no such model",
+            _409="the first request with this idempotency key still runs, or the job was cancelled",
+            _413="the body is too large",
+            _415="not application/json",
+            _422="a member is missing, unknown or out of range, or the idempotency key came with another request",
+            _504="the deadline passed first",
+        ),
+    },
+}
+_EVENTS = "`progress` (step, steps, preview) while the job runs, then `finished` with the job; the stream ends there."
+
+OPERATIONS: dict[tuple[str, str], Operation] = {
+    ("POST", "/v1/models/{model}:predict"): {
+        **_PREDICT,
+        "operationId": "predict",
+        "parameters": [_MODEL, *_PREDICT["parameters"]],
+    },
+    ("POST", "/tione/v1/models/{model}:predict"): {
+        **_PREDICT,
+        "operationId": "predictTione",
+        "description": "As above; the model name `m` stands for the default model.",
+        "parameters": [_MODEL, *_PREDICT["parameters"]],
+    },
+    ("GET", "/v1/jobs/{id}"): {
+        "operationId": "getJob",
+        "summary": "A job and, once it has succeeded, freshly signed image URLs",
+        "tags": ["jobs"],
+        "parameters": [_JOB],
+        "responses": {"200": _told("the job", JobDocument), **_problems(_404="no such job")},
+    },
+    ("DELETE", "/v1/jobs/{id}"): {
+        "operationId": "cancelJob",
+        "summary": "Cancel a job",
+        "tags": ["jobs"],
+        "parameters": [_JOB],
+        "responses": {
+            "202": _told("cancelled; the engine drops it within one step", JobDocument, **_LOCATION),
+            **_problems(_404="no such job", _409="the job has already finished"),
+        },
+    },
+    ("GET", "/v1/jobs/{id}/events"): {
+        "operationId": "getJobEvents",
+        "summary": "Progress as server-sent events",
+        "tags": ["jobs"],
+        "description": _EVENTS,
+        "parameters": [_JOB],
+        "responses": {
+            "200": {"description": _EVENTS, "content": {"text/event-stream": {"schema": {"type": "string"}}}},
+            **_problems(_404="no such job"),
+        },
+    },
+    ("GET", "/v1/models"): {
+        "operationId": "listModels",
+        "summary": "Every model that can be asked for",
+        "tags": ["models"],
+        "responses": {"200": _told("the models", ModelList), **_problems()},
+    },
+    ("GET", "/v1/models/{model}"): {
+        "operationId": "getModel",
+        "summary": "A model's samplers, defaults and limits",
+        "tags": ["models"],
+        "parameters": [_MODEL],
+        "responses": {"200": _told("the model", ModelDocument), **_problems(_404="no such model")},
+    },
+    ("GET", "/ping"): {
+        "operationId": "ping",
+        "summary": "Whether requests are served",
+        "tags": ["deployment"],
+        "security": [],
+        "responses": {"200": _told("ready", Health), "503": _told("starting or draining", Health)},
+    },
+}
+
+
+@functools.cache
+def openapi() -> str:
+    """The OpenAPI 3.1 document, as JSON."""
+    shown = (GenerationRequest, ImageAnswer, JobDocument, ModelDocument, ModelList, Health, Problem)
+    _, schemas = models_json_schema([(document, "validation") for document in shown], ref_template=_REF)
+    paths: dict[str, dict[str, Operation]] = {}
+    for (method, path), operation in OPERATIONS.items():
+        paths.setdefault(path, {})[method.lower()] = operation
+    return json.dumps(
+        {
+            "openapi": "3.1.0",
+            "info": {
+                "title": "Darkroom",
+                "version": "1",
+                "summary": "Prompts in, image URLs out.",
+                "description": "Every error is an RFC 9457 problem; `code` names it, `retryable` says if to try again.",
+                "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+            },
+            "servers": [{"url": "/"}],
+            "security": [{"apiKey": []}, {"bearer": []}, {}],
+            "paths": paths,
+            "components": {
+                "schemas": schemas["$defs"],
+                "securitySchemes": {
+                    "apiKey": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+                    "bearer": {"type": "http", "scheme": "bearer"},
+                },
+            },
+        }
+    )
+
+
+@functools.cache
+def page() -> str:
+    """An HTML page that shows the document. Swagger UI ships inside powertools, so that nothing is loaded from afar."""
+    ui = resources.files(_SWAGGER_UI)
+    style, script = (
+        ui.joinpath(f"swagger-ui{name}").read_text(encoding="utf-8") for name in (".min.css", "-bundle.min.js")
+    )
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Darkroom API</title>
+<link rel="icon" href="data:,">
+<style>{style}</style>
+</head>
+<body>
+<div id="swagger-ui"></div>
+<script>{script}</script>
+<script>
+SwaggerUIBundle({{dom_id: "#swagger-ui", deepLinking: true, url: new URL("openapi.json", location).href}})
+</script>
+</body>
+</html>
+"""

@@ -1,0 +1,64 @@
+"""What the handlers call, built from the environment once a process and lazily: imports cost cold start."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from darkroom import settings as configuration
+from darkroom.contracts import Job
+from darkroom.inference import Inference, QueuedInference
+from darkroom.jobs import JobStore, open_jobs
+from darkroom.settings import Settings
+from darkroom.storage import ObjectStore, open_store
+from functions.documents import Health
+from functions.manifests import Manifests
+
+Wait = Callable[[Job, float], Job]  # (job, seconds) -> the job as it is when it has finished or the time is over
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 0.5  # seconds between two looks at a running job
+
+
+@dataclass(frozen=True)
+class Wiring:
+    """Everything a handler reaches. `wait` blocks where a process serves one event (Lambda) and returns at once where
+    the edge does the waiting (one machine, see docs/decisions/003-the-edge-waits.md)."""
+
+    settings: Settings
+    store: ObjectStore
+    jobs: JobStore
+    inference: Inference
+    manifests: Manifests
+    wait: Wait
+    health: Callable[[], Health] = lambda: Health(status="ready")
+
+
+@functools.cache
+def from_environment() -> Wiring:
+    """The wiring of this Lambda function."""
+    settings = configuration.load()
+    store = open_store(settings.store_url, public_url=settings.public_url, signing_key=settings.signing_key.encode())
+    jobs = open_jobs(
+        settings.jobs_url,
+        max_queued=settings.max_queued_jobs,
+        max_attempts=settings.max_attempts,
+        lease_seconds=settings.lease_seconds,
+    )
+    return Wiring(settings, store, jobs, QueuedInference(), Manifests(store), polling(jobs))
+
+
+def polling(
+    jobs: JobStore, *, clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep
+) -> Wait:
+    """A wait that looks at the job store again and again, less often as time goes by."""
+
+    def wait(job: Job, seconds: float) -> Job:
+        until, pause = clock() + seconds, _FIRST_PAUSE
+        while not job.status.finished and (left := until - clock()) > 0:
+            sleep(min(pause, left))
+            pause = min(pause * 1.5, _LONGEST_PAUSE)
+            job = jobs.get(job.id, tenant=job.tenant)
+        return job
+
+    return wait

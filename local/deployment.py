@@ -1,0 +1,127 @@
+"""Everything that runs on one machine, wired: API, job store, object store, runtimes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import time
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from darkroom.errors import DarkroomError, JobStoreUnavailable
+from darkroom.jobs import open_jobs
+from darkroom.settings import Settings
+from darkroom.storage import open_store
+from darkroom.storage.directory import DirectoryStore
+from functions.api import lambda_handler
+from functions.manifests import Manifests
+from functions.wiring import Wiring
+from local import http_server, seeding
+from local.adapter import LambdaAdapter
+from local.app import LocalApp
+from local.bulletin import Bulletin
+from local.errors import CannotStart
+from local.live_events import LiveEvents
+from local.metrics import Metrics
+from local.objects import SignedObjects
+from local.pool import Pool
+from local.replica import RUNTIME, RuntimeDidNotStart
+
+log = structlog.get_logger(part="deployment")
+
+_HOUR = 3600.0
+
+
+class Deployment:
+    """Built inside a running event loop; `run()` serves on `listener` until `stop()`.
+
+    `settings` come from `data.prepare`. `announce` is told once, when the first runtime is ready. `emit` gets the
+    runtimes' log lines. Raises: CannotStart.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        listener: socket.socket,
+        *,
+        announce: Callable[[Deployment], None],
+        emit: Callable[[str], None],
+        program: Sequence[str] = RUNTIME,
+    ) -> None:
+        self.settings = settings
+        self._listener = listener
+        self._announce = announce
+        self._stops = 0
+        try:
+            key = settings.signing_key.encode()
+            self.store = open_store(settings.store_url, public_url=settings.public_url, signing_key=key)
+            self.jobs = open_jobs(
+                settings.jobs_url,
+                max_queued=settings.max_queued_jobs,
+                max_attempts=settings.max_attempts,
+                lease_seconds=settings.lease_seconds,
+            )
+            for published in seeding.seed(self.store, settings):
+                log.info("bundle published", bundle=published)
+        except DarkroomError as failed:
+            raise CannotStart(f"{failed.detail}; look at DARKROOM_STORE_URL and DARKROOM_JOBS_URL.") from failed
+        except ValueError as refused:  # a URL that names no store
+            raise CannotStart(f"{refused}.") from refused
+        self.bulletin = Bulletin()
+        self.pool = Pool(settings, self.jobs, self.bulletin, emit=emit, program=program)
+        self._server = http_server.server(self._app())
+
+    def _app(self) -> LocalApp:
+        manifests = Manifests(self.store, served={self.settings.default_model})
+        wiring = Wiring(
+            self.settings, self.store, self.jobs, self.bulletin, manifests, lambda job, _: job, self.pool.health
+        )
+        adapter = LambdaAdapter(lambda_handler, wiring, self.bulletin)
+        signed = SignedObjects(self.store) if isinstance(self.store, DirectoryStore) else None
+        metrics = Metrics(self.jobs, self.pool)
+        live = LiveEvents(adapter, self.bulletin)
+        return LocalApp(adapter, live, signed, metrics, draining=lambda: self.pool.draining)
+
+    async def run(self) -> None:
+        """Serve until `stop`; what is in flight then finishes, or is queued for the next start.
+
+        Raises: CannotStart.
+        """
+        serving = asyncio.create_task(self._server.serve(sockets=[self._listener]))
+        working = asyncio.create_task(self.pool.run())
+        beside = [asyncio.create_task(work) for work in (self._announce_when_ready(), self._forget_old_jobs())]
+        try:
+            await asyncio.wait({serving, working}, return_when=asyncio.FIRST_COMPLETED)
+            if not working.done():  # the server gave up by itself
+                self.pool.abort()
+            await working
+        except RuntimeDidNotStart as failed:
+            raise CannotStart(str(failed)) from None
+        finally:
+            for task in beside:
+                task.cancel()
+            self.bulletin.close()
+            self._server.should_exit = True
+            await serving
+
+    def stop(self) -> None:
+        """Drain at the first call; at the second stop at once."""
+        self._stops += 1
+        if self._stops == 1:
+            self.pool.drain()
+        else:
+            self.pool.abort()
+            self._server.force_exit = True
+
+    async def _announce_when_ready(self) -> None:
+        await self.pool.ready()
+        self._announce(self)
+
+    async def _forget_old_jobs(self) -> None:
+        while True:
+            before = time.time() - self.settings.job_days * 86_400
+            with contextlib.suppress(JobStoreUnavailable):
+                await asyncio.to_thread(self.jobs.purge, finished_before=before)
+            await asyncio.sleep(_HOUR)

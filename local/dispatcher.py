@@ -1,0 +1,135 @@
+"""Claims jobs for one runtime and sees each of them to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+import structlog
+
+from darkroom.contracts import Job
+from darkroom.errors import JobStoreUnavailable, ModelNotFound
+from darkroom.inference.http import HttpRuntime
+from darkroom.jobs import JobStore, Lease
+from darkroom.settings import Settings
+from local.attempt import Attempt
+from local.bulletin import Bulletin, News
+from local.verdict import Verdict
+
+log = structlog.get_logger(part="dispatcher")
+
+_POLL_SECONDS = 1.0  # how often to look for jobs of other processes and for leases that have run out
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0  # seconds without claims after the runtime turned a job away
+
+
+class Dispatcher:
+    """Gives its runtime up to `jobs_in_flight` jobs together while `available` is set.
+
+    A job's last attempt runs alone: whatever broke the runtime twice may not take its neighbours with it again.
+    `clock` is the wall clock; it ages only jobs that were accepted before this process started.
+    """
+
+    def __init__(
+        self,
+        jobs: JobStore,
+        runtime: HttpRuntime,
+        bulletin: Bulletin,
+        settings: Settings,
+        *,
+        name: str,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.available = asyncio.Event()
+        self._jobs = jobs
+        self._runtime = runtime
+        self._bulletin = bulletin
+        self._settings = settings
+        self._name = name
+        self._clock = clock
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stopping = False
+        self._pause = 0.0
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._tasks)
+
+    async def run(self) -> None:
+        """Claim and run until `stop`; returns when everything in flight has ended."""
+        with self._bulletin.arrivals() as arrival:
+            while not self._stopping:
+                await self.available.wait()
+                await self._free_slot()
+                arrival.clear()
+                lease = None if self._stopping else await self._claim()
+                if lease is not None:
+                    await self._begin(lease)
+                elif not self._stopping:
+                    await _wait_for(arrival, _POLL_SECONDS)
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def stop(self) -> None:
+        """Claim nothing more."""
+        self._stopping = True
+        self.available.set()
+        self._bulletin.wake()
+
+    def abort(self) -> None:
+        """Put everything in flight back into the queue at once."""
+        self.stop()
+        for task in self._tasks:
+            task.cancel()
+
+    async def _free_slot(self) -> None:
+        if self._pause:
+            await asyncio.sleep(self._pause)
+        if len(self._tasks) >= self._settings.jobs_in_flight:
+            await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+
+    async def _claim(self) -> Lease | None:
+        try:
+            return await asyncio.to_thread(self._jobs.claim, self._name)
+        except JobStoreUnavailable:
+            log.error("job store down")
+            return None
+
+    async def _begin(self, lease: Lease) -> None:
+        if lease.job.model != self._settings.default_model:  # accepted when another model was served here
+            problem = ModelNotFound("This deployment no longer serves that model.").problem()
+            await asyncio.to_thread(self._jobs.fail, lease, problem)
+            self._bulletin.post(lease.job.id, News(finished=True))
+            return
+        alone = lease.job.attempts >= self._settings.max_attempts > 1
+        task = asyncio.create_task(self._attempt(lease, set(self._tasks) if alone else set()))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        if alone:
+            await asyncio.wait({task})
+
+    async def _attempt(self, lease: Lease, after: set[asyncio.Task[None]]) -> None:
+        attempt = Attempt(
+            lease,
+            jobs=self._jobs,
+            runtime=self._runtime,
+            bulletin=self._bulletin,
+            beat_seconds=min(_POLL_SECONDS, self._settings.lease_seconds / 4),
+            deadline=self._settings.job_seconds - self._age(lease.job),
+        )
+        if await attempt.run(after) is Verdict.REQUEUE:
+            self._pause = min(max(self._pause * 2, _SHORTEST_PAUSE), _LONGEST_PAUSE)
+        else:
+            self._pause = 0.0
+        self._bulletin.wake()
+
+    def _age(self, job: Job) -> float:
+        known = self._bulletin.age(job.id)
+        return max(0.0, self._clock() - job.created_at) if known is None else known
+
+
+async def _wait_for(event: asyncio.Event, seconds: float) -> None:
+    try:
+        await asyncio.wait_for(event.wait(), seconds)
+    except TimeoutError:
+        return

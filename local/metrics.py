@@ -1,0 +1,64 @@
+"""Prometheus metrics of the API and the pool; every name is here."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from darkroom.errors import JobStoreUnavailable, NotFound
+from darkroom.jobs import JobStore
+from local.exchange import Exchange
+from local.pool import Pool
+
+PATH = "/metrics"
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+
+
+class Metrics:
+    """Counts answers as they are given; asks the job store and the pool when it is scraped."""
+
+    def __init__(self, jobs: JobStore, pool: Pool) -> None:
+        self._jobs = jobs
+        self._pool = pool
+        self._registry = CollectorRegistry()
+        self._answers = Counter(
+            "darkroom_http_answers", "HTTP answers given", ["method", "status"], registry=self._registry
+        )
+        self._seconds = Histogram(
+            "darkroom_http_seconds", "time until an answer was given, waits included", registry=self._registry
+        )
+        self._by_status = Gauge("darkroom_jobs", "jobs in the job store", ["status"], registry=self._registry)
+        self._ready = Gauge("darkroom_runtime_ready", "1 while ready", ["replica"], registry=self._registry)
+        self._in_flight = Gauge("darkroom_jobs_in_flight", "given to a runtime", ["replica"], registry=self._registry)
+        self._restarts = Gauge("darkroom_runtime_restarts", "since the start", ["replica"], registry=self._registry)
+
+    def answered(self, exchange: Exchange, seconds: float) -> None:
+        method = exchange.method if exchange.method in _METHODS else "other"  # callers may invent more
+        self._answers.labels(method, str(exchange.status or "gone")).inc()
+        self._seconds.observe(seconds)
+
+    async def __call__(self, exchange: Exchange) -> None:
+        """`/metrics`, or a runtime's own at `/metrics/{replica}`. Raises: NotFound, RuntimeUnavailable."""
+        name = exchange.path.removeprefix(PATH).removeprefix("/")
+        if not name:
+            await self._own(exchange)
+            return
+        for replica in self._pool.replicas:
+            if replica.name == name:
+                text = await replica.runtime.metrics()
+                await exchange.respond(200, text.encode(), CONTENT_TYPE_LATEST, {})
+                return
+        raise NotFound("There is no runtime of this name; the first is runtime-0.")
+
+    async def _own(self, exchange: Exchange) -> None:
+        with contextlib.suppress(JobStoreUnavailable):
+            for status, jobs in (await asyncio.to_thread(self._jobs.counts)).items():
+                self._by_status.labels(status.value).set(jobs)
+        for replica, dispatcher in zip(self._pool.replicas, self._pool.dispatchers, strict=True):
+            self._ready.labels(replica.name).set(replica.readiness.ready)
+            self._in_flight.labels(replica.name).set(dispatcher.in_flight)
+            self._restarts.labels(replica.name).set(replica.restarts)
+        await exchange.respond(200, generate_latest(self._registry), CONTENT_TYPE_LATEST, {})

@@ -1,0 +1,191 @@
+"""One runtime process: started, watched, started again when it dies, drained in the end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import socket
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+
+import structlog
+
+from darkroom.inference.http import HttpRuntime, Readiness
+
+log = structlog.get_logger(part="pool")
+
+RUNTIME = ("-m", "runtime", "serve")
+_STARTING_PING, _RUNNING_PING = 0.1, 0.5  # seconds between two looks at /ping
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0  # seconds before a dead runtime is started again
+_STEADY_SECONDS = 60.0  # a runtime that lived this long did not die of its start
+_UNREADY_SECONDS = 120.0  # one that is not ready for so long is killed
+_DRAIN_SECONDS = 28.0  # the runtime itself gives up after 25
+_KEPT_LINES = 200
+
+
+class RuntimeDidNotStart(Exception):
+    """One sentence for the operator."""
+
+
+class Replica:
+    """Owns the listening socket, so that a connection made while the process restarts waits for the next one.
+
+    `on_ready` is told each time the runtime becomes ready or stops being so; `emit` gets its log, line by line. Lines
+    of a process that is still starting are held back until it is ready, so that a failed start can be said in one.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        environment: Mapping[str, str],
+        *,
+        on_ready: Callable[[bool], None],
+        emit: Callable[[str], None],
+        program: Sequence[str] = RUNTIME,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.name = name
+        self.readiness = Readiness(status="starting")
+        self.restarts = 0
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
+        self.runtime = HttpRuntime(f"http://127.0.0.1:{self._listener.getsockname()[1]}")
+        self._environment = environment
+        self._on_ready = on_ready
+        self._emit = emit
+        self._program = program
+        self._clock = clock
+        self._process: asyncio.subprocess.Process | None = None
+        self._held: deque[str] | None = None
+        self._stop = asyncio.Event()
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process else None
+
+    async def run(self) -> None:
+        """Keep one process alive until `stop`. Raises: RuntimeDidNotStart, where the first one never became ready."""
+        pause, ever_ready = _FIRST_PAUSE, False
+        try:
+            while not self._stop.is_set():
+                started = self._clock()
+                code, was_ready = await self._live()
+                ever_ready = ever_ready or was_ready
+                if self._stop.is_set():
+                    return
+                if not ever_ready:
+                    raise RuntimeDidNotStart(self._last_words(code))
+                self._release_lines()
+                if self._clock() - started > _STEADY_SECONDS:
+                    pause = _FIRST_PAUSE
+                log.warning("runtime died", replica=self.name, exit_code=code, starting_again_in=pause)
+                self.restarts += 1
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._stop.wait(), pause)
+                pause = min(pause * 2, _LONGEST_PAUSE)
+        finally:
+            self._listener.close()
+
+    def drain(self) -> None:
+        """Let the process finish what it has, then end it."""
+        self._stop.set()
+        if self._process is not None and self._process.returncode is None:
+            self._process.terminate()
+            asyncio.get_running_loop().call_later(_DRAIN_SECONDS, self.kill)
+
+    def kill(self) -> None:
+        """End the process now."""
+        self._stop.set()
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
+
+    async def _live(self) -> tuple[int, bool]:
+        """One process from start to end: its exit code, and whether it was ever ready."""
+        self._held = deque(maxlen=_KEPT_LINES)
+        descriptor = self._listener.fileno()
+        self._process = process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-m", "local.tether", str(os.getpid()), *self._program),
+            env={**self._environment, "RUNTIME_FD": str(descriptor)},
+            pass_fds=(descriptor,),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C is for us; the runtime is told to drain
+        )
+        if self._stop.is_set():
+            process.terminate()
+        watch = asyncio.create_task(self._watch(process))
+        try:
+            if process.stdout is not None:
+                await self._forward(process.stdout)
+            code = await process.wait()
+        except asyncio.CancelledError:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+            raise
+        finally:
+            watch.cancel()
+            await asyncio.gather(watch, return_exceptions=True)
+            was_ready = self._held is None
+            self._said(None)
+        return code, was_ready
+
+    async def _watch(self, process: asyncio.subprocess.Process) -> None:
+        unready_since = self._clock()
+        while True:
+            self._said(await self.runtime.readiness())
+            if self.readiness.ready:
+                unready_since = self._clock()
+                self._release_lines()
+            elif self._clock() - unready_since > _UNREADY_SECONDS and process.returncode is None:
+                log.error("runtime is not ready; killing it", replica=self.name, seconds=_UNREADY_SECONDS)
+                process.kill()
+            await asyncio.sleep(_RUNNING_PING if self._held is None else _STARTING_PING)
+
+    def _said(self, readiness: Readiness | None) -> None:
+        before, self.readiness = self.readiness, readiness or Readiness(status="starting")
+        if before.ready != self.readiness.ready:
+            self._on_ready(self.readiness.ready)
+
+    async def _forward(self, stream: asyncio.StreamReader) -> None:
+        rest = b""
+        while chunk := await stream.read(1 << 16):
+            *lines, rest = (rest + chunk).split(b"\n")
+            for line in lines:
+                self._hear(line.decode(errors="replace"))
+            if len(rest) > 1 << 20:  # an endless line
+                self._hear(rest.decode(errors="replace"))
+                rest = b""
+        if rest:
+            self._hear(rest.decode(errors="replace"))
+
+    def _hear(self, line: str) -> None:
+        if self._held is None:
+            self._emit(line)
+        else:
+            self._held.append(line)
+
+    def _release_lines(self) -> None:
+        held, self._held = self._held, None
+        for line in held or ():
+            self._emit(line)
+
+    def _last_words(self, code: int) -> str:
+        """The sentence with which a runtime refuses to start; if it died of something else, its log goes out."""
+        said = [line for line in self._held or () if line.strip() and not _is_log_record(line)]
+        if code == 1 and said and "Traceback (most recent call last):" not in said:
+            return said[-1].strip()
+        self._release_lines()
+        return f"The runtime ended while it was starting (exit code {code}); its log is above."
+
+
+def _is_log_record(line: str) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
