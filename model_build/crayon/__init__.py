@@ -1,0 +1,1 @@
+"""Crayon: a small Stable Diffusion checkpoint trained from scratch on drawn, captioned scenes."""

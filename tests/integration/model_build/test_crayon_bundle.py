@@ -1,0 +1,40 @@
+"""The bundle in the repository is what `make build` makes of the checkpoint beside it, to the byte."""
+
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+from darkroom import catalog
+from darkroom.manifest import EngineManifest
+from darkroom.storage.directory import DirectoryStore
+
+ROOT = Path(__file__).parents[3]
+BUNDLE = ROOT / "model_build" / "crayon" / "bundle"
+
+
+def _served(store: Path) -> EngineManifest:
+    return catalog.load_manifest(DirectoryStore(store), "crayon")
+
+
+def test_rebuilding_crayon_gives_the_bundle_in_the_repository(tmp_path: Path) -> None:
+    told = subprocess.run(
+        ["make", "--dry-run", "build", f"BUNDLE={tmp_path / 'store'}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.replace("\\\n", " ")
+    _python, *arguments = shlex.split(next(line for line in told.splitlines() if "-m model_build build" in line))
+    command = [sys.executable, *arguments, "--work", str(tmp_path / "work"), "--repeats", "0"]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    committed, rebuilt = _served(BUNDLE), _served(tmp_path / "store")
+    assert {file.path: file.sha256 for file in rebuilt.files} == {file.path: file.sha256 for file in committed.files}
+    assert rebuilt == committed
+
+
+def test_every_committed_file_is_what_the_manifest_says(tmp_path: Path) -> None:
+    manifest = _served(BUNDLE)
+    folder = BUNDLE / "models" / "crayon" / manifest.version
+    # publish verifies each file's size and SHA-256 before it stores any
+    catalog.publish(DirectoryStore(tmp_path), manifest, {file.path: folder / file.path for file in manifest.files})
