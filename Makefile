@@ -4,10 +4,11 @@
 PYTHON ?= python3
 PORT ?= 8080
 PART ?= all
+BUNDLE ?= model_build/crayon/bundle
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 export PORT
 
-.PHONY: help run test check format bench build crayon clean
+.PHONY: help run test check format bench build clean
 
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -32,8 +33,8 @@ bench: .venv-dev/installed ## Measure (PART=crayon, or all); results go to bench
 	.venv-dev/bin/python -m benchmarks $(PART)
 
 build: .venv-dev/installed ## Compile the bundled checkpoint into model_build/crayon/bundle
-	.venv-dev/bin/python -m model_build build model_build/crayon/checkpoint --name crayon \
-	  --target openvino-bf16 --target openvino-fp32 --store model_build/crayon/bundle
+	.venv-dev/bin/python -m model_build build model_build/crayon/checkpoint --name crayon --guidance 4 \
+	  --target openvino-bf16 --target openvino-fp32 --store $(BUNDLE)
 
 clean: ## Remove environments and build output; images and jobs under .darkroom stay
 	rm -rf .venv .venv-dev .darkroom/build

@@ -1,0 +1,60 @@
+"""Follow the README to the letter: `make run`, paste its curl line, look at what the URL gives, stop."""
+
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PORT = 8080
+
+
+def descendants(pid: int) -> list[int]:
+    """Every process that `pid` started, directly or not."""
+    listed = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
+    parents = [tuple(map(int, line.split())) for line in listed.splitlines()]
+    children = [child for child, parent in parents if parent == pid]
+    return children + [further for child in children for further in descendants(child)]
+
+
+def main() -> None:
+    readme = (ROOT / "README.md").read_text()
+    curl = re.search(r"```(?:sh|bash)\n(curl .*?)```", readme, re.DOTALL)
+    assert curl, "README.md has no curl line"
+    server = subprocess.Popen(["make", "run"], cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    assert server.stdout
+    try:
+        started = time.monotonic()
+        for line in server.stdout:
+            print("  |", line, end="")
+            if "ready" in line.lower():
+                break
+        else:
+            sys.exit("make run ended before it was ready")
+        print(f"ready after {time.monotonic() - started:.1f} s, installation included")
+        answer = subprocess.run(["bash", "-c", curl[1]], capture_output=True, text=True, check=True, timeout=120)
+        body = json.loads(answer.stdout)
+        with urllib.request.urlopen(body["image"], timeout=30) as image:
+            png = image.read()
+        assert image.headers["content-type"] == "image/png", image.headers
+        assert png.startswith(b"\x89PNG\r\n\x1a\n"), png[:16]
+        print(f"the README's curl line gave {body['image'].split('?')[0]}: {len(png)} bytes of PNG")
+    finally:
+        started_by_it = descendants(server.pid)
+        server.send_signal(signal.SIGTERM)
+        server.communicate(timeout=60)
+    assert len(started_by_it) >= 2, f"API and runtime should have been running: {started_by_it}"
+    left = [pid for pid in started_by_it if Path(f"/proc/{pid}").exists()]
+    assert not left, f"still running after SIGTERM: {left}"
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.1", PORT)), "something still listens"
+    print("stopped cleanly, nothing left running")
+
+
+if __name__ == "__main__":
+    main()

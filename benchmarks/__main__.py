@@ -1,0 +1,43 @@
+"""`python -m benchmarks PART`: measure one part, or all, and print its rows."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.measure import RESULTS
+
+PARTS = ("crayon", "start")
+
+
+def main(part: Annotated[str, typer.Argument(help=f"one of {', '.join(PARTS)}, or all")] = "all") -> None:
+    """Results go to benchmarks/results: raw runs as {part}.json, all rows in summary.json."""
+    if part not in (*PARTS, "all"):
+        raise typer.BadParameter(f"there is no part {part!r}; use one of {', '.join(PARTS)}, or all")
+    chosen = PARTS if part == "all" else (part,)
+    if "crayon" in chosen:
+        from benchmarks import crayon
+
+        crayon.run()
+    if "start" in chosen:
+        from benchmarks import start
+
+        start.run()
+    _show(chosen)
+
+
+def _show(parts: tuple[str, ...]) -> None:
+    rows = [row for row in json.loads((RESULTS / "summary.json").read_text()) if row["part"] in parts]
+    table = Table("part", "metric", "goal", "measured", "met")
+    for row in rows:
+        met = {None: "", True: "yes", False: "NO"}[row["met"]]
+        table.add_row(row["part"], row["metric"], row["goal"] or "", f"{row['measured']} {row['unit']}", met)
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    typer.run(main)

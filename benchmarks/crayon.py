@@ -1,0 +1,127 @@
+"""crayon on this machine: against diffusers, over batch sizes, with mixed steps, and as the judge sees it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.engine import InProcess
+from benchmarks.measure import Row, interleaved, keep, medians, ratio
+from model_build.crayon.evaluate import SUITES, diffusers_generate, judge_suite, summary
+
+PROMPT = "a large red heart on a blue background"
+CHECKPOINT = Path(__file__).parent.parent / "model_build" / "crayon" / "checkpoint"
+TARGETS = ("openvino-fp32", "openvino-bf16")
+STEPS = 25
+COMMAND = "make bench PART=crayon"
+
+
+class TimedEngine:
+    """An engine that adds up the seconds spent in its calls."""
+
+    def __init__(self, engine: Any) -> None:
+        self._engine = engine
+        self.seconds = 0.0
+
+    def __getattr__(self, name: str) -> Any:
+        call = getattr(self._engine, name)
+
+        def timed(*arguments: Any) -> Any:
+            started = time.perf_counter()
+            try:
+                return call(*arguments)
+            finally:
+                self.seconds += time.perf_counter() - started
+
+        return timed
+
+
+def _stepping(engine: InProcess, at: Sequence[int]) -> Callable[[], object]:
+    """One UNet call for a guided trajectory at each of these steps, repeatable."""
+    trajectories = [engine.trajectory(PROMPT, seed, STEPS) for seed in range(len(at))]
+
+    def step() -> None:
+        for trajectory, index in zip(trajectories, at, strict=True):
+            trajectory.step = index
+        engine.runner.step(trajectories)
+
+    return step
+
+
+def run() -> None:
+    """Measure, print and keep everything of this part."""
+    torch.set_num_threads(2)
+    engines = {target: InProcess(target) for target in TARGETS}
+    served = engines[TARGETS[-1]]
+    raw: dict[str, Any] = {}
+    rows = [
+        *_one_image(engines, raw),
+        *_rows_in_one_call(served, raw),
+        *_mixed_steps(served, raw),
+        _outside_the_engine(served),
+        *_judged(served, raw),
+    ]
+    keep("crayon", rows, raw)
+
+
+def _row(metric: str, measured: float, unit: str, goal: float | None = None) -> Row:
+    met = None if goal is None else measured >= goal
+    return Row("crayon", metric, measured, unit, COMMAND, None if goal is None else f">= {goal}", met)
+
+
+def _one_image(engines: Mapping[str, InProcess], raw: dict[str, Any]) -> Iterator[Row]:
+    print(f"one image, {STEPS} steps, guidance 4")
+    diffusers = diffusers_generate(CHECKPOINT, STEPS, 4.0)
+    sides: dict[str, Callable[[], object]] = {"diffusers-fp32": partial(diffusers, [PROMPT], [1])}
+    sides |= {target: partial(engine.generate, [PROMPT], [1]) for target, engine in engines.items()}
+    raw["one_image"] = timings = interleaved(sides, rounds=9)
+    for name, timing in medians(timings).items():
+        yield _row(f"one image, {name}", round(timing.wall, 4), "s")
+    for target in engines:
+        for clock in ("wall", "cpu"):
+            faster = ratio(timings["diffusers-fp32"], timings[target], clock)
+            yield _row(f"one image, diffusers fp32 / {target}, {clock}", round(faster, 2), "x")
+
+
+def _rows_in_one_call(engine: InProcess, raw: dict[str, Any]) -> Iterator[Row]:
+    print("rows in one call")
+    calls = {f"{2 * count} rows": _stepping(engine, [5] * count) for count in (1, 2, 4, 8)}
+    raw["rows"] = timings = interleaved(calls, rounds=15, warm=3)
+    for name, timing in medians(timings).items():
+        per_row = timing.wall / int(name.split()[0])
+        yield _row(f"{name} in one call, per row", round(1000 * per_row, 3), "ms")
+
+
+def _mixed_steps(engine: InProcess, raw: dict[str, Any]) -> Iterator[Row]:
+    print("eight rows at one step, and at different steps")
+    batches = {"one step": _stepping(engine, [5] * 4), "mixed": _stepping(engine, [0, 5, 10, 15])}
+    raw["mixed"] = timings = interleaved(batches, rounds=31, warm=3)
+    mixed = ratio(timings["one step"], timings["mixed"])
+    yield _row("throughput, rows at different steps / at one step", round(mixed, 3), "x")
+
+
+def _outside_the_engine(engine: InProcess) -> Row:
+    timed = TimedEngine(engine.engine)
+    engine.use(timed)
+    started = time.perf_counter()
+    engine.generate([PROMPT] * 4, range(4))
+    outside = 1 - timed.seconds / (time.perf_counter() - started)
+    engine.use(engine.engine)
+    return _row("share of a request that is no engine call", round(100 * outside, 2), "%")
+
+
+def _judged(engine: InProcess, raw: dict[str, Any]) -> Iterator[Row]:
+    print("as served, read by the judge")
+    raw["judge"] = {}
+    for suite in SUITES:
+        raw["judge"][suite.name] = found = summary(suite, judge_suite(suite, engine.generate))
+        yield _row(f"judge, {suite.name}: all right", found["all"], "share", suite.goal_all or None)
+        for attribute, share in found["shares"].items():
+            yield _row(
+                f"judge, {suite.name}: {attribute}", share, "share", suite.goal_each if attribute != "size" else None
+            )

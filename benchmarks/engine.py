@@ -1,0 +1,62 @@
+"""The runtime's own parts, in process and on one thread: what an engine can do without HTTP around it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from darkroom.storage import open_store
+from runtime.bundle import fetch_bundle, load_bundle
+from runtime.engines import Engine
+from runtime.hardware import this_machine
+from runtime.runner import Runner
+from runtime.trajectory import Trajectory
+
+BUNDLE = Path(__file__).parent.parent / "model_build" / "crayon" / "bundle"
+
+
+class InProcess:
+    """A bundle's target with its runner."""
+
+    def __init__(self, target: str, threads: int = 2, store: Path = BUNDLE, model: str = "crayon") -> None:
+        bundle = fetch_bundle(open_store(str(store)), model, None, target, this_machine(), Path(".darkroom/cache"))
+        self._loaded = load_bundle(bundle, threads)
+        self.manifest = self._loaded.manifest
+        self.engine = self._loaded.engine
+        self.use(self.engine)
+
+    def use(self, engine: Engine) -> None:
+        """Run on this engine from now on, e.g. one wrapped to time its calls."""
+        self.runner = Runner(engine, self.manifest.latents, self._loaded.tokenizer.encode("").ids)
+
+    def trajectory(self, prompt: str, seed: int, steps: int, guidance: float = 4.0) -> Trajectory:
+        """One image, begun, at the checkpoint's own size."""
+        spec, defaults = self.manifest.latents, self.manifest.defaults
+        trajectory = Trajectory(
+            request=seed,
+            index=0,
+            seed=seed,
+            shape=(spec.channels, defaults.height // spec.downscale, defaults.width // spec.downscale),
+            table=self._loaded.samplers.table("ddim", steps),
+            guidance_scale=guidance,
+        )
+        prompts = ("", prompt) if trajectory.guided else (prompt,)
+        embeds = [self.runner.encode(self._loaded.tokenizer.encode(text).ids) for text in prompts]
+        trajectory.begin(np.concatenate(embeds))
+        return trajectory
+
+    def finish(self, trajectories: Sequence[Trajectory]) -> NDArray[np.uint8]:
+        """Step all together to the end and decode each: uint8 [n, H, W, 3]."""
+        while live := [trajectory for trajectory in trajectories if trajectory.steps_left]:
+            for error in self.runner.step(live).failures.values():
+                raise error
+        return np.stack([self.runner.decode(trajectory.latents) for trajectory in trajectories])
+
+    def generate(self, prompts: Sequence[str], seeds: Sequence[int], steps: int = 25) -> NDArray[np.uint8]:
+        """Images for prompts, four at a time; the judge's `Generate`."""
+        trajectories = [self.trajectory(*asked, steps) for asked in zip(prompts, seeds, strict=True)]
+        pictures = [self.finish(trajectories[start : start + 4]) for start in range(0, len(trajectories), 4)]
+        return np.concatenate(pictures)

@@ -1,0 +1,93 @@
+"""Interleaved timing, and how results are kept: raw runs as JSON, and one row per goal in `summary.json`."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+_LIBRARIES = ("diffusers", "numpy", "onnxruntime", "openvino", "torch", "transformers")
+
+
+@dataclass(frozen=True)
+class Timing:
+    """One run: seconds on the wall, and CPU-seconds of this process (which a busy machine disturbs less)."""
+
+    wall: float
+    cpu: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """One figure; `goal` is text such as '>= 2.0', None where none was set beforehand."""
+
+    part: str
+    metric: str
+    measured: float
+    unit: str
+    command: str
+    goal: str | None = None
+    met: bool | None = None
+
+
+def interleaved(sides: Mapping[str, Callable[[], object]], rounds: int, warm: int = 1) -> dict[str, list[Timing]]:
+    """Run every side once a round, A B A B ..., after `warm` unmeasured rounds: drift of the machine hits all alike."""
+    timings: dict[str, list[Timing]] = {name: [] for name in sides}
+    for number in range(-warm, rounds):
+        for name, side in sides.items():
+            wall, cpu = time.perf_counter(), time.process_time()
+            side()
+            if number >= 0:
+                timings[name].append(Timing(time.perf_counter() - wall, time.process_time() - cpu))
+        print(f"  round {number + 1} of {rounds}" if number >= 0 else "  warm-up", flush=True)
+    return timings
+
+
+def medians(timings: Mapping[str, list[Timing]]) -> dict[str, Timing]:
+    return {n: Timing(median(t.wall for t in ts), median(t.cpu for t in ts)) for n, ts in timings.items()}
+
+
+def ratio(slow: list[Timing], fast: list[Timing], clock: str = "wall") -> float:
+    """How many times faster: the median of the rounds' own ratios."""
+    if clock == "wall":
+        return median(a.wall / b.wall for a, b in zip(slow, fast, strict=True))
+    return median(a.cpu / b.cpu for a, b in zip(slow, fast, strict=True))
+
+
+def machine() -> dict[str, str]:
+    """Hardware and versions, as kept with every result."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    versions = {}
+    for library in _LIBRARIES:
+        try:
+            versions[library] = importlib.metadata.version(library)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return {
+        "cpu": names[0] if names else platform.processor(),
+        "cores": str(len(os.sched_getaffinity(0))),
+        "python": platform.python_version(),
+        **versions,
+    }
+
+
+def keep(part: str, rows: list[Row], raw: Mapping[str, Any]) -> None:
+    """Write the raw runs to `{part}.json` and replace this part's rows in `summary.json`."""
+    RESULTS.mkdir(exist_ok=True)
+    taken = {"machine": machine(), "date": datetime.now(UTC).strftime("%Y-%m-%d")}
+    (RESULTS / f"{part}.json").write_text(json.dumps({**taken, **raw}, indent=1, default=asdict) + "\n")
+    path = RESULTS / "summary.json"
+    others = [row for row in json.loads(path.read_text()) if row["part"] != part] if path.exists() else []
+    kept = [{**asdict(row), **taken} for row in rows]
+    path.write_text(json.dumps(sorted(others + kept, key=lambda row: row["part"]), indent=1) + "\n")
