@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from benchmarks import sheet
 from benchmarks.engine import InProcess
 from benchmarks.measure import Row, interleaved, keep, medians, ratio
 from model_build.crayon.evaluate import SUITES, diffusers_generate, judge_suite, summary
@@ -59,6 +60,7 @@ def run() -> None:
     engines = {target: InProcess(target) for target in TARGETS}
     served = engines[TARGETS[-1]]
     raw: dict[str, Any] = {}
+    sheet.draw(served)
     rows = [
         *_one_image(engines, raw),
         *_rows_in_one_call(served, raw),

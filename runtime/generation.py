@@ -39,14 +39,16 @@ class Stopwatch:
     def timings(self, now: float) -> Timings:
         upload = max(0.0, now - self.denoised - self.decode)
         denoise = max(0.0, self.denoised - self.begun - self.encode)
-        return Timings(
-            queue=self.begun - self.accepted,
-            encode=self.encode,
-            denoise=denoise,
-            decode=self.decode,
-            upload=upload,
-            total=now - self.accepted,
-        )
+        spent = {
+            "queue": self.begun - self.accepted,
+            "encode": self.encode,
+            "denoise": denoise,
+            "decode": self.decode,
+            "upload": upload,
+            "total": now - self.accepted,
+        }
+        # A tenth of a millisecond is as much as these clocks can honestly say.
+        return Timings(**{part: round(seconds, 4) for part, seconds in spent.items()})
 
 
 class Generation:

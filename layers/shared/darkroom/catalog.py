@@ -50,6 +50,12 @@ def current_version(store: ObjectStore, model: str) -> str:
         raise EngineIntegrity("The pointer to the served version is damaged.") from None
 
 
+def versions(store: ObjectStore, model: str) -> list[str]:
+    """All published versions of a model, sorted; one without its manifest was never finished and does not count."""
+    found = (re.fullmatch(r"models/[^/]+/([^/]+)/manifest\.json", key) for key in store.keys(f"models/{model}/"))
+    return [match[1] for match in found if match and re.fullmatch(VERSION, match[1])]
+
+
 def load_manifest(store: ObjectStore, model: str, version: str | None = None) -> EngineManifest:
     """The manifest of a version (default: the served one), checked against its own content hash.
 

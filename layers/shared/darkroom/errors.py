@@ -53,7 +53,7 @@ class DarkroomError(Exception):
     def problem(self, request_id: str | None = None) -> Problem:
         """This error as the body of an answer."""
         return Problem(
-            type=f"https://darkroom.dev/problems/{self.code.replace('_', '-')}",
+            type=f"urn:darkroom:problem:{self.code.replace('_', '-')}",
             title=self.title,
             status=self.status,
             detail=self.detail,

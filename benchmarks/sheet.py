@@ -1,0 +1,39 @@
+"""The README's picture: images as the runtime makes them, each above its prompt."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+from benchmarks.engine import InProcess
+
+PICTURE = Path(__file__).parent.parent / "docs" / "images" / "crayon.png"
+PROMPTS = (
+    "a large red heart on a blue background",
+    "a small green tree on the left at night",
+    "a large teal fish on a yellow background",
+    "a pink house to the left of a green tree on a gray background",
+    "a large purple mushroom on a green background",
+    "a white boat above a blue fish on a red background",
+    "a large yellow star at night",
+    "an orange flower below a black circle on a blue background",
+)
+_TILE, _GAP, _CAPTION, _COLUMNS = 192, 12, 46, 4
+_PAPER, _INK = (255, 255, 255), (70, 70, 70)
+
+
+def draw(engine: InProcess) -> None:
+    """One image a prompt, seed 1, 25 steps: no picture is chosen among several."""
+    pictures = engine.generate(PROMPTS, [1] * len(PROMPTS))
+    rows = -(-len(PROMPTS) // _COLUMNS)
+    size = (_COLUMNS * (_TILE + _GAP) + _GAP, rows * (_TILE + _CAPTION + _GAP) + _GAP)
+    sheet = Image.new("RGB", size, _PAPER)
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
+    for index, (prompt, picture) in enumerate(zip(PROMPTS, pictures, strict=True)):
+        left = _GAP + index % _COLUMNS * (_TILE + _GAP)
+        top = _GAP + index // _COLUMNS * (_TILE + _CAPTION + _GAP)
+        sheet.paste(Image.fromarray(picture).resize((_TILE, _TILE), Image.Resampling.LANCZOS), (left, top))
+        pen.multiline_text((left, top + _TILE + 5), textwrap.fill(prompt, 30), fill=_INK, font=font, spacing=2)
+    sheet.save(PICTURE, optimize=True)
