@@ -12,6 +12,7 @@ import structlog
 
 from darkroom.errors import DarkroomError, JobStoreUnavailable
 from darkroom.jobs import open_jobs
+from darkroom.scaling.storage import open_policies
 from darkroom.settings import Settings
 from darkroom.storage import open_store
 from darkroom.storage.directory import DirectoryStore
@@ -63,6 +64,7 @@ class Deployment:
                 max_attempts=settings.max_attempts,
                 lease_seconds=settings.lease_seconds,
             )
+            self.policies = open_policies(settings.jobs_url)
             for published in seeding.seed(self.store, settings):
                 log.info("bundle published", bundle=published)
         except DarkroomError as failed:
@@ -76,7 +78,14 @@ class Deployment:
     def _app(self) -> LocalApp:
         manifests = Manifests(self.store, served={self.settings.default_model})
         wiring = Wiring(
-            self.settings, self.store, self.jobs, self.bulletin, manifests, lambda job, _: job, self.pool.health
+            self.settings,
+            self.store,
+            self.jobs,
+            self.policies,
+            self.bulletin,
+            manifests,
+            lambda job, _: job,
+            self.pool.health,
         )
         adapter = LambdaAdapter(lambda_handler, wiring, self.bulletin)
         signed = SignedObjects(self.store) if isinstance(self.store, DirectoryStore) else None

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
+from darkroom.scaling.prices import Price, PriceTable
 from darkroom.scaling.timeline import Timeline
 from local.plan.comparison import Compared
-from local.plan.prices import Price, PriceTable
 
 MOST_ROWS = 60
 

@@ -152,6 +152,7 @@ def running(
             ended.result(PATIENCE_SECONDS)
             thread.join()
             deployment.jobs.close()
+            deployment.policies.close()
 
 
 __all__ = ["RUNTIME", "Running", "running"]

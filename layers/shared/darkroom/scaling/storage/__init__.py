@@ -18,7 +18,8 @@ class StoredPolicy:
     """A model's policy document as JSON values, or None once it was deleted.
 
     `version` only grows, across deletions too; `changed_at` is in seconds since the epoch, `changed_by` the tenant.
-    `applied` is the fingerprint that a reconciler last brought about, None where nothing of ours exists.
+    `applied` is the fingerprint that a reconciler last brought about, None where nothing of
+    ours exists. `replaces`: whether the write that answered this found another policy.
     """
 
     model: str
@@ -27,6 +28,7 @@ class StoredPolicy:
     changed_at: float
     changed_by: str
     applied: str | None = None
+    replaces: bool = False
 
     @property
     def etag(self) -> str:

@@ -73,7 +73,8 @@ class SqlPolicyStore:
                 connection.execute(update(policies).where(policies.c.model == model).values(version=version, **values))
             old = None if row is None else row.document
             connection.execute(insert(changes).values(model=model, version=version, at=now, by=by, old=old, new=text))
-            return StoredPolicy(model, version, document, now, by, None if row is None else row.applied)
+            applied = None if row is None else row.applied
+            return StoredPolicy(model, version, document, now, by, applied, replaces=before is not None)
 
     # ---- what a reconciler does -----------------------------------------------------------------------------------
 
