@@ -29,7 +29,7 @@ class Answer:
     content_type: str = JSON
 
     def body(self) -> str:
-        return self.document.model_dump_json(exclude_none=True)
+        return self.document.model_dump_json(exclude_none=True, by_alias=True)
 
 
 @dataclass(frozen=True)

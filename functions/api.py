@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import unquote
 
@@ -10,9 +12,17 @@ from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
 from aws_lambda_powertools.event_handler.exceptions import NotFoundError
 
 from darkroom.contracts import Job
-from darkroom.errors import DarkroomError, IdempotencyInProgress, MethodNotAllowed, ModelNotFound, NotFound
+from darkroom.errors import (
+    DarkroomError,
+    IdempotencyInProgress,
+    MethodNotAllowed,
+    ModelNotFound,
+    NotFound,
+    PolicyNotFound,
+)
 from darkroom.manifest import EngineManifest, resolve
-from functions import documentation, events, observability, submission, wiring
+from darkroom.scaling.storage import StoredPolicy
+from functions import documentation, events, observability, scaling, submission, wiring
 from functions.answers import JSON, Answer, Answers, job_path
 from functions.documents import ModelDocument, ModelList, model_document
 from functions.observability import count, logger
@@ -118,6 +128,57 @@ def _model_document(manifest: EngineManifest) -> ModelDocument:
     return model_document(manifest, default=manifest.model == _wired().settings.default_model)
 
 
+# ---- scaling ------------------------------------------------------------------------------------------------------
+
+
+def get_scaling_policy(name: str) -> Response[str]:
+    """GET /v1/models/{model}/scaling-policy"""
+    return _policy(200, _stored_policy(name))
+
+
+def put_scaling_policy(name: str) -> Response[str]:
+    """PUT /v1/models/{model}/scaling-policy"""
+    wired, headers, tenant = _wired(), _headers(), _tenant()
+    model = wired.manifests.current(_model(name)).model
+    document = scaling.document_of(app.current_event.raw_event, headers)
+    stored = wired.policies.put(model, document, by=tenant, when=scaling.condition_of(headers))
+    logger.info("scaling policy changed", model=model, version=stored.version, tenant=tenant)
+    return _policy(200 if stored.replaces else 201, stored)
+
+
+def delete_scaling_policy(name: str) -> Response[str]:
+    """DELETE /v1/models/{model}/scaling-policy"""
+    tenant, model = _tenant(), _wired().manifests.current(_model(name)).model
+    _wired().policies.delete(model, by=tenant, when=scaling.condition_of(_headers()))
+    logger.info("scaling policy deleted", model=model, tenant=tenant)
+    return Response(204, None, None)
+
+
+def get_scaling_changes(name: str) -> Response[str]:
+    """GET /v1/models/{model}/scaling-policy/changes"""
+    _tenant()
+    model = _wired().manifests.current(_model(name)).model
+    return _respond(Answer(200, scaling.changes_document(_wired().policies.history(model))))
+
+
+def get_scaling_plan(name: str) -> Response[str]:
+    """GET /v1/models/{model}/scaling-plan"""
+    asked = app.current_event.query_string_parameters or {}
+    return _respond(Answer(200, scaling.plan_document(_stored_policy(name), asked, datetime.now(UTC))))
+
+
+def _stored_policy(name: str) -> StoredPolicy:
+    _tenant()
+    stored = _wired().policies.get(_wired().manifests.current(_model(name)).model)
+    if stored is None:
+        raise PolicyNotFound("This model has no scaling policy; PUT one.")
+    return stored
+
+
+def _policy(status: int, stored: StoredPolicy) -> Response[str]:
+    return Response(status, JSON, json.dumps(stored.document), {"ETag": stored.etag, "Cache-Control": "no-cache"})
+
+
 # ---- the deployment -----------------------------------------------------------------------------------------------
 
 
@@ -145,6 +206,12 @@ ROUTES: list[tuple[str, dict[tuple[str, ...], Handler]]] = [
     ("/tione/v1/models/<name>:predict", {("POST",): predict_as_the_seeds_do}),
     ("/v1/models", {READ: list_models}),
     ("/v1/models/<name>", {READ: get_model}),
+    (
+        "/v1/models/<name>/scaling-policy",
+        {READ: get_scaling_policy, ("PUT",): put_scaling_policy, ("DELETE",): delete_scaling_policy},
+    ),
+    ("/v1/models/<name>/scaling-policy/changes", {READ: get_scaling_changes}),
+    ("/v1/models/<name>/scaling-plan", {READ: get_scaling_plan}),
     ("/v1/jobs/<job_id>", {READ: get_job, ("DELETE",): cancel_job}),
     ("/v1/jobs/<job_id>/events", {READ: get_job_events}),
     ("/ping", {READ: ping}),

@@ -12,7 +12,9 @@ from pydantic.json_schema import models_json_schema
 
 from darkroom.contracts import MODEL_NAME, GenerationRequest
 from darkroom.errors import Problem
+from darkroom.scaling.policy import ScalingPolicy
 from functions.documents import Health, ImageAnswer, JobDocument, ModelDocument, ModelList
+from functions.scaling import ScalingChanges, ScalingPlan
 
 Operation = dict[str, Any]
 _REF = "#/components/schemas/{model}"
@@ -77,6 +79,23 @@ _PREDICT: Operation = {
         ),
     },
 }
+_ETAG = {"ETag": {"description": "the policy's version, in quotes", "schema": {"type": "string"}}}
+_IF_MATCH = {
+    "name": "If-Match",
+    "in": "header",
+    "description": "Only where the policy still has this ETag (or `*`: where there is one).",
+    "schema": {"type": "string"},
+}
+_IF_NONE_MATCH = {
+    "name": "If-None-Match",
+    "in": "header",
+    "description": "`*`: only where there is no policy yet.",
+    "schema": {"type": "string", "const": "*"},
+}
+_ABOUT_PLAN = (
+    "What will hold when and why, with what the limits alone would cost. Times without an offset are in the policy's "
+    "time zone; at most 92 days."
+)
 _EVENTS = "`progress` (step, steps, preview) while the job runs, then `finished` with the job; the stream ends there."
 
 OPERATIONS: dict[tuple[str, str], Operation] = {
@@ -132,6 +151,80 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         "parameters": [_MODEL],
         "responses": {"200": _told("the model", ModelDocument), **_problems(_404="no such model")},
     },
+    ("GET", "/v1/models/{model}/scaling-policy"): {
+        "operationId": "getScalingPolicy",
+        "summary": "The scaling policy, as it was written",
+        "tags": ["scaling"],
+        "parameters": [_MODEL],
+        "responses": {
+            "200": _told("the policy", ScalingPolicy, **_ETAG),
+            **_problems(_404="no such model, or it has no policy"),
+        },
+    },
+    ("PUT", "/v1/models/{model}/scaling-policy"): {
+        "operationId": "putScalingPolicy",
+        "summary": "Store a scaling policy; the replicas follow it",
+        "tags": ["scaling"],
+        "parameters": [_MODEL, _IF_MATCH, _IF_NONE_MATCH],
+        "requestBody": {
+            "required": True,
+            "content": {**_content(ScalingPolicy), **_content(ScalingPolicy, "application/yaml")},
+        },
+        "responses": {
+            "200": _told("replaced", ScalingPolicy, **_ETAG),
+            "201": _told("the model's first policy", ScalingPolicy, **_ETAG),
+            **_problems(
+                _400="not JSON, nested too deeply, or a member twice",
+                _404="no such model",
+                _412="the policy is not the one that If-Match or If-None-Match names; nothing has changed",
+                _413="the body is too large",
+                _415="neither application/json nor application/yaml",
+                _422="the policy cannot be followed (`field` points at the reason); the old one stays",
+            ),
+        },
+    },
+    ("DELETE", "/v1/models/{model}/scaling-policy"): {
+        "operationId": "deleteScalingPolicy",
+        "summary": "Go back to a fixed number of replicas",
+        "tags": ["scaling"],
+        "parameters": [_MODEL, _IF_MATCH],
+        "responses": {
+            "204": {"description": "deleted"},
+            **_problems(
+                _404="no such model, or it has no policy",
+                _412="the policy is not the one that If-Match names; nothing has changed",
+                _422="If-Match is not an ETag",
+            ),
+        },
+    },
+    ("GET", "/v1/models/{model}/scaling-policy/changes"): {
+        "operationId": "getScalingPolicyChanges",
+        "summary": "Who changed the policy when",
+        "tags": ["scaling"],
+        "parameters": [_MODEL],
+        "responses": {"200": _told("the changes", ScalingChanges), **_problems(_404="no such model")},
+    },
+    ("GET", "/v1/models/{model}/scaling-plan"): {
+        "operationId": "getScalingPlan",
+        "summary": "What the policy will do",
+        "tags": ["scaling"],
+        "description": _ABOUT_PLAN,
+        "parameters": [
+            _MODEL,
+            *(
+                {"name": name, "in": "query", "description": text, "schema": {"type": "string"}}
+                for name, text in (
+                    ("from", "default: now"),
+                    ("to", "default: a week later"),
+                    ("instance", "whose price to take; default: the table's first"),
+                )
+            ),
+        ],
+        "responses": {
+            "200": _told("the plan", ScalingPlan),
+            **_problems(_404="no such model, or it has no policy", _422="an interval or instance that is none"),
+        },
+    },
     ("GET", "/ping"): {
         "operationId": "ping",
         "summary": "Whether requests are served",
@@ -145,7 +238,16 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
 @functools.cache
 def openapi() -> str:
     """The OpenAPI 3.1 document, as JSON."""
-    shown = (GenerationRequest, ImageAnswer, JobDocument, ModelDocument, ModelList, Health, Problem)
+    shown: tuple[type[BaseModel], ...] = (
+        GenerationRequest,
+        ImageAnswer,
+        JobDocument,
+        ModelDocument,
+        ModelList,
+        Health,
+        Problem,
+    )
+    shown += (ScalingPolicy, ScalingPlan, ScalingChanges)
     _, schemas = models_json_schema([(document, "validation") for document in shown], ref_template=_REF)
     paths: dict[str, dict[str, Operation]] = {}
     for (method, path), operation in OPERATIONS.items():

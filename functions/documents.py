@@ -88,7 +88,7 @@ class ModelList(Document):
 
 
 class Health(Document):
-    status: Annotated[str, Field(examples=["ready", "starting", "draining"])]
+    status: Annotated[str, Field(examples=["ready", "starting", "draining", "stopped"])]
 
 
 def image_answer(job: Job, store: ObjectStore, *, expires: int, request_id: str) -> ImageAnswer:

@@ -52,9 +52,19 @@ def body_of(event: Mapping[str, Any], headers: Mapping[str, str], limit: int, *,
     `curl_default` also takes a body that says nothing of its type, or what `curl -d` says by itself: the seeds' line
     has no header. Raises: UnsupportedMediaType, PayloadTooLarge, MalformedJson.
     """
-    said = headers.get("content-type", "").partition(";")[0].strip().lower()
+    said = media_type(headers)
     if said != _JSON and not (curl_default and said in _CURL_DEFAULT):
         raise UnsupportedMediaType("The body must be JSON, sent with Content-Type: application/json.")
+    return raw_body(event, limit)
+
+
+def media_type(headers: Mapping[str, str]) -> str:
+    """What `Content-Type` says, without its parameters; empty where it says nothing."""
+    return headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def raw_body(event: Mapping[str, Any], limit: int) -> bytes:
+    """The body of an event, of whatever type. Raises: PayloadTooLarge, MalformedJson."""
     text = event.get("body") or ""
     try:
         body = base64.b64decode(text, validate=True) if event.get("isBase64Encoded") else text.encode()

@@ -11,6 +11,7 @@ from darkroom import settings as configuration
 from darkroom.contracts import Job
 from darkroom.inference import Inference, QueuedInference
 from darkroom.jobs import JobStore, open_jobs
+from darkroom.scaling.storage import PolicyStore, open_policies
 from darkroom.settings import Settings
 from darkroom.storage import ObjectStore, open_store
 from functions.documents import Health
@@ -28,6 +29,7 @@ class Wiring:
     settings: Settings
     store: ObjectStore
     jobs: JobStore
+    policies: PolicyStore
     inference: Inference
     manifests: Manifests
     wait: Wait
@@ -45,7 +47,8 @@ def from_environment() -> Wiring:
         max_attempts=settings.max_attempts,
         lease_seconds=settings.lease_seconds,
     )
-    return Wiring(settings, store, jobs, QueuedInference(), Manifests(store), polling(jobs))
+    policies = open_policies(settings.jobs_url)
+    return Wiring(settings, store, jobs, policies, QueuedInference(), Manifests(store), polling(jobs))
 
 
 def polling(

@@ -1,4 +1,7 @@
-"""`python -m local`: object store, runtimes and API on this machine, until Ctrl-C or SIGTERM."""
+"""`python -m local`: object store, runtimes and API on this machine, until Ctrl-C or SIGTERM.
+
+`python -m local plan POLICY` only shows what a scaling policy would do.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Sequence
 
 from darkroom import settings as configuration
 from darkroom.settings import Settings, SettingsError
@@ -19,8 +23,19 @@ from local.errors import CannotStart
 _PROMPT = '{"prompt": "a large red heart on a blue background"}'
 
 
-def main() -> int:
-    """Serve; the exit code is 0 after a stop that was asked for, 1 where it could not start."""
+def main(arguments: Sequence[str] = ()) -> int:
+    """Serve, or plan; the exit code is 0 after a stop that was asked for, 1 where it could not start."""
+    if arguments:
+        if arguments[0] == "plan":
+            from local.plan.command import run  # serving needs none of it
+
+            return run(list(arguments[1:]))
+        print("darkroom: Run `python -m local` to serve, or `python -m local plan POLICY`.", file=sys.stderr)
+        return 2
+    return _serve_until_stopped()
+
+
+def _serve_until_stopped() -> int:
     started = time.monotonic()
     os.environ.setdefault("POWERTOOLS_METRICS_DISABLED", "true")  # CloudWatch's; here /metrics has them
     try:
@@ -81,4 +96,4 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

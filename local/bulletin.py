@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from darkroom.contracts import Job, Progress
+from local.traffic import Traffic
 
 
 @dataclass(frozen=True)
@@ -46,9 +47,10 @@ class Watch:
 class Bulletin:
     """Lives on one event loop; `submit` and `withdraw` (darkroom.inference.Inference) may be called from any thread."""
 
-    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic, traffic: Traffic | None = None) -> None:
         self._loop = asyncio.get_running_loop()
         self._clock = clock
+        self._traffic = traffic
         self._submitted_at: dict[str, float] = {}
         self._watches: defaultdict[str, set[Watch]] = defaultdict(set)
         self._withdrawals: dict[str, asyncio.Event] = {}
@@ -113,6 +115,9 @@ class Bulletin:
         for watch in self._watches.get(job_id, ()):
             watch.put(news)
         if news.finished:
+            age = self.age(job_id)
+            if self._traffic is not None and age is not None:
+                self._traffic.answered(age)
             self._submitted_at.pop(job_id, None)
             self._newest.pop(job_id, None)
 
@@ -132,9 +137,12 @@ class Bulletin:
 
     def _announce_arrival(self, job_id: str) -> None:
         self._submitted_at[job_id] = self._clock()
+        if self._traffic is not None:
+            self._traffic.arrived()
         self.wake()
 
     def _announce_withdrawal(self, job_id: str) -> None:
         if job_id in self._withdrawals:
             self._withdrawals[job_id].set()
+        self._submitted_at.pop(job_id, None)  # how long it took until then says nothing about us
         self.post(job_id, News(finished=True))

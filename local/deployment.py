@@ -12,6 +12,7 @@ import structlog
 
 from darkroom.errors import DarkroomError, JobStoreUnavailable
 from darkroom.jobs import open_jobs
+from darkroom.scaling.storage import open_policies
 from darkroom.settings import Settings
 from darkroom.storage import open_store
 from darkroom.storage.directory import DirectoryStore
@@ -21,6 +22,7 @@ from functions.wiring import Wiring
 from local import http_server, seeding
 from local.adapter import LambdaAdapter
 from local.app import LocalApp
+from local.autoscaler import Autoscaler, Clock
 from local.bulletin import Bulletin
 from local.errors import CannotStart
 from local.live_events import LiveEvents
@@ -28,6 +30,7 @@ from local.metrics import Metrics
 from local.objects import SignedObjects
 from local.pool import Pool
 from local.replica import RUNTIME, RuntimeDidNotStart
+from local.traffic import Traffic
 
 log = structlog.get_logger(part="deployment")
 
@@ -38,7 +41,7 @@ class Deployment:
     """Built inside a running event loop; `run()` serves on `listener` until `stop()`.
 
     `settings` come from `data.prepare`. `announce` is told once, when the first runtime is ready. `emit` gets the
-    runtimes' log lines. Raises: CannotStart.
+    runtimes' log lines; `clock` is what the scaling policy follows. Raises: CannotStart.
     """
 
     def __init__(
@@ -49,6 +52,7 @@ class Deployment:
         announce: Callable[[Deployment], None],
         emit: Callable[[str], None],
         program: Sequence[str] = RUNTIME,
+        clock: Clock | None = None,
     ) -> None:
         self.settings = settings
         self._listener = listener
@@ -63,20 +67,31 @@ class Deployment:
                 max_attempts=settings.max_attempts,
                 lease_seconds=settings.lease_seconds,
             )
+            self.policies = open_policies(settings.jobs_url)
             for published in seeding.seed(self.store, settings):
                 log.info("bundle published", bundle=published)
         except DarkroomError as failed:
             raise CannotStart(f"{failed.detail}; look at DARKROOM_STORE_URL and DARKROOM_JOBS_URL.") from failed
         except ValueError as refused:  # a URL that names no store
             raise CannotStart(f"{refused}.") from refused
-        self.bulletin = Bulletin()
+        clock = clock or Clock()
+        traffic = Traffic(clock.monotonic)
+        self.bulletin = Bulletin(traffic=traffic)
         self.pool = Pool(settings, self.jobs, self.bulletin, emit=emit, program=program)
+        self.autoscaler = Autoscaler(settings, self.pool, self.jobs, self.policies, self.bulletin, traffic, clock)
         self._server = http_server.server(self._app())
 
     def _app(self) -> LocalApp:
         manifests = Manifests(self.store, served={self.settings.default_model})
         wiring = Wiring(
-            self.settings, self.store, self.jobs, self.bulletin, manifests, lambda job, _: job, self.pool.health
+            self.settings,
+            self.store,
+            self.jobs,
+            self.policies,
+            self.bulletin,
+            manifests,
+            lambda job, _: job,
+            self.pool.health,
         )
         adapter = LambdaAdapter(lambda_handler, wiring, self.bulletin)
         signed = SignedObjects(self.store) if isinstance(self.store, DirectoryStore) else None
@@ -91,7 +106,8 @@ class Deployment:
         """
         serving = asyncio.create_task(self._server.serve(sockets=[self._listener]))
         working = asyncio.create_task(self.pool.run())
-        beside = [asyncio.create_task(work) for work in (self._announce_when_ready(), self._forget_old_jobs())]
+        works = (self._announce_when_ready(), self.autoscaler.run(), self._forget_old_jobs())
+        beside = [asyncio.create_task(work) for work in works]
         try:
             await asyncio.wait({serving, working}, return_when=asyncio.FIRST_COMPLETED)
             if not working.done():  # the server gave up by itself

@@ -31,6 +31,9 @@ class Metrics:
             "darkroom_http_seconds", "time until an answer was given, waits included", registry=self._registry
         )
         self._by_status = Gauge("darkroom_jobs", "jobs in the job store", ["status"], registry=self._registry)
+        self._replicas = Gauge(
+            "darkroom_replicas", "runtimes of this machine: wanted, and ready", ["state"], registry=self._registry
+        )
         self._ready = Gauge("darkroom_runtime_ready", "1 while ready", ["replica"], registry=self._registry)
         self._in_flight = Gauge("darkroom_jobs_in_flight", "given to a runtime", ["replica"], registry=self._registry)
         self._restarts = Gauge("darkroom_runtime_restarts", "since the start", ["replica"], registry=self._registry)
@@ -51,14 +54,19 @@ class Metrics:
                 text = await replica.runtime.metrics()
                 await exchange.respond(200, text.encode(), CONTENT_TYPE_LATEST, {})
                 return
-        raise NotFound("There is no runtime of this name; the first is runtime-0.")
+        raise NotFound("There is no runtime of this name now; `darkroom_runtime_ready` of /metrics names them.")
 
     async def _own(self, exchange: Exchange) -> None:
         with contextlib.suppress(JobStoreUnavailable):
             for status, jobs in (await asyncio.to_thread(self._jobs.counts)).items():
                 self._by_status.labels(status.value).set(jobs)
-        for replica, dispatcher in zip(self._pool.replicas, self._pool.dispatchers, strict=True):
+        self._replicas.labels("wanted").set(self._pool.wanted)
+        self._replicas.labels("ready").set(self._pool.ready_count)
+        for gauge in (self._ready, self._in_flight, self._restarts):
+            gauge.clear()  # replicas come and go
+        for member in self._pool.members:
+            replica = member.replica
             self._ready.labels(replica.name).set(replica.readiness.ready)
-            self._in_flight.labels(replica.name).set(dispatcher.in_flight)
+            self._in_flight.labels(replica.name).set(member.dispatcher.in_flight)
             self._restarts.labels(replica.name).set(replica.restarts)
         await exchange.respond(200, generate_latest(self._registry), CONTENT_TYPE_LATEST, {})

@@ -16,10 +16,10 @@ from darkroom.scaling.document import read_policy_file
 from darkroom.scaling.executors import EXECUTORS, render
 from darkroom.scaling.fields import zone
 from darkroom.scaling.policy import ScalingPolicy
+from darkroom.scaling.prices import SHIPPED, PriceError, read_prices
 from darkroom.scaling.timeline import timeline
 from local.plan.comparison import Compared, candidates, compare
 from local.plan.picture import picture
-from local.plan.prices import SHIPPED, PriceError, read_prices
 from local.plan.service import Service
 from local.plan.table import comparison_table, timeline_table
 from local.plan.trace import Trace, TraceError, read_trace

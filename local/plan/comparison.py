@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from darkroom.scaling.policy import Metric, Metrics, ScalingPolicy
+from darkroom.scaling.prices import Price
 from darkroom.scaling.timeline import Timeline, timeline
-from local.plan.prices import Price
 from local.plan.service import Service
 from local.plan.simulation import Outcome, simulate
 

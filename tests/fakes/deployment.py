@@ -16,6 +16,7 @@ import httpx
 from darkroom.settings import Settings
 from darkroom.storage.directory import DirectoryStore
 from local import data
+from local.autoscaler import Clock
 from local.deployment import Deployment
 from local.replica import RUNTIME
 from tests.fakes import bundle
@@ -94,7 +95,12 @@ class Running:
 
 @contextmanager
 def running(
-    directory: Path, *, program: Sequence[str] | None = None, bundle_store: Path | None = None, **given: Any
+    directory: Path,
+    *,
+    program: Sequence[str] | None = None,
+    bundle_store: Path | None = None,
+    clock: Clock | None = None,
+    **given: Any,
 ) -> Iterator[Running]:
     """Start a deployment whose data lie under `directory`; `given` are settings. It is stopped at the end.
 
@@ -122,6 +128,7 @@ def running(
             announce=lambda _: ready.set(),
             emit=lines.append,
             program=program or (*fake.PROGRAM, str(steering)),
+            clock=clock,
         )
         built.set_result((deployment, asyncio.get_running_loop()))
         await deployment.run()
@@ -152,6 +159,7 @@ def running(
             ended.result(PATIENCE_SECONDS)
             thread.join()
             deployment.jobs.close()
+            deployment.policies.close()
 
 
 __all__ = ["RUNTIME", "Running", "running"]

@@ -136,6 +136,10 @@ class InvalidPolicy(RequestError):
     code, title = "invalid_policy", "The scaling policy cannot be followed"
 
 
+class PreconditionFailed(RequestError):
+    code, status, title = "precondition_failed", 412, "It has changed since you read it"
+
+
 class IdempotencyKeyReused(RequestError):
     code, title = "idempotency_key_reused", "The idempotency key was used with another request"
 
@@ -171,6 +175,10 @@ class ModelNotFound(NotFound):
 
 class JobNotFound(NotFound):
     code, title = "job_not_found", "There is no such job"
+
+
+class PolicyNotFound(NotFound):
+    code, title = "policy_not_found", "This model has no scaling policy"
 
 
 class MethodNotAllowed(RequestError):

@@ -12,6 +12,7 @@ from darkroom.contracts import GeneratedImage, GenerationResult, Job
 from darkroom.errors import DarkroomError
 from darkroom.inference import QueuedInference
 from darkroom.jobs.sql import SqlJobStore
+from darkroom.scaling.storage.sql import SqlPolicyStore
 from darkroom.settings import Settings
 from darkroom.storage.directory import DirectoryStore
 from functions import wiring
@@ -28,11 +29,14 @@ class Lambda:
     def __init__(self, directory: Path) -> None:
         self.store = DirectoryStore(directory / "store", public_url="https://images.example", signing_key=b"k")
         self.jobs = SqlJobStore(f"sqlite:///{directory / 'jobs.db'}")
+        self.policies = SqlPolicyStore(f"sqlite:///{directory / 'jobs.db'}")
         self.works = True
         self.now = 0.0
         bundle.publish(self.store, directory)
         wait = polling(self.jobs, clock=lambda: self.now, sleep=self.sleep)
-        self.wiring = Wiring(Settings(), self.store, self.jobs, QueuedInference(), Manifests(self.store), wait)
+        self.wiring = Wiring(
+            Settings(), self.store, self.jobs, self.policies, QueuedInference(), Manifests(self.store), wait
+        )
 
     def sleep(self, seconds: float) -> None:
         self.now += seconds
@@ -69,6 +73,7 @@ def call(tmp_path: Path) -> Any:
     function = Lambda(tmp_path)
     yield function
     function.jobs.close()
+    function.policies.close()
 
 
 def test_the_handler_waits_for_the_image(call: Lambda) -> None:
@@ -158,5 +163,6 @@ def test_the_wiring_of_a_lambda_function(tmp_path: Path, monkeypatch: pytest.Mon
         assert wiring.from_environment() is wiring.from_environment()
         assert wiring.from_environment().manifests.names() == []
         wiring.from_environment().jobs.close()  # type: ignore[attr-defined]
+        wiring.from_environment().policies.close()
     finally:
         wiring.from_environment.cache_clear()

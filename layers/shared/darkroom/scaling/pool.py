@@ -83,16 +83,22 @@ def decide(
     clock: float,
     *,
     ready: int | None = None,
+    last_work: float | None = None,
 ) -> Decision:
     """The number of replicas wanted at `clock` (monotonic seconds).
 
     Always give `queue_depth`, even where the policy does not follow it: work that waits wakes a pool at zero, and only
     a queue known to be empty lets it fall to zero, `scale_to_zero_after` its last work. `requests_per_second` tells of
     work that came and went between two looks. `ready` is how many replicas the readings per replica were taken from,
-    where some are still starting; default all.
+    where some are still starting; default all. `last_work` is when work last came or ended, where that is known to the
+    second: idleness then counts from it, and not from when the rate of requests has come down.
     """
     waiting = _usable(readings.get("queue_depth"), clock)
-    if waiting is None or waiting > 0 or _usable(readings.get("requests_per_second"), clock):
+    if waiting is None or waiting > 0:
+        state = replace(state, busy=clock)
+    elif last_work is not None:
+        state = replace(state, busy=max(state.busy, last_work))
+    elif _usable(readings.get("requests_per_second"), clock):
         state = replace(state, busy=clock)
     current = state.replicas
     demand = _demand(policy, readings, current, current if ready is None else ready, clock)

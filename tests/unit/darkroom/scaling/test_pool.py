@@ -142,3 +142,11 @@ def test_any_load_stays_within_limits_and_turns(queues, to_zero):
     for before, now, queue in zip([1, *found], found, queues, strict=False):
         if queue is None or math.isnan(queue):
             assert now == before
+
+
+def test_idleness_counts_from_the_last_work_where_that_is_known():
+    seen = readings(100.0, queue_depth=0, requests_per_second=0.1)
+    state = PoolState.fresh(1, 50.0)
+    for last_work, replicas in ((80.0, 0), (80.1, 1), (-math.inf, 0), (None, 1)):
+        decision = decide(ZERO, Limits(0, 2), seen, state, 100.0, last_work=last_work)
+        assert decision.replicas == replicas

@@ -7,6 +7,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from local.__main__ import main
 from local.plan.command import plan
 from local.plan.command import run as run_plan
 
@@ -49,6 +50,16 @@ def test_a_trace_gives_the_comparison_and_the_picture(run, examples, tmp_path):
     )
 
 
+@pytest.mark.parametrize("trace", ["quiet-with-spikes", "office-hours"])
+def test_eighty_columns_cut_nothing(run, examples, monkeypatch, trace):
+    monkeypatch.setenv("COLUMNS", "80")
+    result = run(examples / "office-hours.yaml", "--trace", trace, *DAY)
+    assert result.exit_code == 0
+    assert "…" not in result.output
+    assert max(map(len, result.output.splitlines())) <= 80
+    assert "always 4 (max)" in result.output
+
+
 def test_a_picture_of_the_timeline_alone(run, examples, tmp_path):
     result = run(
         examples / "two-continents.yaml", "--from", "2026-03-01", "--to", "2026-04-15", "--svg", tmp_path / "p.svg"
@@ -82,6 +93,13 @@ def test_mistakes_are_one_sentence(run, examples, tmp_path):
         assert result.exit_code == 2
         assert said in result.output
         assert "Traceback" not in result.output
+
+
+def test_it_is_reached_from_the_deployments_command(examples, capsys):
+    assert main(["plan", str(examples / "smallest.json"), *DAY]) == 0
+    assert "What will hold when" in capsys.readouterr().out
+    assert main(["paln"]) == 2
+    assert "python -m local plan POLICY" in capsys.readouterr().err
 
 
 def test_it_runs_with_a_command_lines_arguments(examples, capsys):

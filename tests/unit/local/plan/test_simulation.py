@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from darkroom.scaling.document import parse_policy, read_policy_file
+from darkroom.scaling.prices import Price
 from darkroom.scaling.timeline import timeline
 from local.plan.comparison import always, compare
-from local.plan.prices import Price
 from local.plan.service import Pool, Service
 from local.plan.simulation import percentile, simulate
 from local.plan.trace import read_trace

@@ -2,7 +2,7 @@
 
 import pytest
 
-from local.plan.prices import PriceError, read_prices
+from darkroom.scaling.prices import PriceError, read_prices
 
 
 def test_the_shipped_table_is_dated_and_sourced():

@@ -1,0 +1,161 @@
+"""Keeps the pool at what the scaling policy says: every two seconds, and at once when a request finds it at zero."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Literal
+
+import structlog
+
+from darkroom.contracts import JobStatus
+from darkroom.errors import InvalidPolicy, JobStoreUnavailable
+from darkroom.jobs import JobStore
+from darkroom.scaling.policy import MetricName, ScalingPolicy
+from darkroom.scaling.pool import Limits, PoolState, Reading, decide
+from darkroom.scaling.storage import PolicyStore
+from darkroom.scaling.timeline import Timeline, timeline
+from darkroom.settings import Settings
+from local.bulletin import Bulletin
+from local.pool import Pool
+from local.traffic import Traffic
+from local.usage import Usage
+
+log = structlog.get_logger(part="autoscaler")
+
+_TICK_SECONDS = 2.0
+_AHEAD = timedelta(days=1)  # how much of the timeline is computed at once
+
+
+@dataclass(frozen=True)
+class Clock:
+    """The wall clock that windows follow, and the monotonic one (seconds) that everything else does."""
+
+    wall: Callable[[], datetime] = lambda: datetime.now(UTC)
+    monotonic: Callable[[], float] = time.monotonic
+
+
+@dataclass(frozen=True)
+class _Followed:
+    version: int
+    policy: ScalingPolicy
+    line: Timeline
+
+
+class Autoscaler:
+    """Follows the default model's policy; without one there are `settings.runtimes` replicas, as ever."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        pool: Pool,
+        jobs: JobStore,
+        policies: PolicyStore,
+        bulletin: Bulletin,
+        traffic: Traffic,
+        clock: Clock,
+    ) -> None:
+        self._settings = settings
+        self._pool = pool
+        self._jobs = jobs
+        self._policies = policies
+        self._bulletin = bulletin
+        self._traffic = traffic
+        self._clock = clock
+        self._usage = Usage(clock.monotonic)
+        self._followed: _Followed | None = None
+        self.state: PoolState | None = None
+
+    async def run(self) -> None:
+        """Until it is cancelled. It begins once a replica is ready, so that a broken bundle is told at the start."""
+        await self._pool.ready()
+        with self._bulletin.arrivals() as arrival:
+            while True:
+                arrival.clear()
+                try:
+                    await self.tick()
+                except JobStoreUnavailable:
+                    log.error("job store down; the number of replicas stays")
+                except Exception as error:  # a bug here must not end the serving
+                    log.error("autoscaler broke; the number of replicas stays", exc_info=error)
+                if self._pool.wanted:
+                    await asyncio.sleep(_TICK_SECONDS)
+                else:
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(arrival.wait(), _TICK_SECONDS)
+
+    async def tick(self) -> None:
+        """Look, decide, and resize the pool. Raises: JobStoreUnavailable."""
+        followed = self._followed = await self._read()
+        if followed is None:
+            self.state = None
+            self._pool.resize(self._settings.runtimes)
+            return
+        readings = await self._readings(followed.policy)
+        now = self._clock.monotonic()
+        state = self.state or PoolState.fresh(self._pool.wanted, now)
+        point = followed.line.at(self._clock.wall())
+        decision = decide(
+            followed.policy,
+            Limits(point.min, point.max),
+            readings,
+            state,
+            now,
+            ready=self._pool.ready_count,
+            last_work=self._traffic.last_work,
+        )
+        self.state = decision.state
+        if decision.replicas != state.replicas:
+            log.info(
+                "scaling",
+                before=state.replicas,
+                replicas=decision.replicas,
+                why="; ".join(decision.reasons),
+                limits=point.why,
+            )
+        self._pool.resize(decision.replicas, may_wake=point.max > 0)
+
+    async def _read(self) -> _Followed | None:
+        """The policy and what it allows now; the last one again where the stored one cannot be followed."""
+        stored = await asyncio.to_thread(self._policies.get, self._settings.default_model)
+        if stored is None or stored.policy is None:
+            return None
+        known, now = self._followed, self._clock.wall()
+        if known and known.version == stored.version and known.line.start <= now < known.line.end:
+            return known
+        try:
+            line = timeline(stored.policy, now, now + _AHEAD)
+        except InvalidPolicy as refused:
+            log.error("the policy cannot be followed", version=stored.version, reason=refused.detail)
+            return known if known and known.line.start <= now < known.line.end else None
+        return _Followed(stored.version, stored.policy, line)
+
+    async def _readings(self, policy: ScalingPolicy) -> dict[MetricName, Reading]:
+        """What can be known on one machine; a metric that is left out is missing, and the pool holds on it."""
+        values: dict[MetricName, float] = {"requests_per_second": self._traffic.requests_per_second()}
+        with contextlib.suppress(JobStoreUnavailable):
+            counts = await asyncio.to_thread(self._jobs.counts)
+            values["queue_depth"] = float(counts[JobStatus.QUEUED] + counts[JobStatus.RUNNING])
+        if policy.metrics.latency is not None:
+            latency = self._traffic.latency(policy.metrics.latency)
+            if latency is None and values.get("queue_depth") == 0:
+                latency = 0.0  # nothing came and nothing waits
+            if latency is not None:
+                values["latency"] = latency
+        ready = [replica for replica in self._pool.replicas if replica.readiness.ready]
+        used = self._usage.look([replica.pid for replica in ready if replica.pid is not None])
+        if used:
+            per_replica: tuple[tuple[Literal["cpu", "memory"], list[float]], ...] = (
+                ("cpu", [one.cpu for one in used]),
+                ("memory", [one.memory for one in used]),
+            )
+            for name, shares in per_replica:
+                metric = getattr(policy.metrics, name)
+                maximum = metric is not None and metric.statistic == "maximum"
+                values[name] = max(shares) if maximum else sum(shares) / len(shares)
+        now = self._clock.monotonic()
+        return {name: Reading(value, now) for name, value in values.items()}

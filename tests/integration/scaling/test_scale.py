@@ -1,0 +1,157 @@
+"""The scheduler's tick from stored policies to moto's Application Auto Scaling and CloudWatch, without a network."""
+
+import socket
+from datetime import UTC, datetime
+
+import boto3
+import pytest
+from moto import mock_aws
+
+from darkroom.scaling.application_autoscaling import Endpoint
+from darkroom.scaling.storage.sql import SqlPolicyStore
+from functions import scale
+
+NOW = datetime(2026, 11, 16, 3, 0, tzinfo=UTC)
+TARGET = Endpoint("crayon").target
+POLICY = {
+    "min": 0,
+    "max": 4,
+    "timezone": "Asia/Shanghai",
+    "windows": [{"name": "w", "days": "mon-fri", "hours": "09:00-17:00", "min": 2}],
+}
+
+
+@pytest.fixture(autouse=True)
+def _offline(monkeypatch):
+    for name, value in {
+        "AWS_ACCESS_KEY_ID": "x",
+        "AWS_SECRET_ACCESS_KEY": "x",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "POWERTOOLS_METRICS_DISABLED": "true",
+    }.items():
+        monkeypatch.setenv(name, value)
+
+    def refuse(*arguments):
+        raise AssertionError("a test may not reach the network")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+
+
+@pytest.fixture
+def aws():
+    with mock_aws():
+        sagemaker = boto3.client("sagemaker")
+        image = {"Image": "123456789012.dkr.ecr.us-east-1.amazonaws.com/runtime:1"}
+        sagemaker.create_model(
+            ModelName="crayon", ExecutionRoleArn="arn:aws:iam::123456789012:role/r", PrimaryContainer=image
+        )
+        variant = {
+            "VariantName": "AllTraffic",
+            "ModelName": "crayon",
+            "InitialInstanceCount": 1,
+            "InstanceType": "ml.g4dn.xlarge",
+        }
+        for name in ("crayon", "other"):
+            sagemaker.create_endpoint_config(EndpointConfigName=name, ProductionVariants=[variant])
+            sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=name)
+        yield boto3.client("application-autoscaling"), boto3.client("cloudwatch")
+
+
+@pytest.fixture
+def store(tmp_path):
+    opened = SqlPolicyStore(f"sqlite:///{tmp_path / 'jobs.db'}")
+    yield opened
+    opened.close()
+
+
+def tick(store, aws):
+    return scale.tick(store, *aws, now=lambda: NOW)
+
+
+def actions(aws):
+    return aws[0].describe_scheduled_actions(**TARGET)["ScheduledActions"]
+
+
+def test_a_stored_policy_is_brought_about_once(store, aws):
+    assert tick(store, aws) == {}
+    store.put("crayon", POLICY, by="a")
+    first = tick(store, aws)["crayon"]
+    assert (first["outcome"], first["drift"]) == ("reconciled", False)
+    assert "endpoint/crayon/variant/AllTraffic" in first["created"]
+    assert actions(aws)
+    second = tick(store, aws)["crayon"]
+    assert second == {"outcome": "reconciled", "created": [], "updated": [], "deleted": [], "drift": False}
+
+
+def test_a_new_policy_replaces_the_old_one(store, aws):
+    store.put("crayon", POLICY, by="a")
+    tick(store, aws)
+    store.put("crayon", {"min": 1, "max": 2}, by="a")
+    said = tick(store, aws)["crayon"]
+    assert said["deleted"]
+    assert not said["drift"]
+    assert actions(aws) == []
+
+
+def test_drift_made_by_hand_is_repaired_and_told(store, aws):
+    store.put("crayon", POLICY, by="a")
+    tick(store, aws)
+    gone = actions(aws)[0]["ScheduledActionName"]
+    aws[0].delete_scheduled_action(**TARGET, ScheduledActionName=gone)
+    said = tick(store, aws)["crayon"]
+    assert (said["created"], said["drift"]) == ([gone], True)
+
+
+def test_a_deleted_policy_leaves_nothing_behind(store, aws):
+    store.put("crayon", POLICY, by="a")
+    tick(store, aws)
+    store.delete("crayon", by="a")
+    assert tick(store, aws)["crayon"]["outcome"] == "removed"
+    assert aws[0].describe_scalable_targets(ServiceNamespace="sagemaker")["ScalableTargets"] == []
+    assert aws[1].describe_alarms()["MetricAlarms"] == []
+    assert tick(store, aws) == {}
+
+
+def test_one_model_that_aws_cannot_follow_does_not_hold_up_the_others(store, aws):
+    minutely = [{"name": f"w{n}", "cron": f"{n} */2 {n + 1} * *", "duration": "10m", "min": 2} for n in range(20)]
+    store.put("crayon", {"min": 1, "max": 3, "windows": minutely}, by="a")
+    store.put("other", {"min": 1, "max": 2}, by="a")
+    done = tick(store, aws)
+    assert (done["crayon"]["outcome"], done["crayon"]["field"]) == ("refused", "/windows")
+    assert done["other"]["outcome"] == "reconciled"
+
+
+def test_row_82_a_tick_that_was_overtaken_writes_no_more(store, aws):
+    """The newer tick runs whole between two calls of the older one, as after a pause."""
+    store.put("crayon", POLICY, by="a")
+    scaling, cloudwatch = aws
+
+    class Paused:
+        woken = False
+
+        def __getattr__(self, name):
+            if name == "describe_scheduled_actions" and not self.woken:
+                self.woken = True
+                store.put("crayon", {"min": 1, "max": 2}, by="b")
+                assert tick(store, aws)["crayon"]["outcome"] == "reconciled"
+            return getattr(scaling, name)
+
+    paused = Paused()
+    assert scale.tick(store, paused, cloudwatch, now=lambda: NOW)["crayon"]["outcome"] == "overtaken"
+    assert paused.woken
+    assert actions(aws) == []  # the old policy's actions were not written
+    target = scaling.describe_scalable_targets(ServiceNamespace="sagemaker")["ScalableTargets"][0]
+    assert (target["MinCapacity"], target["MaxCapacity"]) == (1, 2)
+
+
+def test_the_handler_reads_its_settings_and_tells_of_failures(tmp_path, monkeypatch, store, aws):
+    monkeypatch.setenv("DARKROOM_JOBS_URL", f"sqlite:///{tmp_path / 'jobs.db'}")
+    store.put("crayon", POLICY, by="a")
+    assert scale.lambda_handler({}, None)["crayon"]["outcome"] == "reconciled"
+
+    def broken(*arguments, **named):
+        raise OSError("no answer")
+
+    monkeypatch.setattr(scale, "reconcile", broken)
+    with pytest.raises(RuntimeError, match="crayon"):
+        scale.lambda_handler({}, None)
