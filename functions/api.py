@@ -22,7 +22,7 @@ from darkroom.errors import (
 )
 from darkroom.manifest import EngineManifest, resolve
 from darkroom.scaling.storage import StoredPolicy
-from functions import documentation, events, observability, scaling, submission, wiring
+from functions import docs_page, documentation, events, observability, scaling, submission, wiring
 from functions.answers import JSON, Answer, Answers, job_path
 from functions.documents import ModelDocument, ModelList, model_document
 from functions.observability import count, logger
@@ -195,7 +195,7 @@ def openapi() -> Response[str]:
 
 def docs() -> Response[str]:
     """GET /docs"""
-    return Response(200, "text/html; charset=utf-8", documentation.page(), {"Cache-Control": "max-age=3600"})
+    return Response(200, "text/html; charset=utf-8", docs_page.page(), {"Cache-Control": "max-age=3600"})
 
 
 # ---- routing ------------------------------------------------------------------------------------------------------

@@ -1,10 +1,9 @@
-"""/openapi.json and /docs: the contract, from the same classes that requests and answers are made of."""
+"""/openapi.json: the contract, from the same classes that requests and answers are made of."""
 
 from __future__ import annotations
 
 import functools
 import json
-from importlib import resources
 from typing import Any
 
 from pydantic import BaseModel
@@ -18,7 +17,6 @@ from functions.scaling import ScalingChanges, ScalingPlan
 
 Operation = dict[str, Any]
 _REF = "#/components/schemas/{model}"
-_SWAGGER_UI = "aws_lambda_powertools.event_handler.openapi.swagger_ui"
 
 _MODEL = {"name": "model", "in": "path", "required": True, "schema": {"type": "string", "pattern": MODEL_NAME}}
 _JOB = {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}
@@ -246,8 +244,10 @@ def openapi() -> str:
         ModelList,
         Health,
         Problem,
+        ScalingPolicy,
+        ScalingPlan,
+        ScalingChanges,
     )
-    shown += (ScalingPolicy, ScalingPlan, ScalingChanges)
     _, schemas = models_json_schema([(document, "validation") for document in shown], ref_template=_REF)
     paths: dict[str, dict[str, Operation]] = {}
     for (method, path), operation in OPERATIONS.items():
@@ -274,30 +274,3 @@ def openapi() -> str:
             },
         }
     )
-
-
-@functools.cache
-def page() -> str:
-    """An HTML page that shows the document. Swagger UI ships inside powertools, so that nothing is loaded from afar."""
-    ui = resources.files(_SWAGGER_UI)
-    style, script = (
-        ui.joinpath(f"swagger-ui{name}").read_text(encoding="utf-8") for name in (".min.css", "-bundle.min.js")
-    )
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Darkroom API</title>
-<link rel="icon" href="data:,">
-<style>{style}</style>
-</head>
-<body>
-<div id="swagger-ui"></div>
-<script>{script}</script>
-<script>
-SwaggerUIBundle({{dom_id: "#swagger-ui", deepLinking: true, url: new URL("openapi.json", location).href}})
-</script>
-</body>
-</html>
-"""

@@ -29,7 +29,7 @@ def test_codes_are_unique() -> None:
 def test_every_error_knows_its_answer(kind: type[DarkroomError]) -> None:
     problem = kind().problem("request-1")
     assert re.fullmatch(r"[a-z0-9_]+", problem.code)
-    assert problem.type.endswith("/" + kind.code.replace("_", "-"))
+    assert problem.type.endswith(":" + kind.code.replace("_", "-"))
     assert 400 <= problem.status <= 599
     assert problem.title == problem.detail == kind.title
     assert not problem.title.endswith(".")

@@ -4,7 +4,7 @@ import json
 import re
 from typing import Any
 
-from functions import documentation
+from functions import docs_page, documentation
 from functions.api import ROUTES
 
 UNDOCUMENTED = {"/openapi.json", "/docs"}  # they are the documentation
@@ -51,6 +51,6 @@ def test_operations_have_names_of_their_own() -> None:
 
 
 def test_the_page_loads_nothing_from_afar() -> None:
-    page = documentation.page()
+    page = docs_page.page()
     assert not re.search(r"<(?:script|link|img)[^>]+(?:src|href)=[\"']?(?:https?:)?//", page)
     assert "SwaggerUIBundle" in page
