@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, insert, make_url, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -59,3 +59,20 @@ def answering() -> Iterator[None]:
         raise
     except (DBAPIError, PoolTimeout) as failed:
         raise JobStoreUnavailable from failed
+
+
+def make_tables(connection: Connection, marker: Table, version: int, *, lock: int, store: str) -> None:
+    """Make the tables of `marker`'s metadata that are missing, once, even when several processes start together.
+
+    `marker` keeps the `version` they were made at; `lock` names the Postgres advisory lock and `store` the store in the
+    refusal. Call it inside a write transaction. Raises: JobStoreUnavailable, when a newer version made the tables.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": lock})
+    marker.create(connection, checkfirst=True)
+    found = connection.execute(select(marker.c.version)).scalar()
+    if found is None:
+        connection.execute(insert(marker).values(version=version))
+        marker.metadata.create_all(connection, checkfirst=True)
+    elif found > version:
+        raise JobStoreUnavailable(f"The {store} was made by a newer version of Darkroom; upgrade this one.")

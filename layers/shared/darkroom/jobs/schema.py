@@ -14,12 +14,9 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
-    insert,
-    select,
-    text,
 )
 
-from darkroom.errors import JobStoreUnavailable
+from darkroom.jobs.database import make_tables
 
 # Raise it with every change of a table *or* of a contract that is kept as JSON, and add the migration.
 SCHEMA_VERSION = 1
@@ -59,16 +56,5 @@ jobs = Table(
 
 
 def create(connection: Connection) -> None:
-    """Make what is missing, once, even when several processes start together. Call it inside a write transaction.
-
-    Raises: JobStoreUnavailable, when the tables were made by a newer version of Darkroom.
-    """
-    if connection.dialect.name == "postgresql":
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _CREATING})
-    schema.create(connection, checkfirst=True)
-    version = connection.execute(select(schema.c.version)).scalar()
-    if version is None:
-        connection.execute(insert(schema).values(version=SCHEMA_VERSION))
-        metadata.create_all(connection, checkfirst=True)
-    elif version > SCHEMA_VERSION:
-        raise JobStoreUnavailable("The job store was made by a newer version of Darkroom; upgrade this one.")
+    """Make what is missing. Call it inside a write transaction. Raises: as `make_tables` does."""
+    make_tables(connection, schema, SCHEMA_VERSION, lock=_CREATING, store="job store")

@@ -12,12 +12,9 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
-    insert,
-    select,
-    text,
 )
 
-from darkroom.errors import JobStoreUnavailable
+from darkroom.jobs.database import make_tables
 
 # Raise it with every change of a table *or* of the policy document, and add the migration.
 SCHEMA_VERSION = 1
@@ -55,16 +52,5 @@ changes = Table(
 
 
 def create(connection: Connection) -> None:
-    """Make what is missing, once, even when several processes start together. Call it inside a write transaction.
-
-    Raises: JobStoreUnavailable, when the tables were made by a newer version of Darkroom.
-    """
-    if connection.dialect.name == "postgresql":
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _CREATING})
-    schema.create(connection, checkfirst=True)
-    version = connection.execute(select(schema.c.version)).scalar()
-    if version is None:
-        connection.execute(insert(schema).values(version=SCHEMA_VERSION))
-        metadata.create_all(connection, checkfirst=True)
-    elif version > SCHEMA_VERSION:
-        raise JobStoreUnavailable("The policy store was made by a newer version of Darkroom; upgrade this one.")
+    """Make what is missing. Call it inside a write transaction. Raises: as `make_tables` does."""
+    make_tables(connection, schema, SCHEMA_VERSION, lock=_CREATING, store="policy store")
