@@ -32,10 +32,10 @@ class TimedEngine:
     def __getattr__(self, name: str) -> Any:
         call = getattr(self._engine, name)
 
-        def timed(*arguments: Any) -> Any:
+        def timed(*arguments: Any, **conditioning: Any) -> Any:
             started = time.perf_counter()
             try:
-                return call(*arguments)
+                return call(*arguments, **conditioning)
             finally:
                 self.seconds += time.perf_counter() - started
 

@@ -45,7 +45,7 @@ class InProcess:
         )
         prompts = ("", prompt) if trajectory.guided else (prompt,)
         embeds = [self.runner.encode(self._loaded.tokenizer.encode(text).ids) for text in prompts]
-        trajectory.begin(np.concatenate(embeds))
+        trajectory.begin({"prompt_embeds": np.concatenate(embeds)})
         return trajectory
 
     def finish(self, trajectories: Sequence[Trajectory]) -> NDArray[np.uint8]:

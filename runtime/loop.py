@@ -142,7 +142,7 @@ class Loop:
         generation.stopwatch.encode = self._clock() - generation.stopwatch.begun
         self._metrics.encode_seconds.observe(generation.stopwatch.encode)
         for trajectory in generation.trajectories:
-            trajectory.begin(embeds)
+            trajectory.begin({"prompt_embeds": embeds})
 
     def _step(self, batch: list[Trajectory], owners: dict[Trajectory, Generation]) -> None:
         rows, steps = sum(trajectory.rows for trajectory in batch), [trajectory.step for trajectory in batch]

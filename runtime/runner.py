@@ -100,7 +100,7 @@ class Runner:
         output = self._engine.predict(
             np.repeat(np.stack(scaled), counts, axis=0),
             np.repeat(timesteps, counts),
-            np.concatenate([trajectory.prompt_embeds for trajectory in batch]),
+            **{name: np.concatenate([t.conditioning[name] for t in batch]) for name in batch[0].conditioning},
         )
         # A guided trajectory's rows are (negative, prompt); an unguided one's only row is both, and its scale is 1.
         last = np.cumsum(counts) - 1

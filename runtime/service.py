@@ -77,7 +77,7 @@ class Service:
         generation = self._generation(Invocation(id="warm", request=request), None)
         (trajectory,) = generation.trajectories
         embeds = self._runner.encode(generation.prompts[0].ids)
-        trajectory.begin(np.repeat(embeds, trajectory.rows, axis=0))
+        trajectory.begin({"prompt_embeds": np.repeat(embeds, trajectory.rows, axis=0)})
         while trajectory.steps_left:
             for error in self._runner.step([trajectory]).failures.values():
                 raise error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 
 import numpy as np
@@ -21,7 +22,8 @@ class Trajectory:
     """The state that is carried from step to step; who advances it is the runner's business, when is the batcher's.
 
     The noise stream is NumPy's Philox generator on the image's seed: first the initial noise, then one draw for each
-    step that adds noise. It depends on nothing but the seed, the shape and the sampler.
+    step that adds noise. It depends on nothing but the seed, the shape and the sampler: a trajectory that enters at a
+    later step gets the noise it would have had there.
     """
 
     def __init__(
@@ -33,8 +35,12 @@ class Trajectory:
         shape: tuple[int, int, int],
         table: SamplerTable,
         guidance_scale: float,
+        step: int = 0,
     ) -> None:
-        """`shape` is that of the latents: channels, height, width. `request` is the arrival number of its request."""
+        """`shape` is that of the latents: channels, height, width. `request` is the arrival number of its request.
+
+        `step` is where it will enter, as far as is known before it begins.
+        """
         self.request = request
         self.index = index
         self.seed = seed
@@ -43,12 +49,12 @@ class Trajectory:
         # As in diffusers, a guidance scale of at most 1 means no guidance at all.
         self.guided = guidance_scale > 1.0
         self.guidance_scale = guidance_scale if self.guided else 1.0
-        self.step = 0
+        self.step = step
         self.status = Status.QUEUED
         self.last_turn = 0
         self.latents: Floats = _NOTHING
         self.denoised: Floats = _NOTHING
-        self.prompt_embeds: Floats = _NOTHING
+        self.conditioning: dict[str, Floats] = {}
         self._noise = np.random.Generator(np.random.Philox(seed))
 
     @property
@@ -63,10 +69,20 @@ class Trajectory:
     def steps_left(self) -> int:
         return self.table.steps - self.step
 
-    def begin(self, prompt_embeds: Floats) -> None:
-        """Draw the initial latents. `prompt_embeds` is float32 [rows, L, D]; guided: negative first."""
-        self.prompt_embeds = prompt_embeds
-        self.latents = self._noise.standard_normal(self.shape, np.float32) * np.float32(self.table.init_noise_sigma)
+    def begin(
+        self, conditioning: Mapping[str, Floats], *, latents: Floats | None = None, step: int | None = None
+    ) -> None:
+        """Start from noise, or at `step` from `latents`, float32 [C, h, w], as they are before that step.
+
+        `conditioning` holds every other input of the UNet's rows by name, float32 [rows, ...]; guided: negative first.
+        """
+        self.conditioning = dict(conditioning)
+        initial = self._noise.standard_normal(self.shape, np.float32) * np.float32(self.table.init_noise_sigma)
+        entry, self.step = self.step if step is None else step, 0
+        while self.step < entry:
+            self.draw_noise()
+            self.step += 1
+        self.latents = initial if latents is None else latents
         self.denoised = np.zeros(self.shape, np.float32)
         self.status = Status.STEPPING
 
@@ -86,7 +102,8 @@ class Trajectory:
     def end(self) -> None:
         """Let go of all arrays."""
         self.status = Status.ENDED
-        self.latents = self.denoised = self.prompt_embeds = _NOTHING
+        self.latents = self.denoised = _NOTHING
+        self.conditioning = {}
 
 
 _NOTHING: Floats = np.empty(0, np.float32)

@@ -21,8 +21,12 @@ class Engine(Protocol):
     def encode(self, input_ids: Ids) -> Floats:
         """int64 [n, L] -> prompt embeddings, float32 [n, L, D]."""
 
-    def predict(self, latents: Floats, timestep: Floats, prompt_embeds: Floats) -> Floats:
-        """float32 [rows, C, h, w], [rows] and [rows, L, D] -> the UNet's output, float32 [rows, C, h, w]."""
+    def predict(self, latents: Floats, timestep: Floats, **conditioning: Floats) -> Floats:
+        """float32 [rows, C, h, w] and [rows] -> the UNet's output, float32 [rows, C, h, w].
+
+        `conditioning` is all else the UNet takes, by its inputs' names: float32 [rows, ...], with `prompt_embeds`
+        [rows, L, D] always among them.
+        """
 
     def decode(self, latents: Floats) -> Floats:
         """float32 [n, C, h, w], unscaled -> images, float32 [n, 3, H, W], about [-1, 1]."""
@@ -43,8 +47,8 @@ class GraphEngine:
     def encode(self, input_ids: Ids) -> Floats:
         return self._text_encoder({"input_ids": input_ids})
 
-    def predict(self, latents: Floats, timestep: Floats, prompt_embeds: Floats) -> Floats:
-        return self._unet({"latents": latents, "timestep": timestep, "prompt_embeds": prompt_embeds})
+    def predict(self, latents: Floats, timestep: Floats, **conditioning: Floats) -> Floats:
+        return self._unet({"latents": latents, "timestep": timestep, **conditioning})
 
     def decode(self, latents: Floats) -> Floats:
         return self._vae_decoder({"latents": latents})

@@ -24,7 +24,7 @@ def begin(runner, bundle, tables: SamplerTables):
         embeds = runner.encode(bundle.tokenizer.encode(prompt).ids)
         if trajectory.guided:
             embeds = np.concatenate([runner.encode(bundle.tokenizer.encode("").ids), embeds])
-        trajectory.begin(embeds)
+        trajectory.begin({"prompt_embeds": embeds})
         return trajectory
 
     return begin
@@ -60,7 +60,7 @@ def test_a_step_is_the_formula(runner, begin, engine) -> None:
         table = trajectory.table
         rows = np.repeat((0.5 * x)[None], 2, axis=0).astype(np.float32)
         time = np.full(2, table.timestep(step), np.float32)
-        negative, positive = engine.predict(rows, time, trajectory.prompt_embeds)
+        negative, positive = engine.predict(rows, time, **trajectory.conditioning)
         m = negative + 4.0 * (positive - negative)
         n = noise.standard_normal(x.shape, np.float32) if step < 2 else 0
         a, b = table.update(step)[:4], table.update(step)[4:]
@@ -131,3 +131,20 @@ def test_faults_of_single_calls_are_told_apart(runner, bundle, engine, monkeypat
     argument = np.zeros((4, 1, 1), np.float32) if call == "decode" else bundle.tokenizer.encode("cat").ids
     with pytest.raises(error):
         getattr(runner, call)(argument)
+
+
+def test_every_row_input_is_stacked_by_its_name(runner, begin, engine, monkeypatch) -> None:
+    fed = {}
+
+    def predict(latents, timestep, **conditioning):
+        fed.update(conditioning)
+        return np.zeros_like(latents)
+
+    monkeypatch.setattr(engine, "predict", predict)
+    guided, unguided = begin(scale=5.0), begin()
+    for value, trajectory in enumerate((guided, unguided)):
+        trajectory.conditioning["time_ids"] = np.full((trajectory.rows, 6), value, np.float32)
+    runner.step([guided, unguided])
+    assert fed.keys() == {"prompt_embeds", "time_ids"}
+    assert fed["prompt_embeds"].shape == (3, 8, 4)
+    assert fed["time_ids"][:, 0].tolist() == [0, 0, 1]

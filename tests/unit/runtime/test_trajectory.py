@@ -28,7 +28,7 @@ def test_a_queued_trajectory_holds_no_arrays(make) -> None:
 
 def test_a_life(make) -> None:
     trajectory = make()
-    trajectory.begin(np.ones((2, 8, 4), np.float32))
+    trajectory.begin({"prompt_embeds": np.ones((2, 8, 4), np.float32)})
     assert trajectory.status is Status.STEPPING
     for left in (2, 1, 0):
         trajectory.advance(trajectory.latents + 1, trajectory.denoised)
@@ -36,12 +36,13 @@ def test_a_life(make) -> None:
     assert trajectory.status is Status.DENOISED
     trajectory.end()
     assert trajectory.status is Status.ENDED
-    assert trajectory.latents.size == trajectory.prompt_embeds.size == 0
+    assert trajectory.latents.size == 0
+    assert trajectory.conditioning == {}
 
 
 def test_noise_is_philox_on_the_seed(make) -> None:
     trajectory = make("noisy", 3)
-    trajectory.begin(np.ones((2, 8, 4), np.float32))
+    trajectory.begin({"prompt_embeds": np.ones((2, 8, 4), np.float32)})
     stream = np.random.Generator(np.random.Philox(11))
     assert np.array_equal(trajectory.latents, stream.standard_normal(SHAPE, np.float32) * np.float32(3))
     for _ in range(2):
@@ -59,6 +60,28 @@ def test_a_guidance_scale_of_at_most_one_means_no_guidance(make, scale: float, r
 def test_the_seed_decides_the_noise(make) -> None:
     first, again, other = make(seed=1), make(seed=1), make(seed=2)
     for trajectory in (first, again, other):
-        trajectory.begin(np.ones((2, 8, 4), np.float32))
+        trajectory.begin({"prompt_embeds": np.ones((2, 8, 4), np.float32)})
     assert np.array_equal(first.latents, again.latents)
     assert not np.array_equal(first.latents, other.latents)
+
+
+def test_entering_later_gets_the_noise_of_that_step(make) -> None:
+    from_the_start, later = make("noisy", 4), make("noisy", 4)
+    from_the_start.begin({})
+    noises = []
+    for _ in range(4):
+        noises.append(from_the_start.draw_noise())
+        from_the_start.advance(from_the_start.latents, from_the_start.denoised)
+    given = np.full(SHAPE, 0.5, np.float32)
+    later.begin({}, latents=given, step=2)
+    assert (later.step, later.steps_left) == (2, 2)
+    assert np.array_equal(later.latents, given)
+    assert np.array_equal(later.draw_noise(), noises[2])
+
+
+def test_where_it_will_enter_is_known_before_it_begins(tables) -> None:
+    table = tables.table("plain", 5)
+    trajectory = Trajectory(request=0, index=0, seed=1, shape=SHAPE, table=table, guidance_scale=1.0, step=3)
+    assert trajectory.steps_left == 2
+    trajectory.begin({}, latents=np.zeros(SHAPE, np.float32))
+    assert trajectory.step == 3

@@ -64,8 +64,8 @@ def test_components_get_their_inputs_by_name() -> None:
     parts = {name: Library() for name in ("text_encoder", "unet", "vae_decoder")}
     engine = GraphEngine({name: OpenVinoGraph(part) for name, part in parts.items()})
     engine.encode("ids")
-    engine.predict("x", "t", "embeds")
+    engine.predict("x", "t", prompt_embeds="embeds", time_ids="ids")
     engine.decode("z")
     assert parts["text_encoder"].fed == {"input_ids": "ids"}
-    assert parts["unet"].fed == {"latents": "x", "timestep": "t", "prompt_embeds": "embeds"}
+    assert parts["unet"].fed == {"latents": "x", "timestep": "t", "prompt_embeds": "embeds", "time_ids": "ids"}
     assert parts["vae_decoder"].fed == {"latents": "z"}
