@@ -30,6 +30,10 @@ class ImageAnswer(Document):
 
     image: Annotated[str, Field(description="URL of the first image")]
     images: Annotated[list[str], Field(description="URLs of all images; image i was made from seed + i")]
+    control_image: Annotated[str | None, Field(description="URL of what the ControlNet was shown")] = None
+    control_images: Annotated[list[str] | None, Field(description="of several ControlNets, in the request's order")] = (
+        None
+    )
     id: Annotated[str, Field(description="the job, for GET /v1/jobs/{id}")]
     seed: int
     model: str
@@ -55,6 +59,8 @@ class JobDocument(Document):
     request_id: str
     image: str | None = None
     images: list[str] | None = None
+    control_image: str | None = None
+    control_images: list[str] | None = None
     seed: int | None = None
     version: str | None = None
     target: str | None = None
@@ -79,6 +85,8 @@ class ModelDocument(Document):
     targets: list[TargetDocument]
     samplers: list[str]
     max_steps: int
+    controls: Annotated[list[str], Field(description="types of the model's ControlNets, for `control.type`")]
+    image_to_image: Annotated[bool, Field(description="whether `strength` and `mask` can be given")]
     defaults: Defaults
     limits: Limits
 
@@ -97,10 +105,13 @@ def image_answer(job: Job, store: ObjectStore, *, expires: int, request_id: str)
     if result is None:
         raise ValueError("only a succeeded job has images")
     urls = [store.url(image.key, expires=expires) for image in result.images]
+    shown = [store.url(image.key, expires=expires) for image in result.control_images]
     return ImageAnswer(
         id=job.id,
         image=urls[0],
         images=urls,
+        control_image=shown[0] if shown else None,
+        control_images=shown or None,
         seed=result.seed,
         model=result.model,
         version=result.version,
@@ -122,7 +133,7 @@ def job_document(job: Job, store: ObjectStore, *, expires: int, request_id: str)
         started_at=None if job.started_at is None else _utc(job.started_at),
         finished_at=None if job.finished_at is None else _utc(job.finished_at),
         progress=_progress_of(job),
-        request=job.request,
+        request=_shortened(job.request),
         request_id=request_id,
     )
     if job.result is not None:
@@ -153,9 +164,23 @@ def model_document(manifest: EngineManifest, *, default: bool) -> ModelDocument:
         targets=[TargetDocument(name=target.name, precision=target.precision) for target in manifest.targets],
         samplers=manifest.samplers.names,
         max_steps=manifest.samplers.max_steps,
+        controls=manifest.control_types,
+        image_to_image=manifest.samplers.entries,
         defaults=manifest.defaults,
         limits=manifest.limits,
     )
+
+
+def _shortened(request: GenerationRequest) -> GenerationRequest:
+    """Without the bytes of images it brought: who asks for a job again and again need not be sent them each time."""
+
+    def short(source: str | None) -> str | None:
+        return f"{source.partition(',')[0]}," if source and source[:5].lower() == "data:" else source
+
+    controls = request.control and [
+        control.model_copy(update={"image": short(control.image)}) for control in request.control
+    ]
+    return request.model_copy(update={"image": short(request.image), "mask": short(request.mask), "control": controls})
 
 
 def _utc(epoch: float) -> datetime:

@@ -6,10 +6,12 @@ import secrets
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
 from darkroom import errors
 from darkroom.errors import Problem
+from darkroom.image_source import MAX_SOURCE_CHARACTERS, ImageSource
 
 MAX_PROMPT_CHARACTERS = 10_000
 MAX_SEED = 2**32 - 1
@@ -32,10 +34,48 @@ class OutputFormat(StrEnum):
         return f"image/{self.value}"
 
 
+def _unset(value: Any) -> bool:
+    """Members that most requests lack are left out of JSON, as if they did not exist."""
+    return value is None or value == []
+
+
+class Control(Contract):
+    """One ControlNet on one image. `type` may be left out where the model has one ControlNet.
+
+    It acts from the fraction `start` to the fraction `end` of the steps. A `canny` control image is the image's edges,
+    drawn between the two thresholds, unless `preprocess` is false: then the image already is a map of edges.
+    """
+
+    type: Annotated[str, Field(pattern=r"^[a-z0-9_]{1,32}$", examples=["canny"])] | None = None
+    image: Annotated[ImageSource | None, Field(description="default: the request's image")] = None
+    scale: Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)] = 1.0
+    start: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.0
+    end: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 1.0
+    low_threshold: Annotated[int, Field(ge=0, le=255)] = 100
+    high_threshold: Annotated[int, Field(ge=0, le=255)] = 200
+    preprocess: bool = True
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Control:
+        if self.start >= self.end:
+            raise PydanticCustomError("out_of_range", "control.start must lie before control.end")
+        if self.low_threshold > self.high_threshold:
+            raise PydanticCustomError("out_of_range", "control.low_threshold may not exceed control.high_threshold")
+        return self
+
+
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, dict | Control) else value
+
+
 class GenerationRequest(Contract):
     """What a caller asks for. None means: as the model's manifest says by default.
 
     Image `i` of `num_images` is made from seed `seed + i` (modulo 2**32), so each can be made again alone.
+
+    `image` with `control` keeps what the control image shows; with `strength` the image is noised and drawn again
+    (image-to-image), with `mask` only where the mask is white (inpainting). Alone, it is the control image of a model
+    with one ControlNet, and is drawn again with strength 0.8 by a model with none.
     """
 
     prompt: Annotated[str, Field(max_length=MAX_PROMPT_CHARACTERS, examples=["a large red heart on a blue background"])]
@@ -49,10 +89,42 @@ class GenerationRequest(Contract):
     num_images: Annotated[int, Field(ge=1, le=8)] = 1
     output_format: Annotated[OutputFormat, Field(strict=False)] = OutputFormat.PNG
     cache: Literal["auto", "off"] = "auto"
+    image: Annotated[ImageSource | None, Field(exclude_if=_unset)] = None
+    strength: Annotated[
+        Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None,
+        Field(exclude_if=_unset, description="how much of the image is drawn again; 1: all of it"),
+    ] = None
+    mask: Annotated[ImageSource | None, Field(exclude_if=_unset, description="white: draw again; black: keep")] = None
+    control: Annotated[
+        Annotated[
+            list[Control],
+            Field(min_length=1, max_length=4),
+            BeforeValidator(_listed, json_schema_input_type=Control | list[Control]),
+        ]
+        | None,
+        Field(exclude_if=_unset, description="one ControlNet, or a list of them whose effects add up"),
+    ] = None
+
+    @model_validator(mode="after")
+    def _every_image_has_one_source(self) -> GenerationRequest:
+        """Every use of an image has one, and every image a use."""
+        controls = self.control or []
+        missing = next((name for name in ("strength", "mask") if getattr(self, name) is not None), None)
+        if self.image is None and missing:
+            raise _conflict(f"{missing} needs an image; give one as image.", "image")
+        if self.image is None and any(control.image is None for control in controls):
+            raise _conflict("control needs an image; give one as image or as control.image.", "control")
+        if self.image is not None and not missing and controls and all(control.image for control in controls):
+            raise _conflict("image has no use: every control has its own. Leave one out, or give strength.", "image")
+        return self
 
     def seeded(self) -> GenerationRequest:
         """The same request with its seed drawn, so that a retry makes the same image."""
         return self if self.seed is not None else self.model_copy(update={"seed": secrets.randbelow(MAX_SEED + 1)})
+
+
+def _conflict(said: str, member: str) -> PydanticCustomError:
+    return PydanticCustomError("image_source_conflict", "{said}", {"said": said, "field": f"/{member}"})
 
 
 class Invocation(Contract):
@@ -64,16 +136,21 @@ class Invocation(Contract):
     deadline_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
 
 
-class GeneratedImage(Contract):
-    """One finished image in the object store."""
+class StoredImage(Contract):
+    """One image in the object store."""
 
     key: str
-    seed: int
     width: int
     height: int
     content_type: str
     size: int
     sha256: str
+
+
+class GeneratedImage(StoredImage):
+    """One finished image."""
+
+    seed: int
 
 
 class Timings(Contract):
@@ -106,6 +183,7 @@ class GenerationResult(Contract):
     """What a runtime answers."""
 
     images: list[GeneratedImage]
+    control_images: Annotated[list[StoredImage], Field(exclude_if=_unset)] = []
     seed: int
     model: str
     version: str
@@ -153,12 +231,17 @@ class Job(BaseModel):
     error: Problem | None = None
 
 
+_WHOLE_SENTENCES = ("image_source_conflict", "out_of_range")  # our own rules about several members together
 _LONGEST_POINTER = 200  # a member's name may be the caller's invention
 
 
 _CODE_OF: dict[str, type[errors.DarkroomError]] = {
     "extra_forbidden": errors.UnknownField,
     "finite_number": errors.NotFinite,
+    "image_source_conflict": errors.ImageSourceConflict,
+    "image_url_rejected": errors.ImageUrlRejected,
+    "invalid_base64": errors.InvalidBase64,
+    "out_of_range": errors.OutOfRange,
     "greater_than": errors.OutOfRange,
     "greater_than_equal": errors.OutOfRange,
     "less_than": errors.OutOfRange,
@@ -170,12 +253,16 @@ _CODE_OF: dict[str, type[errors.DarkroomError]] = {
 def parse_request(value: Any) -> GenerationRequest:
     """A request from parsed JSON, or the first thing that is wrong with it.
 
-    Raises: InvalidType, UnknownField, NotFinite, OutOfRange, PromptTooLong, InvalidDimensions, InvalidParameter.
+    Raises: InvalidType, UnknownField, NotFinite, OutOfRange, PromptTooLong, InvalidDimensions, InvalidParameter,
+    ImageSourceConflict, ImageUrlRejected, ImageTooLarge, InvalidBase64.
     """
     try:
         return GenerationRequest.model_validate(value)
     except ValidationError as refused:
-        raise from_validation(refused) from None
+        error = from_validation(refused)
+        if error.field and error.field.startswith("/control/0") and isinstance(value["control"], dict):
+            error.field = "/control" + error.field.removeprefix("/control/0")  # it was not given as a list
+        raise error from None
 
 
 def from_validation(refused: ValidationError) -> errors.DarkroomError:
@@ -185,12 +272,17 @@ def from_validation(refused: ValidationError) -> errors.DarkroomError:
     field = "".join("/" + part.replace("~", "~0").replace("/", "~1") for part in place)[:_LONGEST_POINTER] or None
     name = place[-1] if place else "The body"
     said = finding["msg"][0].lower() + finding["msg"][1:]
+    if kind in _WHOLE_SENTENCES:
+        field = finding.get("ctx", {}).get("field") or field
+        return _CODE_OF[kind](finding["msg"][0].upper() + finding["msg"][1:].rstrip(".") + ".", field=field)
     if not place:
         return errors.InvalidParameter("The body must be a JSON object.")
     if kind == "missing":
         return errors.InvalidParameter(f"{name} is required.", field=field)
     if kind == "extra_forbidden":
         return errors.UnknownField("This member is not part of the request; see /openapi.json.", field=field)
+    if kind == "string_too_long" and name in ("image", "mask"):
+        return errors.ImageTooLarge(f"{name} may have at most {MAX_SOURCE_CHARACTERS} characters.", field=field)
     if kind == "string_too_long":
         return errors.PromptTooLong(f"{name} may have at most {MAX_PROMPT_CHARACTERS} characters.", field=field)
     if kind.endswith("_type"):

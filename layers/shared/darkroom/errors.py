@@ -132,6 +132,46 @@ class InvalidDimensions(RequestError):
     code, title = "invalid_dimensions", "The image size cannot be made"
 
 
+class InvalidBase64(RequestError):
+    code, title = "invalid_base64", "This is not base64"
+
+
+class ImageSourceConflict(RequestError):
+    code, title = "image_source_conflict", "The image must come from exactly one source"
+
+
+class ImageUrlRejected(RequestError):
+    code, title = "image_url_rejected", "This URL is not fetched"
+
+
+class ImageFetchFailed(RequestError):
+    code, title = "image_fetch_failed", "The URL's server did not answer with an image"
+
+
+class ImageFetchTimeout(RequestError):
+    code, title = "image_fetch_timeout", "The image took too long to arrive"
+
+
+class ImageTooLarge(RequestError):
+    code, title = "image_too_large", "The image is too large"
+
+
+class ImageInvalid(RequestError):
+    code, title = "image_invalid", "The image cannot be read"
+
+
+class ImageFormatUnsupported(RequestError):
+    code, title = "image_format_unsupported", "Send a PNG, JPEG or WebP image"
+
+
+class ImageAnimated(RequestError):
+    code, title = "image_animated", "Send an image of one frame"
+
+
+class UploadNotFound(RequestError):
+    code, title = "upload_not_found", "There is no such upload"
+
+
 class InvalidPolicy(RequestError):
     code, title = "invalid_policy", "The scaling policy cannot be followed"
 

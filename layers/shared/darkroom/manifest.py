@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import operator
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from darkroom.contracts import MODEL_NAME, GenerationRequest
 from darkroom.errors import InvalidDimensions, InvalidParameter, OutOfRange
+from darkroom.image_use import image_use
 from darkroom.storage import keys as object_keys
 
 SCHEMA_VERSION: Literal[1] = 1
@@ -95,11 +97,42 @@ class LatentSpec(Part):
 
 
 class SamplerSpec(Part):
-    """The sampler tables: a safetensors file with one float64 tensor `{sampler}/{steps}` for 1 to `max_steps` steps."""
+    """The sampler tables: a safetensors file with one float64 tensor `{sampler}/{steps}` for 1 to `max_steps` steps.
+
+    `entries`: there are also the tables of entering at any step, `{sampler}/{steps}/entry`; image-to-image needs them.
+    """
 
     tables: BundlePath
     names: list[str]
     max_steps: int
+    entries: Annotated[bool, Field(exclude_if=operator.not_)] = False
+
+
+class Residual(Part):
+    """One output of every ControlNet and input of the UNet: float32 [rows, channels, height / shrink, width / shrink].
+
+    Height and width are those of the latents; the quotients are rounded up.
+    """
+
+    name: str
+    channels: int
+    shrink: int
+
+
+class ControlNet(Part):
+    """A ControlNet's type and the component that is its engine."""
+
+    type: Annotated[str, Field(pattern=r"^[a-z0-9_]{1,32}$")]
+    component: str
+
+
+class ControlSpec(Part):
+    """The bundle's ControlNets. A ControlNet's engine takes what the UNet takes, and `control_image`, float32
+    [rows, 3, H, W] in [0, 1]; its outputs, scaled, are the UNet's inputs of the same names.
+    """
+
+    nets: Annotated[list[ControlNet], Field(min_length=1)]
+    residuals: Annotated[list[Residual], Field(min_length=1)]
 
 
 class Defaults(Part):
@@ -136,6 +169,11 @@ class EngineManifest(Part):
     defaults: Defaults
     limits: Limits
     built_with: dict[str, str]
+    control: Annotated[ControlSpec | None, Field(exclude_if=operator.not_)] = None
+
+    @property
+    def control_types(self) -> list[str]:
+        return [net.type for net in self.control.nets] if self.control else []
 
     @model_validator(mode="after")
     def _complete(self) -> EngineManifest:
@@ -149,6 +187,8 @@ class EngineManifest(Part):
         for target in self.targets:
             if not set(target.components.values()) <= set(target.files):  # it would be opened without being verified
                 raise ValueError(f"{target.name} opens a file that is not one of its files")
+            if not {net.component for net in (self.control.nets if self.control else ())} <= set(target.components):
+                raise ValueError(f"{target.name} lacks a ControlNet")
         return self
 
     def content_version(self) -> str:
@@ -164,7 +204,7 @@ class EngineManifest(Part):
 def resolve(request: GenerationRequest, manifest: EngineManifest) -> GenerationRequest:
     """The request with every default filled in, or why this model cannot make it.
 
-    Raises: InvalidDimensions, InvalidParameter, OutOfRange.
+    Raises: InvalidDimensions, InvalidParameter, OutOfRange; what an image is for is filled in by `image_use`.
     """
     defaults, limits = manifest.defaults, manifest.limits
     filled = request.seeded().model_copy(
@@ -190,4 +230,4 @@ def resolve(request: GenerationRequest, manifest: EngineManifest) -> GenerationR
         raise InvalidParameter(f"This model has the samplers {known}.", field="/sampler")
     if steps > manifest.samplers.max_steps:
         raise OutOfRange(f"At most {manifest.samplers.max_steps} steps.", field="/num_inference_steps")
-    return filled
+    return filled.model_copy(update=image_use(filled, steps, manifest.control_types, enters=manifest.samplers.entries))

@@ -21,6 +21,8 @@ from darkroom.contracts import (
 )
 from darkroom.errors import DarkroomError
 
+PIXEL = "data:image/png;base64,iVBORw0KGgo="
+URL = "https://example.com/a.png"
 TOO_LONG = "a" * (MAX_PROMPT_CHARACTERS + 1)
 
 
@@ -43,8 +45,27 @@ def test_everything_can_be_said() -> None:
         "num_images": 8,
         "output_format": "webp",
         "cache": "off",
+        "image": "https://example.com/a.png",
+        "strength": 0.5,
+        "mask": PIXEL,
+        "control": [
+            {
+                "type": "canny",
+                "image": "upload:1b4e28ba",
+                "scale": 0.5,
+                "start": 0.25,
+                "end": 0.75,
+                "low_threshold": 10,
+                "high_threshold": 20,
+                "preprocess": False,
+            }
+        ],
     }
     assert parse_request(said).model_dump() == said
+
+
+def test_what_is_not_said_of_images_is_not_in_the_json() -> None:
+    assert not {"image", "mask", "strength", "control"} & GenerationRequest(prompt="a cat").model_dump().keys()
 
 
 @pytest.mark.parametrize(
@@ -165,3 +186,75 @@ def test_an_invocations_id_is_fit_for_a_key(bad: str) -> None:
 
 def test_which_statuses_are_final() -> None:
     assert {status for status in JobStatus if not status.finished} == {JobStatus.QUEUED, JobStatus.RUNNING}
+
+
+# ---- images -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"image": URL},
+        {"image": PIXEL},
+        {"image": "HTTPS://EXAMPLE.COM/A"},
+        {"image": "upload:1b4e28ba"},
+        {"image": URL, "strength": 1},
+        {"image": URL, "mask": PIXEL},
+        {"image": URL, "control": {}},
+        {"image": URL, "strength": 0.5, "control": {"image": PIXEL}},
+        {"control": {"image": PIXEL}},
+        {"image": URL, "control": [{"image": PIXEL}, {}]},
+    ],
+)
+def test_an_image_and_what_it_is_for(said: dict[str, Any]) -> None:
+    request = parse_request({"prompt": "a cat", **said})
+    assert request == GenerationRequest.model_validate_json(request.model_dump_json())
+
+
+def test_one_control_is_a_list_of_one() -> None:
+    one, several = ({"prompt": "a cat", "image": URL, "control": said} for said in ({"scale": 2}, [{"scale": 2}]))
+    assert parse_request(one) == parse_request(several)
+
+
+@pytest.mark.parametrize(
+    ("said", "code", "field"),
+    [
+        ({"strength": 0.5}, "image_source_conflict", "/image"),  # row 50: neither source
+        ({"mask": PIXEL}, "image_source_conflict", "/image"),
+        ({"control": {}}, "image_source_conflict", "/control"),
+        ({"control": [{"image": URL}, {}]}, "image_source_conflict", "/control"),
+        ({"image": URL, "control": {"image": PIXEL}}, "image_source_conflict", "/image"),  # both
+        ({"image": ""}, "image_url_rejected", "/image"),  # rows 35 to 37
+        ({"image": "file:///etc/passwd"}, "image_url_rejected", "/image"),
+        ({"image": "ftp://example.com/a.png"}, "image_url_rejected", "/image"),
+        ({"image": "gopher://example.com"}, "image_url_rejected", "/image"),
+        ({"image": "data:text/html;base64,QQ=="}, "image_url_rejected", "/image"),
+        ({"image": "data:image/png,raw"}, "image_url_rejected", "/image"),
+        ({"image": "upload:../secrets"}, "image_url_rejected", "/image"),
+        ({"image": "data:image/png;base64,QQ"}, "invalid_base64", "/image"),
+        ({"image": "data:image/png;base64,Q Q="}, "invalid_base64", "/image"),
+        ({"image": "data:image/png;base64,é"}, "invalid_base64", "/image"),
+        ({"image": "https://" + "a" * 1_000_000}, "image_too_large", "/image"),
+        ({"image": 7}, "invalid_type", "/image"),
+        ({"image": URL, "mask": "file:///x"}, "image_url_rejected", "/mask"),
+        ({"image": URL, "strength": 0}, "out_of_range", "/strength"),
+        ({"image": URL, "strength": 1.01}, "out_of_range", "/strength"),
+        ({"image": URL, "strength": float("nan")}, "not_finite", "/strength"),
+        ({"image": URL, "control": 5}, "invalid_type", "/control"),
+        ({"image": URL, "control": []}, "invalid_parameter", "/control"),
+        ({"image": URL, "control": [{}] * 5}, "invalid_parameter", "/control"),
+        ({"image": URL, "control": {"scale": 3}}, "out_of_range", "/control/scale"),
+        ({"image": URL, "control": [{}, {"scale": -1}]}, "out_of_range", "/control/1/scale"),
+        ({"image": URL, "control": {"start": 0.5, "end": 0.5}}, "out_of_range", "/control"),
+        ({"image": URL, "control": {"low_threshold": 250}}, "out_of_range", "/control"),
+        ({"image": URL, "control": {"strenght": 1}}, "unknown_field", "/control/strenght"),
+        ({"image": URL, "control": {"type": "Canny!"}}, "invalid_parameter", "/control/type"),
+        ({"control": {"image": "file:///x"}}, "image_url_rejected", "/control/image"),
+    ],
+)
+def test_images_that_are_refused(said: dict[str, Any], code: str, field: str) -> None:
+    with pytest.raises(DarkroomError) as refused:
+        parse_request({"prompt": "a cat", **said})
+    assert (refused.value.code, refused.value.field) == (code, field)
+    assert refused.value.detail.endswith(".")
+    assert "/etc/passwd" not in refused.value.detail

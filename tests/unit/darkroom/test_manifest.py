@@ -16,6 +16,10 @@ from darkroom.manifest import EngineManifest, resolve
 from tests.fakes import bundle
 
 MANIFEST = bundle.manifest()
+CONTROL = {
+    "nets": [{"type": "canny", "component": "controlnet_canny"}],
+    "residuals": [{"name": "mid_residual", "channels": 8, "shrink": 2}],
+}
 
 
 def changed(change: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
@@ -61,11 +65,35 @@ def test_a_path_may_not_leave_the_bundle(path: str) -> None:
         (lambda content: content.update(model="../crayon"), "match pattern"),
         (lambda content: content.update(of_a_later_version=1), "not permitted"),
         (lambda content: content["text"].update(tokenizer="other.json"), "not listed in files"),
+        (lambda content: content.update(control=CONTROL), "lacks a ControlNet"),
     ],
 )
 def test_a_manifest_that_contradicts_itself_is_refused(change: Callable[[dict[str, Any]], object], said: str) -> None:
     with pytest.raises(ValidationError, match=said):
         EngineManifest.model_validate(changed(change))
+
+
+def with_control(content: dict[str, Any]) -> None:
+    content["control"] = CONTROL
+    for target in content["targets"]:
+        target["components"]["controlnet_canny"] = target["components"]["unet"]
+
+
+def test_parts_that_a_bundle_lacks_are_not_in_it() -> None:
+    assert "control" not in MANIFEST.model_dump()
+    assert "entries" not in MANIFEST.model_dump()["samplers"]
+    having = EngineManifest.model_validate(changed(with_control))
+    assert (having.control_types, MANIFEST.control_types) == (["canny"], [])
+    assert EngineManifest.model_validate_json(having.model_dump_json()) == having
+    assert having.content_version() != MANIFEST.content_version()
+
+
+def test_an_image_finds_its_use() -> None:
+    image = GenerationRequest(prompt="a cat", image="https://example.com/a.png")
+    (control,) = resolve(image, EngineManifest.model_validate(changed(with_control))).control or []
+    assert control.type == "canny"
+    entering = changed(lambda content: content["samplers"].update(entries=True))
+    assert resolve(image, EngineManifest.model_validate(entering)).strength == 0.8
 
 
 def test_a_file_by_its_path() -> None:
