@@ -10,6 +10,7 @@ latents x, the denoised estimate d of the step before, the engine's output m and
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +22,7 @@ from darkroom.manifest import SamplerSpec
 from runtime.arrays import Doubles, Floats
 
 COLUMNS = ("timestep", "c_in", "a_x", "a_model", "a_denoised", "a_noise", "d_x", "d_model", "d_denoised", "d_noise")
-_TIMESTEP, _C_IN, _A_NOISE = (COLUMNS.index(name) for name in ("timestep", "c_in", "a_noise"))
+_TIMESTEP, _C_IN, _A_NOISE, _D_X = (COLUMNS.index(name) for name in ("timestep", "c_in", "a_noise", "d_x"))
 _UPDATES = slice(COLUMNS.index("a_x"), len(COLUMNS))
 
 
@@ -45,6 +46,17 @@ class SamplerTable:
 
     def needs_noise(self, step: int) -> bool:
         return bool(self.coefficients[step, _A_NOISE])
+
+    def marginal(self, step: int) -> tuple[float, float]:
+        """(signal, noise): before this step, latents x of an image x0 are signal * x0 + noise * n, with n ~ N(0, 1).
+
+        Read off the denoised estimate d = d_x * x + ...: on c_in * x, whose variance is preserved, its coefficient is
+        alpha for v-prediction (x0 = alpha * x - sigma * m) and 1 / alpha for epsilon (x0 = (x - sigma * m) / alpha).
+        """
+        c_in = self.input_scale(step)
+        coefficient = abs(float(self.coefficients[step, _D_X])) / c_in
+        alpha = min(coefficient, 1 / coefficient) if coefficient else 0.0
+        return alpha / c_in, math.sqrt(1 - alpha**2) / c_in
 
     def update(self, step: int) -> Doubles:
         """float64 [8]: the coefficients of `advance` for this step."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load, save
 
 from darkroom.errors import EngineIntegrity
-from runtime.samplers import SamplerTables, advance
+from model_build import samplers as build
+from runtime.samplers import SamplerTable, SamplerTables, advance
 
 REPEATABLE = settings(deadline=None, derandomize=True)
 
@@ -85,3 +87,17 @@ def test_a_row_is_bitwise_the_same_alone(rows: int, seed: int) -> None:
 def test_results_stay_in_single_precision() -> None:
     one = np.ones((1, 4, 2, 2), np.float32)
     assert {array.dtype for array in advance(np.ones((1, 8)), one, one, one, None)} == {np.dtype(np.float32)}
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize("name", ["ddim", "euler", "euler_a", "dpmpp_2m", "lcm"])
+def test_marginals_are_those_that_diffusers_adds_noise_with(name: str, prediction: str) -> None:
+    betas = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
+    scheduler = build.create(name, {**betas, "prediction_type": prediction, "clip_sample": False}, 10)
+    table = SamplerTable(build.probe(scheduler), 1.0)
+    one = torch.ones(1, 1, 1, 1, dtype=torch.float64)
+    for step in range(10):
+        timestep = scheduler.timesteps[step : step + 1]
+        wanted = float(scheduler.add_noise(one, 0 * one, timestep)), float(scheduler.add_noise(0 * one, one, timestep))
+        # The consistency model's boundary condition mixes a little of x into its estimate.
+        np.testing.assert_allclose(table.marginal(step), wanted, atol=2e-3 if name == "lcm" else 1e-5)
