@@ -24,7 +24,7 @@ def lambda_handler(_event: object, _context: object) -> dict[str, Any]:
 
     Raises: RuntimeError in the end where a model failed, so that the scheduler shows it and tries again.
     """
-    policies = open_policies(configuration.load().jobs_url)
+    policies = open_policies(configuration.load().policies_store)
     try:
         done = tick(policies, *clients(), now=lambda: datetime.now(UTC))
     finally:

@@ -23,7 +23,7 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 0.5  # seconds between two looks at a runni
 
 @dataclass(frozen=True)
 class Wiring:
-    """Everything a handler reaches. `wait` blocks where a process serves one event (Lambda) and returns at once where
+    """Everything a handler reaches. `store` holds the images. `wait` blocks where a process serves one event (Lambda) and returns at once where
     the edge does the waiting (one machine, see docs/decisions/003-the-edge-waits.md)."""
 
     settings: Settings
@@ -40,15 +40,18 @@ class Wiring:
 def from_environment() -> Wiring:
     """The wiring of this Lambda function."""
     settings = configuration.load()
-    store = open_store(settings.store_url, public_url=settings.public_url, signing_key=settings.signing_key.encode())
+    key = settings.signing_key.encode()
+    bundles = open_store(settings.store_url, public_url=settings.public_url, signing_key=key)
+    images = open_store(settings.images_store, public_url=settings.public_url, signing_key=key)
     jobs = open_jobs(
         settings.jobs_url,
         max_queued=settings.max_queued_jobs,
         max_attempts=settings.max_attempts,
         lease_seconds=settings.lease_seconds,
+        keep_seconds=settings.job_days * 86_400,
     )
-    policies = open_policies(settings.jobs_url)
-    return Wiring(settings, store, jobs, policies, QueuedInference(), Manifests(store), polling(jobs))
+    policies = open_policies(settings.policies_store)
+    return Wiring(settings, images, jobs, policies, QueuedInference(), Manifests(bundles), polling(jobs))
 
 
 def polling(

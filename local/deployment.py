@@ -61,13 +61,15 @@ class Deployment:
         try:
             key = settings.signing_key.encode()
             self.store = open_store(settings.store_url, public_url=settings.public_url, signing_key=key)
+            self.images = open_store(settings.images_store, public_url=settings.public_url, signing_key=key)
             self.jobs = open_jobs(
                 settings.jobs_url,
                 max_queued=settings.max_queued_jobs,
                 max_attempts=settings.max_attempts,
                 lease_seconds=settings.lease_seconds,
+                keep_seconds=settings.job_days * 86_400,
             )
-            self.policies = open_policies(settings.jobs_url)
+            self.policies = open_policies(settings.policies_store)
             for published in seeding.seed(self.store, settings):
                 log.info("bundle published", bundle=published)
         except DarkroomError as failed:
@@ -85,7 +87,7 @@ class Deployment:
         manifests = Manifests(self.store, served={self.settings.default_model})
         wiring = Wiring(
             self.settings,
-            self.store,
+            self.images,
             self.jobs,
             self.policies,
             self.bulletin,
@@ -94,7 +96,7 @@ class Deployment:
             self.pool.health,
         )
         adapter = LambdaAdapter(lambda_handler, wiring, self.bulletin)
-        signed = SignedObjects(self.store) if isinstance(self.store, DirectoryStore) else None
+        signed = SignedObjects(self.images) if isinstance(self.images, DirectoryStore) else None
         metrics = Metrics(self.jobs, self.pool)
         live = LiveEvents(adapter, self.bulletin)
         return LocalApp(adapter, live, signed, metrics, draining=lambda: self.pool.draining)

@@ -217,6 +217,7 @@ def runtime_environment(settings: Settings, sharing: int) -> dict[str, str]:
         **({"RUNTIME_THREADS": str(threads)} if sharing > 1 else {}),
         **given,
         "RUNTIME_STORE_URL": settings.store_url,
+        "RUNTIME_IMAGES_URL": settings.images_url,
         "RUNTIME_MODEL": settings.default_model,
         "PYTHONUNBUFFERED": "1",
     }

@@ -20,7 +20,8 @@ class RuntimeConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    store_url: str = Field("file://.darkroom/store", description="object store for bundles and images")
+    store_url: str = Field("file://.darkroom/store", description="object store for bundles, and for images")
+    images_url: str = Field("", description="object store for images, where they have one of their own")
     model: str = Field("crayon", pattern=MODEL_NAME, description="model name to serve")
     version: str | None = Field(None, description="bundle version; default: the one its pointer names")
     target: str | None = Field(None, description="target to run; default: the first in the manifest that fits")

@@ -47,13 +47,14 @@ def serve(config: RuntimeConfig) -> None:
 
 async def _serve(config: RuntimeConfig) -> None:
     metrics = Metrics()
-    store = _open_store(config.store_url)
+    store = _open_store("STORE_URL", config.store_url)
+    images = _open_store("IMAGES_URL", config.images_url) if config.images_url else store
     listening = _listen(config)
     events = asyncio.get_running_loop()
 
     def load() -> Service:
         bundle = fetch_bundle(store, config.model, config.version, config.target, this_machine(), config.cache_dir)
-        return Service(load_bundle(bundle, config.thread_count), config, store, metrics, time.monotonic, time.sleep)
+        return Service(load_bundle(bundle, config.thread_count), config, images, metrics, time.monotonic, time.sleep)
 
     replica = Replica(load, metrics, on_failure=lambda: events.call_soon_threadsafe(server.leave))
     server = _Server(
@@ -117,11 +118,11 @@ async def _watch(replica: Replica) -> None:
         replica.watch()
 
 
-def _open_store(url: str) -> ObjectStore:
+def _open_store(variable: str, url: str) -> ObjectStore:
     try:
         return open_store(url)
     except (ValueError, DarkroomError) as refused:
-        raise StartError(f"RUNTIME_STORE_URL: {refused}") from None
+        raise StartError(f"RUNTIME_{variable}: {refused}") from None
 
 
 def _listen(config: RuntimeConfig) -> socket.socket:

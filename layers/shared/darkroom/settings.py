@@ -15,8 +15,10 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    store_url: str = Field("file://.darkroom/store", description="object store for bundles and images")
+    store_url: str = Field("file://.darkroom/store", description="object store for bundles, and for images")
+    images_url: str = Field("", description="object store for images, where they have one of their own")
     jobs_url: str = Field("sqlite:///.darkroom/jobs.db", description="job store")
+    policies_url: str = Field("", description="scaling policies, where they are not kept in the job store's database")
     default_model: str = Field("crayon", description="what the model name `m` stands for")
     public_url: str = Field("http://127.0.0.1:8080", description="how callers reach this deployment")
     signing_key: str = Field("", description="secret that signs the directory store's URLs", repr=False)
@@ -50,6 +52,16 @@ class Settings(BaseModel):
         if len({key for _, key in pairs}) != len(pairs):
             raise ValueError("two entries have the same key")
         return value
+
+    @property
+    def images_store(self) -> str:
+        """URL of the object store that images go to."""
+        return self.images_url or self.store_url
+
+    @property
+    def policies_store(self) -> str:
+        """URL of the store of scaling policies."""
+        return self.policies_url or self.jobs_url
 
     def tenants_by_key(self) -> dict[str, str]:
         """API key -> tenant; empty where no key is asked for."""

@@ -19,6 +19,13 @@ def test_every_setting_has_its_variable() -> None:
     assert (settings.store_url, settings.max_attempts, settings.lease_seconds) == ("s3://bucket", 5, 0.5)
 
 
+def test_images_and_policies_may_have_a_store_of_their_own() -> None:
+    together = Settings(store_url="s3://all", jobs_url="sqlite:///jobs.db")
+    assert (together.images_store, together.policies_store) == ("s3://all", "sqlite:///jobs.db")
+    apart = Settings(images_url="s3://images", policies_url="dynamodb://policies")
+    assert (apart.images_store, apart.policies_store) == ("s3://images", "dynamodb://policies")
+
+
 def test_the_process_environment_is_read_on_call(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in Settings.model_fields:
         monkeypatch.delenv(PREFIX + name.upper(), raising=False)

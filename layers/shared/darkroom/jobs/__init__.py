@@ -76,6 +76,17 @@ class JobStore(Protocol):
     def cancel(self, job_id: str, *, tenant: str) -> Job:
         """End a queued or running job as `cancelled`. Raises JobNotFound, JobFinished."""
 
+    # A service that runs jobs by itself (SageMaker) holds no lease; who hears from it does this.
+
+    def find(self, job_id: str) -> Job:
+        """Any tenant's job. Raises JobNotFound."""
+
+    def settle(self, job_id: str, ended: GenerationResult | Problem) -> bool:
+        """End a job, whoever works on it: False (and nothing written) when it has ended already. Raises JobNotFound."""
+
+    def overdue(self, *, accepted_before: float) -> list[Job]:
+        """Every job that was accepted before this epoch time and has not ended."""
+
     def counts(self) -> dict[JobStatus, int]:
         """How many jobs there are in each status."""
 
@@ -86,18 +97,45 @@ class JobStore(Protocol):
         """Let go of the store's connections; they are opened again if it is used again."""
 
 
-def open_jobs(url: str, *, max_queued: int = 1000, max_attempts: int = 3, lease_seconds: float = 10.0) -> JobStore:
-    """The store that `url` names: any SQLAlchemy URL, such as `sqlite:////path/jobs.db` or `postgresql+psycopg://...`."""
+def open_jobs(
+    url: str,
+    *,
+    max_queued: int = 1000,
+    max_attempts: int = 3,
+    lease_seconds: float = 10.0,
+    keep_seconds: float = 30 * 86_400.0,
+) -> JobStore:
+    """The store that `url` names: `dynamodb://table`, or any SQLAlchemy URL, such as `sqlite:////path/jobs.db` or
+    `postgresql+psycopg://...`.
+
+    `keep_seconds` is how long DynamoDB remembers a finished job; a database is told by `purge`.
+    """
     scheme = urlsplit(url).scheme.partition("+")[0]
     if scheme not in _STORES:
         raise ValueError(f"no job store for {scheme}://; use one of {', '.join(_STORES)}")
-    return _STORES[scheme](url, max_queued, max_attempts, lease_seconds)
+    return _STORES[scheme](url, max_queued, max_attempts, lease_seconds, keep_seconds)
 
 
-def _sql(url: str, max_queued: int, max_attempts: int, lease_seconds: float) -> JobStore:
+def _sql(url: str, max_queued: int, max_attempts: int, lease_seconds: float, _keep_seconds: float) -> JobStore:
     from darkroom.jobs.sql import SqlJobStore
 
     return SqlJobStore(url, max_queued=max_queued, max_attempts=max_attempts, lease_seconds=lease_seconds)
 
 
-_STORES: dict[str, Callable[[str, int, int, float], JobStore]] = {"sqlite": _sql, "postgresql": _sql}
+def _dynamodb(url: str, max_queued: int, max_attempts: int, lease_seconds: float, keep_seconds: float) -> JobStore:
+    from darkroom.jobs.dynamodb import DynamoJobStore
+
+    return DynamoJobStore(
+        urlsplit(url).netloc,
+        max_queued=max_queued,
+        max_attempts=max_attempts,
+        lease_seconds=lease_seconds,
+        keep_seconds=keep_seconds,
+    )
+
+
+_STORES: dict[str, Callable[[str, int, int, float, float], JobStore]] = {
+    "sqlite": _sql,
+    "postgresql": _sql,
+    "dynamodb": _dynamodb,
+}

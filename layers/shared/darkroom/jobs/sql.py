@@ -29,6 +29,7 @@ from darkroom.jobs.schema import jobs
 _RETRY_AFTER_SECONDS = 5
 _RUNNING = select(jobs.c.id, jobs.c.token, jobs.c.beat).where(jobs.c.status == "running").order_by(jobs.c.seq)
 _QUEUED = select(jobs).where(jobs.c.status == "queued").order_by(jobs.c.seq).limit(1)
+_UNFINISHED = [status.value for status in JobStatus if not status.finished]
 _DONE = [status.value for status in JobStatus if status.finished]
 
 
@@ -212,6 +213,32 @@ class SqlJobStore:
 
     def _finished(self, status: JobStatus) -> dict[str, Any]:
         return {"status": status.value, "finished_at": self._wall(), "token": None}
+
+    # ---- what is told by a service that runs jobs ----------------------------------------------------------------
+
+    def find(self, job_id: str) -> Job:
+        with self._read() as connection:
+            row = connection.execute(select(jobs).where(jobs.c.id == job_id)).one_or_none()
+        if row is None:
+            raise JobNotFound
+        return _job(row)
+
+    def settle(self, job_id: str, ended: GenerationResult | Problem) -> bool:
+        status, column = (
+            (JobStatus.SUCCEEDED, "result") if isinstance(ended, GenerationResult) else (JobStatus.FAILED, "error")
+        )
+        values = self._finished(status) | {column: ended.model_dump_json()}
+        with self._write() as connection:
+            unfinished = update(jobs).where(jobs.c.id == job_id, jobs.c.status.in_(_UNFINISHED)).values(values)
+            if connection.execute(unfinished).rowcount == 1:
+                return True
+        self.find(job_id)
+        return False
+
+    def overdue(self, *, accepted_before: float) -> list[Job]:
+        late = select(jobs).where(jobs.c.status.in_(_UNFINISHED), jobs.c.created_at < accepted_before)
+        with self._read() as connection:
+            return [_job(row) for row in connection.execute(late.order_by(jobs.c.seq))]
 
     # ---- the database ---------------------------------------------------------------------------------------------
 

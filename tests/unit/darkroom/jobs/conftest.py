@@ -9,14 +9,17 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib.util import find_spec
+from itertools import count
 from pathlib import Path
 
 import pytest
 
 from darkroom.jobs import JobStore
+from darkroom.jobs.dynamodb import DynamoJobStore
 from darkroom.jobs.sql import SqlJobStore
 
 LEASE_SECONDS = 10.0
+_tables = count()
 
 
 @dataclass
@@ -36,11 +39,12 @@ class Database:
     url: str
     wall: Clock = field(default_factory=lambda: Clock(1_800_000_000.0))
     monotonic: Clock = field(default_factory=lambda: Clock(50.0))
-    _opened: list[SqlJobStore] = field(default_factory=list)
+    kind: type[SqlJobStore] | type[DynamoJobStore] = SqlJobStore
+    _opened: list[SqlJobStore | DynamoJobStore] = field(default_factory=list)
 
     def open(self, *, max_queued: int = 1000, max_attempts: int = 3) -> JobStore:
         """A store as another process would have it: nothing is shared but the database and the clocks."""
-        store = SqlJobStore(
+        store = self.kind(
             self.url,
             max_queued=max_queued,
             max_attempts=max_attempts,
@@ -76,10 +80,35 @@ def postgres() -> Iterator[str]:
         )
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+@pytest.fixture(scope="session")
+def dynamodb() -> Iterator[dict[str, str]]:
+    """The environment in which boto3 finds a DynamoDB over HTTP."""
+    from tests.fakes import aws
+
+    with aws.serving() as endpoint:
+        yield aws.environment(endpoint)
+
+
+@pytest.fixture
+def jobs_table(dynamodb: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of a table of this test's own."""
+    import boto3
+
+    from darkroom.jobs.dynamodb import TABLE
+
+    for name, value in dynamodb.items():
+        monkeypatch.setenv(name, value)
+    name = f"jobs-{next(_tables)}"
+    boto3.client("dynamodb").create_table(TableName=name, **TABLE)
+    return name
+
+
+@pytest.fixture(params=["sqlite", "postgres", "dynamodb"])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
     if request.param == "sqlite":
         opened = Database(f"sqlite:///{tmp_path}/jobs.db")
+    elif request.param == "dynamodb":
+        opened = Database(request.getfixturevalue("jobs_table"), kind=DynamoJobStore)
     else:
         opened = Database(request.getfixturevalue("postgres"))
         _empty(opened.url)

@@ -361,6 +361,73 @@ def test_a_released_job_keeps_its_place_and_counts_attempts_as_told(database: Da
     assert store.get(job.id, tenant="default").error == Poisoned().problem()
 
 
+# ---- what is told by a service that runs jobs ---------------------------------------------------------------------
+
+
+def test_who_hears_of_a_jobs_end_finds_and_settles_it_once(database: Database) -> None:
+    store = database.open()
+    made, broken = submit(store, tenant="one"), submit(store, tenant="two")
+    assert store.find(made.id) == made
+    database.wall.now += 5
+    assert store.settle(made.id, RESULT)
+    assert store.settle(broken.id, PROBLEM)
+    succeeded, failed = store.get(made.id, tenant="one"), store.find(broken.id)
+    assert (succeeded.status, succeeded.result, succeeded.error) == (JobStatus.SUCCEEDED, RESULT, None)
+    assert (failed.status, failed.result, failed.error) == (JobStatus.FAILED, None, PROBLEM)
+    assert succeeded.finished_at == database.wall.now
+
+    for late in (RESULT, PROBLEM):  # told again, or the other way
+        assert not store.settle(made.id, late)
+        assert not store.settle(broken.id, late)
+    assert [store.find(job.id) for job in (made, broken)] == [succeeded, failed]
+    assert store.claim("w") is None
+
+
+def test_a_cancelled_job_is_not_settled_and_an_unknown_one_not_found(database: Database) -> None:
+    store = database.open()
+    cancelled = store.cancel(submit(store).id, tenant="default")
+    assert not store.settle(cancelled.id, RESULT)
+    assert store.find(cancelled.id) == cancelled
+    for unknown in ("0" * 32, "sequence", "", "key:x", "x" * 5000):
+        with pytest.raises(JobNotFound):
+            store.find(unknown)
+        with pytest.raises(JobNotFound):
+            store.settle(unknown, RESULT)
+
+
+def test_settling_fences_whoever_holds_the_lease(database: Database) -> None:
+    store = database.open()
+    submit(store)
+    lease = store.claim("w")
+    assert lease
+    assert store.settle(lease.job.id, RESULT)
+    assert not store.beat(lease, Progress())
+    assert not store.fail(lease, PROBLEM)
+
+
+def test_racing_settlements_end_a_job_once(database: Database) -> None:
+    stores = [database.open() for _ in range(4)]
+    job = submit(stores[0])
+    with ThreadPoolExecutor(8) as pool:
+        settled = list(pool.map(lambda n: stores[n % 4].settle(job.id, RESULT if n % 2 else PROBLEM), range(8)))
+    assert settled.count(True) == 1
+
+
+def test_what_is_overdue(database: Database) -> None:
+    store = database.open()
+    waiting, running, ended = submit(store), submit(store), submit(store)
+    first, second = store.claim("w"), store.claim("w")
+    assert first
+    assert second
+    assert store.release(first, counts_as_attempt=False)
+    assert second.job.id == running.id
+    store.settle(ended.id, PROBLEM)
+    database.wall.now += 60
+    submit(store)
+    assert {job.id for job in store.overdue(accepted_before=database.wall.now)} == {waiting.id, running.id}
+    assert store.overdue(accepted_before=database.wall.now - 60) == []
+
+
 # ---- housekeeping -------------------------------------------------------------------------------------------------
 
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import count
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 
 from darkroom.contracts import GenerationRequest, GenerationResult, JobStatus, Progress
 from darkroom.errors import GenerationFailed, IdempotencyKeyReused, JobFinished, Overloaded, Problem
-from darkroom.jobs import Idempotency, Lease
+from darkroom.jobs import Idempotency, JobStore, Lease
+from darkroom.jobs.dynamodb import TABLE, DynamoJobStore
 from darkroom.jobs.sql import SqlJobStore
 
 LEASE_SECONDS = 10.0
@@ -52,7 +55,7 @@ class Modelled:
 class Process:
     """One process' view: its own store object, its own clock, and what it saw of running jobs since when."""
 
-    store: SqlJobStore
+    store: JobStore
     clock: Clock
     seen: dict[str, tuple[tuple[str | None, int], float]] = field(default_factory=dict)
 
@@ -75,7 +78,7 @@ class JobStoreMachine(RuleBasedStateMachine):
             clock = Clock(1000.0 * number)
             self.processes.append(Process(self.opened(clock), clock))
 
-    def opened(self, clock: Clock) -> SqlJobStore:
+    def opened(self, clock: Clock) -> JobStore:
         return SqlJobStore(
             f"sqlite:///{self.folder.name}/jobs.db",
             max_queued=MAX_QUEUED,
@@ -131,6 +134,17 @@ class JobStoreMachine(RuleBasedStateMachine):
             assert job.status.finished
         else:
             job.end(JobStatus.CANCELLED, self.wall.now)
+
+    @rule(data=st.data(), well=st.booleans())
+    def settle(self, data: st.DataObject, well: bool) -> None:
+        """As a service that runs jobs by itself does, with or without a lease held by somebody."""
+        if not self.jobs:
+            return
+        job_id = data.draw(st.sampled_from(sorted(self.jobs, key=lambda one: self.jobs[one].order)))
+        job = self.jobs[job_id]
+        assert self.processes[0].store.settle(job_id, RESULT if well else PROBLEM) != job.status.finished
+        if not job.status.finished:
+            job.end(JobStatus.SUCCEEDED if well else JobStatus.FAILED, self.wall.now)
 
     @rule()
     def purge(self) -> None:
@@ -265,9 +279,49 @@ class JobStoreMachine(RuleBasedStateMachine):
         assert all(job.status.finished for job in self.jobs.values())
 
 
+class DynamoJobStoreMachine(JobStoreMachine):
+    """The same histories in a new table each."""
+
+    tables = count()
+
+    def __init__(self) -> None:
+        import boto3
+
+        super().__init__()
+        self.table = f"machine-{next(self.tables)}"
+        boto3.client("dynamodb").create_table(TableName=self.table, **TABLE)
+
+    def opened(self, clock: Clock) -> JobStore:
+        return DynamoJobStore(
+            self.table,
+            max_queued=MAX_QUEUED,
+            max_attempts=MAX_ATTEMPTS,
+            lease_seconds=LEASE_SECONDS,
+            wall=self.wall,
+            monotonic=clock,
+        )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _dynamodb() -> Iterator[None]:
+    from tests.fakes import aws
+
+    with aws.serving() as endpoint, pytest.MonkeyPatch.context() as patch:
+        for name, value in aws.environment(endpoint).items():
+            patch.setenv(name, value)
+        yield
+
+
 TestJobStoreMachine = JobStoreMachine.TestCase
 TestJobStoreMachine.settings = settings(
     max_examples=40,
     stateful_step_count=50,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+
+TestDynamoJobStoreMachine = DynamoJobStoreMachine.TestCase
+TestDynamoJobStoreMachine.settings = settings(  # each call is a real HTTP request here
+    max_examples=5,
+    stateful_step_count=30,
     suppress_health_check=[HealthCheck.too_slow],
 )

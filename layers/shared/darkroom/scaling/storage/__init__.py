@@ -114,7 +114,8 @@ class PolicyStore(Protocol):
 
 
 def open_policies(url: str) -> PolicyStore:
-    """The store in the jobs' database that `url` names (see `darkroom.jobs.open_jobs`)."""
+    """The store in the jobs' database that `url` names, or in a DynamoDB table of its own (see
+    `darkroom.jobs.open_jobs`)."""
     scheme = urlsplit(url).scheme.partition("+")[0]
     if scheme not in _STORES:
         raise ValueError(f"no policy store for {scheme}://; use one of {', '.join(_STORES)}")
@@ -127,4 +128,10 @@ def _sql(url: str) -> PolicyStore:
     return SqlPolicyStore(url)
 
 
-_STORES: dict[str, Callable[[str], PolicyStore]] = {"sqlite": _sql, "postgresql": _sql}
+def _dynamodb(url: str) -> PolicyStore:
+    from darkroom.scaling.storage.dynamodb import DynamoPolicyStore
+
+    return DynamoPolicyStore(urlsplit(url).netloc)
+
+
+_STORES: dict[str, Callable[[str], PolicyStore]] = {"sqlite": _sql, "postgresql": _sql, "dynamodb": _dynamodb}
