@@ -23,8 +23,10 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 0.5  # seconds between two looks at a runni
 
 @dataclass(frozen=True)
 class Wiring:
-    """Everything a handler reaches. `store` holds the images. `wait` blocks where a process serves one event (Lambda) and returns at once where
-    the edge does the waiting (one machine, see docs/decisions/003-the-edge-waits.md)."""
+    """Everything a handler reaches; `store` holds the images.
+
+    `wait` blocks where a process serves one event (Lambda) and returns at once where the edge does the waiting (one
+    machine, see docs/decisions/003-the-edge-waits.md)."""
 
     settings: Settings
     store: ObjectStore

@@ -10,7 +10,10 @@ ENGINES = ["onnxruntime", "openvino"]
 ROOMS = {
     "darkroom.catalog": [*TORCH, *ENGINES, "numpy", "boto3", "sqlalchemy", "aws_lambda_powertools"],
     "darkroom.jobs": [*TORCH, *ENGINES, "numpy", "boto3", "sqlalchemy"],
-    "functions.api": [*TORCH, *ENGINES, "numpy", "boto3", "sqlalchemy"],
+    "functions.api": [
+        *[*TORCH, *ENGINES, "numpy", "boto3", "sqlalchemy"],
+        *["yaml", "cronsim", "darkroom.scaling.policy", "functions.documentation"],  # what few requests need
+    ],
     "runtime.process": [*TORCH, *ENGINES, "boto3", "sqlalchemy", "aws_lambda_powertools"],
     "local.__main__": [*TORCH, *ENGINES, "runtime", "model_build", "boto3"],
     "model_build.__main__": ["aws_lambda_powertools", "runtime", "functions", "local", "boto3"],

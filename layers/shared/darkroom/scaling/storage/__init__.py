@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
-from darkroom.scaling.policy import ScalingPolicy
+if TYPE_CHECKING:
+    from darkroom.scaling.policy import ScalingPolicy
 
 Document = dict[str, Any]
 
@@ -38,6 +39,8 @@ class StoredPolicy:
     @property
     def policy(self) -> ScalingPolicy | None:
         """The document, read; it was valid when it was stored."""
+        from darkroom.scaling.policy import ScalingPolicy  # costs cold start, and most requests are not about scaling
+
         return None if self.document is None else ScalingPolicy.model_validate_json(json.dumps(self.document))
 
 
