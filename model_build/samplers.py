@@ -65,7 +65,9 @@ def _exact(set_timesteps: Callable[..., None], scheduler: Any) -> Callable[..., 
 def tables(
     config: Mapping[str, Any], *, max_steps: int, advance: Callable[[], None] = lambda: None
 ) -> dict[str, NDArray[np.float64]]:
-    """All tables: `{sampler}/{steps}` float64 [steps, 10] (see `COLUMNS`), `{sampler}/init_noise_sigma` [max_steps].
+    """All tables: `{sampler}/{steps}` float64 [steps, 10] (see `COLUMNS`), `{sampler}/init_noise_sigma` [max_steps];
+    `{sampler}/{steps}/entry` [steps, 2], see `entries`; of a multistep sampler also `{sampler}/{steps}/first`
+    [steps, 8], see `first_updates`.
 
     One step: m = engine(c_in * x, timestep); x' = a_x x + a_model m + a_denoised d + a_noise n, and d' likewise, where
     d is the previous denoised latents and n is N(0, 1). The first latents are N(0, 1) * init_noise_sigma[steps - 1].
@@ -76,7 +78,10 @@ def tables(
         for steps in range(1, max_steps + 1):
             scheduler = create(name, config, steps)
             sigmas[steps - 1] = float(scheduler.init_noise_sigma)
+            found[f"{name}/{steps}/entry"] = entries(scheduler)
             found[f"{name}/{steps}"] = probe(scheduler)
+            if hasattr(scheduler, "model_outputs"):
+                found[f"{name}/{steps}/first"] = first_updates(scheduler)
             advance()
         found[f"{name}/init_noise_sigma"] = sigmas
     for key, table in found.items():
@@ -105,6 +110,33 @@ def probe(scheduler: Any) -> NDArray[np.float64]:
             outcome = scheduler.step(model, timestep, x)
             after = scheduler.model_outputs[-1] if multistep else _denoised(outcome)
             rows.append([float(timestep), c_in, *outcome.prev_sample.flatten().tolist(), *after.flatten().tolist()])
+    return np.array(rows, dtype=np.float64)
+
+
+def entries(scheduler: Any) -> NDArray[np.float64]:
+    """[steps, 2]: how much of an image's latents and of N(0, 1) noise there is in the latents before each step.
+
+    Before the scheduler's first step, as diffusers' image-to-image asks it: its `add_noise` is linear in the two.
+    """
+    steps = len(scheduler.timesteps)
+    ones, zeros = torch.ones(steps, 1, 1, 1, dtype=torch.float64), torch.zeros(steps, 1, 1, 1, dtype=torch.float64)
+    latents = scheduler.add_noise(ones, zeros, scheduler.timesteps)
+    noise = scheduler.add_noise(zeros, ones, scheduler.timesteps)
+    found: NDArray[np.float64] = torch.stack([latents.flatten(), noise.flatten()], dim=1).double().numpy()
+    return found
+
+
+def first_updates(scheduler: Any) -> NDArray[np.float64]:
+    """[steps, 8]: the updates of a multistep sampler that enters at each step, by its own rule for a first step."""
+    x, model = torch.eye(4, dtype=torch.float64).view(4, 4, 1, 1, 1)[:2]
+    rows = []
+    for index, timestep in enumerate(scheduler.timesteps):
+        scheduler.model_outputs = [None] * scheduler.config.solver_order
+        scheduler.lower_order_nums = 0
+        scheduler._step_index = None
+        scheduler.set_begin_index(index)
+        after = scheduler.step(model, timestep, x).prev_sample
+        rows.append([*after.flatten().tolist(), *scheduler.model_outputs[-1].flatten().tolist()])
     return np.array(rows, dtype=np.float64)
 
 

@@ -43,6 +43,11 @@ class Admission:
             self._changed.notify_all()
         generation.answer.add_done_callback(lambda _: self._release(generation))
 
+    def check(self) -> None:
+        """Raises as `submit` would at this moment: before images are fetched for nothing."""
+        with self._changed:
+            self._room()
+
     def hold(self, generation: Generation) -> None:
         """Accept a generation that needs the engine no more. Raises as `submit` does."""
         with self._changed:
@@ -50,12 +55,15 @@ class Admission:
         generation.answer.add_done_callback(lambda _: self._release(generation))
 
     def _accept(self, generation: Generation) -> None:
+        self._room()
+        self._unanswered.add(generation)
+        self._metrics.unanswered.set(len(self._unanswered))
+
+    def _room(self) -> None:
         if self._draining:
             raise Draining
         if len(self._unanswered) >= self._max_queue:
             raise Overloaded(retry_after=self._retry_after())
-        self._unanswered.add(generation)
-        self._metrics.unanswered.set(len(self._unanswered))
 
     def drain(self) -> None:
         """Accept nothing more, and answer at once what has not begun, so that it is taken up elsewhere."""

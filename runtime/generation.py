@@ -7,11 +7,14 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass
 
-from darkroom.contracts import GeneratedImage, GenerationRequest, GenerationResult, GenerationWarning, Timings
+from darkroom.contracts import GenerationRequest, GenerationResult, GenerationWarning, StoredImage, Timings
 from darkroom.errors import DarkroomError
 from runtime.arrays import Floats, Pixels
+from runtime.inputs import Inputs
 from runtime.tokenizer import Tokens
 from runtime.trajectory import Status, Trajectory
+
+NO_INPUTS = Inputs()
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,12 +69,13 @@ class Generation:
         trajectories: Sequence[Trajectory],
         prompts: tuple[Tokens, Tokens],
         *,
+        inputs: Inputs = NO_INPUTS,
         accepted: float,
         deadline: float | None = None,
         warnings: Sequence[GenerationWarning] = (),
         listener: Listener | None = None,
     ) -> None:
-        """`request` is resolved; `prompts` are the prompt's tokens and the negative prompt's.
+        """`request` is resolved; `prompts` are the prompt's tokens and the negative prompt's; `inputs` its images.
 
         `deadline` and `accepted` are instants of the loop's clock, in seconds; `listener` is called from the engine
         thread after each step and must return at once.
@@ -81,6 +85,7 @@ class Generation:
         self.request = request
         self.trajectories = list(trajectories)
         self.prompts = prompts
+        self.inputs = inputs
         self.deadline = deadline
         self.warnings = list(warnings)
         self.listener = listener
@@ -89,7 +94,7 @@ class Generation:
         self.answer: Future[GenerationResult] = Future()
         self.answer.set_running_or_notify_cancel()  # from here on only `succeed` and `fail` end it
         self._developed: dict[int, Pixels] = {}
-        self._stored: dict[int, GeneratedImage] = {}
+        self._stored: dict[int, StoredImage] = {}
         self._lock = threading.Lock()
 
     @property
@@ -133,15 +138,14 @@ class Generation:
 
     def developed(self, index: int, pixels: Pixels) -> list[Pixels] | None:
         """Take a decoded image; all of them, in order, once none is missing."""
-        self._developed[index] = pixels
+        self._developed[index] = self.inputs.finish(pixels)
         if len(self._developed) < len(self.trajectories):
             return None
         return [self._developed[index] for index in range(len(self.trajectories))]
 
-    def stored(self, index: int, image: GeneratedImage) -> list[GeneratedImage] | None:
-        """Take an uploaded image; all of them, in order, once none is missing."""
+    def stored(self, index: int, image: StoredImage) -> list[StoredImage] | None:
+        """Take an uploaded image; all of them, the control images last, in order, once none is missing."""
+        expected = len(self.trajectories) + len(self.inputs.controls)
         with self._lock:
             self._stored[index] = image
-            if len(self._stored) < len(self.trajectories):
-                return None
-            return [self._stored[index] for index in range(len(self.trajectories))]
+            return [self._stored[index] for index in range(expected)] if len(self._stored) == expected else None

@@ -24,6 +24,11 @@ def to_pixels(image: Floats) -> Pixels:
     return np.ascontiguousarray(np.round(unit * 255.0).astype(np.uint8).transpose(1, 2, 0))
 
 
+def from_pixels(pixels: Pixels) -> Floats:
+    """uint8 [H, W, 3] -> float32 [3, H, W] in [-1, 1], as the encoder takes it."""
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1), np.float32) / np.float32(127.5) - np.float32(1)
+
+
 def encode_image(pixels: Pixels, output_format: OutputFormat) -> bytes:
     """uint8 [H, W, 3] -> the bytes of an image file without metadata."""
     buffer = io.BytesIO()

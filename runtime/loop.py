@@ -14,6 +14,7 @@ from runtime.arrays import Pixels
 from runtime.batcher import Batcher
 from runtime.generation import Generation
 from runtime.metrics import Metrics
+from runtime.original import Original
 from runtime.runner import Runner, StepOutcome
 from runtime.trajectory import Status, Trajectory
 
@@ -139,10 +140,16 @@ class Loop:
             embeds = self._runner.encode(prompt.ids)
             if any(trajectory.guided for trajectory in generation.trajectories):
                 embeds = np.concatenate([self._runner.encode(negative.ids), embeds])
+            picture = generation.inputs.picture
+            moments = None if picture is None else self._runner.encode_image(picture)
         generation.stopwatch.encode = self._clock() - generation.stopwatch.begun
         self._metrics.encode_seconds.observe(generation.stopwatch.encode)
         for trajectory in generation.trajectories:
-            trajectory.begin({"prompt_embeds": embeds})
+            original = None
+            if moments is not None:
+                latents = moments[0] + moments[1] * trajectory.encoder_noise()
+                original = Original(latents, generation.inputs.latent_mask)
+            trajectory.begin({"prompt_embeds": embeds}, original=original)
 
     def _step(self, batch: list[Trajectory], owners: dict[Trajectory, Generation]) -> None:
         rows, steps = sum(trajectory.rows for trajectory in batch), [trajectory.step for trajectory in batch]

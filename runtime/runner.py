@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from darkroom.errors import DarkroomError, GenerationFailed, GenerationInvalid, OutOfMemory
-from darkroom.manifest import LatentSpec
+from darkroom.manifest import ControlSpec, LatentSpec
 from runtime.arrays import Floats, Ids, Pixels
+from runtime.control import ControlNets
 from runtime.engines import Engine
-from runtime.images import to_pixels
+from runtime.images import from_pixels, to_pixels
 from runtime.samplers import advance
 from runtime.trajectory import Trajectory
 
@@ -33,9 +35,14 @@ class StepOutcome:
 class Runner:
     """Runs an engine on trajectories. Every method is called from the engine's own thread."""
 
-    def __init__(self, engine: Engine, latents: LatentSpec, empty_prompt: Ids) -> None:
-        """`empty_prompt` is the empty prompt's token ids, int64 [1, L], whose embedding is kept."""
+    def __init__(
+        self, engine: Engine, latents: LatentSpec, empty_prompt: Ids, control: ControlSpec | None = None
+    ) -> None:
+        """`empty_prompt` is the empty prompt's token ids, int64 [1, L], whose embedding is kept; `control` is what the
+        bundle has of ControlNets.
+        """
         self._engine = engine
+        self._controlnets = ControlNets(engine, control) if control else None
         self._latents = latents
         self._empty_prompt = empty_prompt
         self._empty_embeds: Floats | None = None
@@ -71,23 +78,27 @@ class Runner:
         Raises: OutOfMemory, GenerationFailed, GenerationInvalid.
         """
         unscaled = latents / np.float32(self._latents.scaling_factor) + np.float32(self._latents.shift_factor)
-        try:
+        with _told_apart():
             image = self._engine.decode(unscaled[None])[0]
-        except MemoryError:
-            raise OutOfMemory from None
-        except Exception as failure:
-            raise GenerationFailed from failure
         if not np.isfinite(image).all():
             raise GenerationInvalid
         return to_pixels(image)
 
+    def encode_image(self, pixels: Pixels) -> tuple[Floats, Floats]:
+        """uint8 [H, W, 3] -> mean and standard deviation of latents, float32 [C, h, w], scaled as the UNet knows them.
+
+        Raises: OutOfMemory, GenerationFailed, GenerationInvalid.
+        """
+        with _told_apart():
+            mean, std = self._engine.encode_image(from_pixels(pixels)[None])
+        if not (np.isfinite(mean).all() and np.isfinite(std).all()):
+            raise GenerationInvalid
+        scaling = np.float32(self._latents.scaling_factor)
+        return (mean[0] - np.float32(self._latents.shift_factor)) * scaling, std[0] * scaling
+
     def _encode(self, ids: Ids) -> Floats:
-        try:
+        with _told_apart():
             embeds = self._engine.encode(ids)
-        except MemoryError:
-            raise OutOfMemory from None
-        except Exception as failure:
-            raise GenerationFailed from failure
         if not np.isfinite(embeds).all():
             raise GenerationInvalid
         return embeds
@@ -97,11 +108,11 @@ class Runner:
         counts = np.array([trajectory.rows for trajectory in batch])
         scaled = [np.float32(t.table.input_scale(t.step)) * t.latents for t in batch]
         timesteps = np.array([t.table.timestep(t.step) for t in batch], np.float32)
-        output = self._engine.predict(
-            np.repeat(np.stack(scaled), counts, axis=0),
-            np.repeat(timesteps, counts),
-            **{name: np.concatenate([t.conditioning[name] for t in batch]) for name in batch[0].conditioning},
-        )
+        rows, timesteps = np.repeat(np.stack(scaled), counts, axis=0), np.repeat(timesteps, counts)
+        conditioning = {name: np.concatenate([t.conditioning[name] for t in batch]) for name in batch[0].conditioning}
+        if self._controlnets is not None:
+            conditioning |= self._controlnets.residuals(batch, rows, timesteps, conditioning)
+        output = self._engine.predict(rows, timesteps, **conditioning)
         # A guided trajectory's rows are (negative, prompt); an unguided one's only row is both, and its scale is 1.
         last = np.cumsum(counts) - 1
         negative, positive = output[last - counts + 1], output[last]
@@ -114,7 +125,7 @@ class Runner:
         noisy = any(trajectory.table.needs_noise(trajectory.step) for trajectory in batch)
         with np.errstate(all="ignore"):
             latents, denoised = advance(
-                np.stack([trajectory.table.update(trajectory.step) for trajectory in batch]),
+                np.stack([trajectory.update() for trajectory in batch]),
                 np.stack([trajectory.latents for trajectory in batch]),
                 outputs,
                 np.stack([trajectory.denoised for trajectory in batch]),
@@ -146,3 +157,13 @@ class Runner:
         for trajectory in batch:
             outcome.add(self.step([trajectory]))
         return outcome
+
+
+@contextmanager
+def _told_apart() -> Iterator[None]:
+    try:
+        yield
+    except MemoryError:
+        raise OutOfMemory from None
+    except Exception as failure:
+        raise GenerationFailed from failure

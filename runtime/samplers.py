@@ -28,10 +28,17 @@ _UPDATES = slice(COLUMNS.index("a_x"), len(COLUMNS))
 
 @dataclass(frozen=True, eq=False)
 class SamplerTable:
-    """One sampler at one number of steps: `coefficients` is float64 [steps, 10], see `COLUMNS`."""
+    """One sampler at one number of steps: `coefficients` is float64 [steps, 10], see `COLUMNS`.
+
+    `entries`, float64 [steps, 2], is how much of a picture and of noise there is in the latents before each step;
+    `first`, float64 [steps, 8], is the update of each step where there is no denoised estimate before it, None where it
+    is that of `coefficients`. Bundles built before image-to-image have neither.
+    """
 
     coefficients: Doubles
     init_noise_sigma: float
+    entries: Doubles | None = None
+    first: Doubles | None = None
 
     @property
     def steps(self) -> int:
@@ -50,16 +57,22 @@ class SamplerTable:
     def marginal(self, step: int) -> tuple[float, float]:
         """(signal, noise): before this step, latents x of an image x0 are signal * x0 + noise * n, with n ~ N(0, 1).
 
-        Read off the denoised estimate d = d_x * x + ...: on c_in * x, whose variance is preserved, its coefficient is
-        alpha for v-prediction (x0 = alpha * x - sigma * m) and 1 / alpha for epsilon (x0 = (x - sigma * m) / alpha).
+        Without `entries` it is read off the denoised estimate d = d_x * x + ...: on c_in * x, whose variance is
+        preserved, its coefficient is alpha for v-prediction (x0 = alpha * x - sigma * m) and 1 / alpha for epsilon
+        (x0 = (x - sigma * m) / alpha).
         """
+        if self.entries is not None:
+            signal, noise = self.entries[step].tolist()
+            return signal, noise
         c_in = self.input_scale(step)
         coefficient = abs(float(self.coefficients[step, _D_X])) / c_in
         alpha = min(coefficient, 1 / coefficient) if coefficient else 0.0
         return alpha / c_in, math.sqrt(1 - alpha**2) / c_in
 
-    def update(self, step: int) -> Doubles:
-        """float64 [8]: the coefficients of `advance` for this step."""
+    def update(self, step: int, *, first: bool = False) -> Doubles:
+        """float64 [8]: the coefficients of `advance` for this step; `first`: it is the first that is run."""
+        if first and self.first is not None:
+            return np.asarray(self.first[step])
         return self.coefficients[step, _UPDATES]
 
 
@@ -77,7 +90,12 @@ class SamplerTables:
             sigmas = _checked(tensors, f"{name}/init_noise_sigma", (spec.max_steps,))
             for steps in range(1, spec.max_steps + 1):
                 coefficients = _checked(tensors, f"{name}/{steps}", (steps, len(COLUMNS)))
-                self._tables[name, steps] = SamplerTable(coefficients, float(sigmas[steps - 1]))
+                self._tables[name, steps] = SamplerTable(
+                    coefficients,
+                    float(sigmas[steps - 1]),
+                    _checked(tensors, f"{name}/{steps}/entry", (steps, 2)) if spec.entries else None,
+                    _checked(tensors, f"{name}/{steps}/first", (steps, 8)) if f"{name}/1/first" in tensors else None,
+                )
 
     def table(self, sampler: str, steps: int) -> SamplerTable:
         """Raises KeyError for what `darkroom.manifest.resolve` would have refused."""

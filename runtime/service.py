@@ -14,6 +14,7 @@ from darkroom.contracts import (
     GenerationResult,
     GenerationWarning,
     Invocation,
+    StoredImage,
 )
 from darkroom.manifest import resolve
 from darkroom.storage import ObjectStore
@@ -149,11 +150,13 @@ class Service:
             for index in range(request.num_images)
         ]
 
-    def _finish(self, generation: Generation, images: list[GeneratedImage]) -> None:
+    def _finish(self, generation: Generation, stored: list[StoredImage]) -> None:
         """Answer with the stored images; called by the uploader."""
         manifest = self._bundle.manifest
+        images = [image for image in stored if isinstance(image, GeneratedImage)]
         result = GenerationResult(
             images=images,
+            control_images=stored[len(images) :],
             seed=images[0].seed,
             model=manifest.model,
             version=manifest.version,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 
 import numpy as np
 
-from runtime.arrays import Floats
+from runtime.arrays import Doubles, Floats
+from runtime.control import Control
+from runtime.original import Original
 from runtime.samplers import SamplerTable
 
 
@@ -36,10 +38,11 @@ class Trajectory:
         table: SamplerTable,
         guidance_scale: float,
         step: int = 0,
+        controls: Sequence[Control] = (),
     ) -> None:
         """`shape` is that of the latents: channels, height, width. `request` is the arrival number of its request.
 
-        `step` is where it will enter, as far as is known before it begins.
+        `step` is where it will enter, as far as is known before it begins; `controls` are the ControlNets on it.
         """
         self.request = request
         self.index = index
@@ -55,6 +58,10 @@ class Trajectory:
         self.latents: Floats = _NOTHING
         self.denoised: Floats = _NOTHING
         self.conditioning: dict[str, Floats] = {}
+        self.controls = tuple(controls)
+        self._entry = 0
+        self._original: Original | None = None
+        self._initial_noise: Floats = _NOTHING
         self._noise = np.random.Generator(np.random.Philox(seed))
 
     @property
@@ -70,21 +77,42 @@ class Trajectory:
         return self.table.steps - self.step
 
     def begin(
-        self, conditioning: Mapping[str, Floats], *, latents: Floats | None = None, step: int | None = None
+        self,
+        conditioning: Mapping[str, Floats],
+        *,
+        latents: Floats | None = None,
+        step: int | None = None,
+        original: Original | None = None,
     ) -> None:
-        """Start from noise, or at `step` from `latents`, float32 [C, h, w], as they are before that step.
+        """Start from noise; or at `step` from `latents`, float32 [C, h, w], as they are before that step, or from
+        `original`, noised as is right there.
 
         `conditioning` holds every other input of the UNet's rows by name, float32 [rows, ...]; guided: negative first.
         """
         self.conditioning = dict(conditioning)
-        initial = self._noise.standard_normal(self.shape, np.float32) * np.float32(self.table.init_noise_sigma)
-        entry, self.step = self.step if step is None else step, 0
-        while self.step < entry:
+        noise = self._noise.standard_normal(self.shape, np.float32)
+        self._entry, self.step = self.step if step is None else step, 0
+        while self.step < self._entry:
             self.draw_noise()
             self.step += 1
-        self.latents = initial if latents is None else latents
+        if original is not None:
+            latents = original.entering(self.table, self.step, noise)
+            if original.mask is not None:
+                self._original, self._initial_noise = original, noise
+        self.latents = noise * np.float32(self.table.init_noise_sigma) if latents is None else latents
         self.denoised = np.zeros(self.shape, np.float32)
         self.status = Status.STEPPING
+
+    def update(self) -> Doubles:
+        """float64 [8]: the sampler's coefficients for the coming step."""
+        return self.table.update(self.step, first=self.step == self._entry)
+
+    def encoder_noise(self) -> Floats:
+        """The noise with which a picture's latents are drawn from the encoder's distribution, float32 [C, h, w].
+
+        Its stream is the seed's own, jumped ahead by 2**128 draws: the noise of the steps does not depend on it.
+        """
+        return np.random.Generator(np.random.Philox(self.seed).jumped()).standard_normal(self.shape, np.float32)
 
     def draw_noise(self) -> Floats:
         """The noise of the coming step, float32 [C, h, w]; draws nothing where the step adds none."""
@@ -94,16 +122,20 @@ class Trajectory:
 
     def advance(self, latents: Floats, denoised: Floats) -> None:
         """Take the outcome of one step."""
-        self.latents, self.denoised = latents, denoised
         self.step += 1
+        if self._original is not None:
+            latents = self._original.keep(latents, self.table, self.step, self._initial_noise)
+        self.latents, self.denoised = latents, denoised
         if self.steps_left == 0:
             self.status = Status.DENOISED
 
     def end(self) -> None:
         """Let go of all arrays."""
         self.status = Status.ENDED
-        self.latents = self.denoised = _NOTHING
+        self.latents = self.denoised = self._initial_noise = _NOTHING
         self.conditioning = {}
+        self.controls = ()
+        self._original = None
 
 
 _NOTHING: Floats = np.empty(0, np.float32)

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import structlog
 
-from darkroom.contracts import GeneratedImage
+from darkroom.contracts import GeneratedImage, OutputFormat, StoredImage
 from darkroom.errors import DarkroomError, StorageFull, StorageUnavailable
 from darkroom.storage import ObjectStore
 from runtime.arrays import Pixels
@@ -26,6 +26,11 @@ def image_key(invocation_id: str, index: int, extension: str) -> str:
     return f"images/{invocation_id}/{index}.{extension}"
 
 
+def control_key(invocation_id: str, index: int) -> str:
+    """Of the control image of the request's `index`th ControlNet; always a PNG."""
+    return f"images/{invocation_id}/control-{index}.png"
+
+
 class Uploader:
     """Encodes and stores the images of a request once all of them are there."""
 
@@ -34,10 +39,12 @@ class Uploader:
         store: ObjectStore,
         metrics: Metrics,
         unsent: Unsent,
-        finish: Callable[[Generation, list[GeneratedImage]], None],
+        finish: Callable[[Generation, list[StoredImage]], None],
         wait: Callable[[float], object],
     ) -> None:
-        """`finish` is called, from an upload thread, with all images of a request; `wait` sleeps for some seconds."""
+        """`finish` is called, from an upload thread, with all images of a request, the control images last; `wait`
+        sleeps for some seconds.
+        """
         self._store = store
         self._metrics = metrics
         self._unsent = unsent
@@ -47,12 +54,12 @@ class Uploader:
         self._log = structlog.get_logger()
 
     def upload(self, generation: Generation, images: Sequence[Pixels]) -> None:
-        """Returns at once. `images` are all of the request's, uint8 [H, W, 3] each.
+        """Returns at once. `images` are all that were made, uint8 [H, W, 3] each; control images are stored as well.
 
         A request that is given up meanwhile stores nothing more. What is already stored of it stays: deleting could
         race with a retry of the same invocation elsewhere.
         """
-        for index in range(len(images)):
+        for index in range(len(images) + len(generation.inputs.controls)):
             self._pool.submit(self._upload_one, generation, images, index)
 
     def close(self) -> None:
@@ -61,7 +68,7 @@ class Uploader:
 
     def _upload_one(self, generation: Generation, images: Sequence[Pixels], index: int) -> None:
         try:
-            stored = self._store_one(generation, images[index], index)
+            stored = self._store_one(generation, images, index)
             complete = None if stored is None else generation.stored(index, stored)
             if complete is not None:
                 self._finish(generation, complete)
@@ -72,23 +79,28 @@ class Uploader:
             self._log.exception("upload failed", id=generation.id)
             generation.fail(DarkroomError())
 
-    def _store_one(self, generation: Generation, pixels: Pixels, index: int) -> GeneratedImage | None:
+    def _store_one(self, generation: Generation, images: Sequence[Pixels], index: int) -> StoredImage | None:
         """None when the request was given up before its image was stored."""
-        output_format = generation.request.output_format
+        control = index - len(images)
+        if control < 0:
+            pixels, output_format = images[index], generation.request.output_format
+            key = image_key(generation.id, index, output_format.value)
+        else:
+            pixels, output_format = generation.inputs.controls[control], OutputFormat.PNG
+            key = control_key(generation.id, control)
         body = encode_image(pixels, output_format)
-        key = image_key(generation.id, index, output_format.value)
         if not self._put(generation, key, body, output_format.content_type):
             return None
         height, width, _ = pixels.shape
-        return GeneratedImage(
+        stored = StoredImage(
             key=key,
-            seed=generation.trajectories[index].seed,
             width=width,
             height=height,
             content_type=output_format.content_type,
             size=len(body),
             sha256=hashlib.sha256(body).hexdigest(),
         )
+        return GeneratedImage(**dict(stored), seed=generation.trajectories[index].seed) if control < 0 else stored
 
     def _put(self, generation: Generation, key: str, body: bytes, content_type: str) -> bool:
         delays = iter(_DELAYS)

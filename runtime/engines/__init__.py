@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -10,6 +11,8 @@ from darkroom.manifest import Target
 from runtime.arrays import Floats, Ids
 
 COMPONENTS = ("text_encoder", "unet", "vae_decoder")
+CONTROLNET = "controlnet_"  # how the names of ControlNets' components begin
+ENCODER = "vae_encoder"
 
 
 class Engine(Protocol):
@@ -28,21 +31,38 @@ class Engine(Protocol):
         [rows, L, D] always among them.
         """
 
+    def control(
+        self, component: str, latents: Floats, timestep: Floats, control_image: Floats, **conditioning: Floats
+    ) -> dict[str, Floats]:
+        """What `predict` takes of the same rows, and control images, float32 [rows, 3, H, W] in [0, 1] -> the residuals
+        of one ControlNet by the names of the UNet's inputs, not scaled.
+        """
+
     def decode(self, latents: Floats) -> Floats:
         """float32 [n, C, h, w], unscaled -> images, float32 [n, 3, H, W], about [-1, 1]."""
 
+    def encode_image(self, image: Floats) -> tuple[Floats, Floats]:
+        """float32 [n, 3, H, W] in [-1, 1] -> mean and standard deviation of latents, float32 [n, C, h, w], unscaled."""
+
 
 class Graph(Protocol):
-    """One compiled network: arrays in by name, its only output out. Raises as `Engine` says."""
+    """One compiled network. Raises as `Engine` says."""
 
-    def __call__(self, inputs: Mapping[str, Floats | Ids]) -> Floats: ...
+    def __call__(self, inputs: Mapping[str, Floats | Ids]) -> Floats:
+        """Arrays in by name, the first output out."""
+
+    def outputs(self, inputs: Mapping[str, Floats | Ids]) -> dict[str, Floats]:
+        """Arrays in by name, all outputs out by name."""
 
 
 class GraphEngine:
     """An Engine made of one graph per component, with the names that the build stage gives their inputs."""
 
-    def __init__(self, graphs: Mapping[str, Graph]) -> None:
+    def __init__(self, graphs: Mapping[str, Graph], open_encoder: Callable[[], Graph]) -> None:
+        """`open_encoder` opens the image encoder: few requests need it, so it is loaded for the first that does."""
         self._text_encoder, self._unet, self._vae_decoder = (graphs[name] for name in COMPONENTS)
+        self._graphs = graphs
+        self._open_encoder = open_encoder
 
     def encode(self, input_ids: Ids) -> Floats:
         return self._text_encoder({"input_ids": input_ids})
@@ -50,8 +70,22 @@ class GraphEngine:
     def predict(self, latents: Floats, timestep: Floats, **conditioning: Floats) -> Floats:
         return self._unet({"latents": latents, "timestep": timestep, **conditioning})
 
+    def control(
+        self, component: str, latents: Floats, timestep: Floats, control_image: Floats, **conditioning: Floats
+    ) -> dict[str, Floats]:
+        inputs = {"latents": latents, "timestep": timestep, "control_image": control_image, **conditioning}
+        return self._graphs[component].outputs(inputs)
+
     def decode(self, latents: Floats) -> Floats:
         return self._vae_decoder({"latents": latents})
+
+    def encode_image(self, image: Floats) -> tuple[Floats, Floats]:
+        found = self._vae_encoder.outputs({"image": image})
+        return found["mean"], found["std"]
+
+    @cached_property
+    def _vae_encoder(self) -> Graph:
+        return self._open_encoder()
 
 
 Loader = Callable[[Mapping[str, Path], Mapping[str, str], int], Mapping[str, Graph]]
@@ -59,8 +93,13 @@ Loader = Callable[[Mapping[str, Path], Mapping[str, str], int], Mapping[str, Gra
 
 def open_engine(target: Target, files: Mapping[str, Path], threads: int) -> Engine:
     """Compile a target's components for this machine. `files` maps bundle paths to verified local files."""
-    components = {name: files[target.components[name]] for name in COMPONENTS}
-    return GraphEngine(_LOADERS[target.format](components, target.options, threads))
+    at_once = [*COMPONENTS, *(name for name in target.components if name.startswith(CONTROLNET))]
+
+    def load(names: Sequence[str]) -> Mapping[str, Graph]:
+        components = {name: files[target.components[name]] for name in names}
+        return _LOADERS[target.format](components, target.options, threads)
+
+    return GraphEngine(load(at_once), lambda: load([ENCODER])[ENCODER])
 
 
 def _openvino(components: Mapping[str, Path], options: Mapping[str, str], threads: int) -> Mapping[str, Graph]:

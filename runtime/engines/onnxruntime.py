@@ -21,16 +21,19 @@ class OnnxGraph:
 
     def __init__(self, session: onnxruntime.InferenceSession) -> None:
         self._session = session
-        self._output = session.get_outputs()[0].name
+        self._names = [output.name for output in session.get_outputs()]
 
     def __call__(self, inputs: Mapping[str, Floats | Ids]) -> Floats:
+        return self.outputs(inputs)[self._names[0]]
+
+    def outputs(self, inputs: Mapping[str, Floats | Ids]) -> dict[str, Floats]:
         try:
-            (result,) = self._session.run([self._output], dict(inputs))
+            results = self._session.run(self._names, dict(inputs))
         except Exception as failure:  # the binding's exceptions share no public base
             if any(phrase in str(failure).lower() for phrase in _OUT_OF_MEMORY):
                 raise MemoryError from failure
             raise
-        return np.asarray(result, np.float32)
+        return {name: np.asarray(result, np.float32) for name, result in zip(self._names, results, strict=True)}
 
 
 def load_graphs(components: Mapping[str, Path], options: Mapping[str, str], threads: int) -> dict[str, Graph]:

@@ -21,16 +21,20 @@ class OpenVinoGraph:
 
     def __init__(self, compiled: openvino.CompiledModel) -> None:
         self._request = compiled.create_infer_request()
+        self._names = [output.get_any_name() for output in compiled.outputs]
 
     def __call__(self, inputs: Mapping[str, Floats | Ids]) -> Floats:
+        return self.outputs(inputs)[self._names[0]]
+
+    def outputs(self, inputs: Mapping[str, Floats | Ids]) -> dict[str, Floats]:
         try:
             results = self._request.infer(dict(inputs), share_inputs=True, share_outputs=True)
         except RuntimeError as failure:
             if any(phrase in str(failure).lower() for phrase in _OUT_OF_MEMORY):
                 raise MemoryError from failure
             raise
-        # The output tensor is overwritten by the next call of this request.
-        return np.array(results[0], np.float32)
+        # The output tensors are overwritten by the next call of this request.
+        return {name: np.array(results[index], np.float32) for index, name in enumerate(self._names)}
 
 
 def load_graphs(components: Mapping[str, Path], options: Mapping[str, str], threads: int) -> dict[str, Graph]:

@@ -118,6 +118,10 @@ class GenerationRequest(Contract):
             raise _conflict("image has no use: every control has its own. Leave one out, or give strength.", "image")
         return self
 
+    @property
+    def brings_images(self) -> bool:
+        return self.image is not None or self.control is not None
+
     def seeded(self) -> GenerationRequest:
         """The same request with its seed drawn, so that a retry makes the same image."""
         return self if self.seed is not None else self.model_copy(update={"seed": secrets.randbelow(MAX_SEED + 1)})

@@ -11,7 +11,7 @@ import torch
 
 from model_build import BuildRefused
 from model_build.layout import MAX_STEPS, SAMPLERS
-from model_build.samplers import COLUMNS, create, probe, replaced_noise, tables
+from model_build.samplers import COLUMNS, create, entries, first_updates, probe, replaced_noise, tables
 
 STABLE_DIFFUSION = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "steps_offset": 1}
 CONFIGS = {
@@ -62,10 +62,38 @@ def test_a_table_replays_its_scheduler(prediction: str, name: str, steps: int) -
     assert (found - wanted).abs().max() <= 1e-6 * wanted.abs().max()
 
 
+@pytest.mark.parametrize(("steps", "entry"), [(1, 0), (8, 0), (8, 3), (20, 12), (20, 19), (61, 40)])
+@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("prediction", CONFIGS)
+def test_a_table_that_is_entered_later_replays_image_to_image(
+    prediction: str, name: str, steps: int, entry: int
+) -> None:
+    """As StableDiffusionImg2ImgPipeline runs a scheduler from the step that its strength gives."""
+    random = torch.Generator().manual_seed(0)
+    image, noise = torch.randn(2, 1, 4, 6, 6, dtype=torch.float64, generator=random)
+    noises = [torch.randn(1, 4, 6, 6, dtype=torch.float64, generator=random) for _ in range(steps - entry)]
+    scheduler = create(name, CONFIGS[prediction], steps)
+    if hasattr(scheduler, "set_begin_index"):
+        scheduler.set_begin_index(entry)
+    wanted = scheduler.add_noise(image, noise, scheduler.timesteps[entry : entry + 1])
+    draws = iter(noises)
+    with replaced_noise(lambda _: next(draws)):
+        for timestep in scheduler.timesteps[entry:]:
+            model_input = scheduler.scale_model_input(wanted, timestep)
+            wanted = scheduler.step(mixed(model_input, float(timestep)), timestep, wanted).prev_sample
+
+    scheduler = create(name, CONFIGS[prediction], steps)
+    (of_image, of_noise), table = entries(scheduler)[entry], probe(scheduler)[entry:]
+    if hasattr(scheduler, "model_outputs"):
+        table[0, 2:] = first_updates(scheduler)[entry]
+    found = with_table(table, 1.0, of_image * image + of_noise * noise, noises)
+    assert (found - wanted).abs().max() <= 1e-6 * wanted.abs().max()
+
+
 @pytest.mark.parametrize("prediction", CONFIGS)
 def test_all_tables(prediction: str) -> None:
     found = tables(CONFIGS[prediction], max_steps=MAX_STEPS)
-    assert len(found) == len(SAMPLERS) * (MAX_STEPS + 1)
+    assert len(found) == len(SAMPLERS) * (2 * MAX_STEPS + 1) + MAX_STEPS
     for name in SAMPLERS:
         assert found[f"{name}/init_noise_sigma"].shape == (MAX_STEPS,)
         for steps in range(1, MAX_STEPS + 1):
@@ -74,6 +102,9 @@ def test_all_tables(prediction: str) -> None:
             assert np.isfinite(table).all()
             assert (np.diff(table[:, 0]) < 0).all(), "timesteps fall"
             assert table[-1, COLUMNS.index("a_noise")] == 0, "no noise is added to what is shown"
+            latents, noise = found[f"{name}/{steps}/entry"].T
+            assert (latents > 0).all()
+            assert (np.diff(noise / latents) < 0).all(), "noise falls"
 
 
 def test_only_ancestral_samplers_draw_noise() -> None:

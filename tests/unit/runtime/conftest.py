@@ -30,19 +30,23 @@ from runtime.tokenizer import PromptTokenizer
 MAX_STEPS = 60
 WORDS = ["<start>", "<end>", "<unknown>", "a", "cat", "dog", "poison", "nan", "black", "unencodable"]
 LENGTH, DIM = 8, 4
+COMPONENTS = ("text_encoder", "unet", "vae_decoder", "vae_encoder", "controlnet_canny", "controlnet_depth")
 
 
 class FakeEngine:
     """Arithmetic that keeps rows apart; a word of the prompt chooses the fault of its row.
 
     `poison` raises, `nan` gives NaN, `black` decodes to NaN, `unencodable` raises in the text encoder. More than
-    `most_rows` rows raise MemoryError. `calls` records the timesteps of every step.
+    `most_rows` rows raise MemoryError. `calls` records the timesteps of every step, `controlled` the ControlNet and the
+    timesteps of each of its calls. A ControlNet's residual is the brightness of its control image.
     """
 
     def __init__(self) -> None:
         self.most_rows = 1000
         self.calls: list[list[float]] = []
+        self.controlled: list[tuple[str, list[float]]] = []
         self.encoded = 0
+        self.encoded_images = 0
         self.decoded = 0
         self.before_predict: Callable[[], object] = lambda: None
 
@@ -52,7 +56,7 @@ class FakeEngine:
             raise RuntimeError("encoder")
         return np.repeat(input_ids[:, :, None], DIM, axis=2).astype(np.float32)
 
-    def predict(self, latents: Any, timestep: Any, prompt_embeds: Any) -> Any:
+    def predict(self, latents: Any, timestep: Any, prompt_embeds: Any, **residuals: Any) -> Any:
         assert latents.dtype == timestep.dtype == prompt_embeds.dtype == np.float32
         assert len(latents) == len(timestep) == len(prompt_embeds)
         self.before_predict()
@@ -64,10 +68,31 @@ class FakeEngine:
             raise RuntimeError("poison")
         strength = words.sum(axis=1)[:, None, None, None] / 100
         output = (0.1 * latents + timestep[:, None, None, None] / 1000 + strength).astype(np.float32)
+        output = output + residuals.get("down_residual_0", np.float32(0))
         output[(words == WORDS.index("nan")).any(axis=1)] = np.nan
         # Poisoned by the prompt, seen only by the decoder.
         output[(words == WORDS.index("black")).any(axis=1)] = 1e30
         return output
+
+    def control(
+        self, component: str, latents: Any, timestep: Any, control_image: Any, prompt_embeds: Any
+    ) -> dict[str, Any]:
+        assert len(latents) == len(timestep) == len(prompt_embeds) == len(control_image)
+        assert control_image.shape[2:] == (8 * latents.shape[2], 8 * latents.shape[3])
+        assert control_image.dtype == np.float32
+        self.controlled.append((component, timestep.tolist()))
+        rows, _, height, width = latents.shape
+        bright = control_image.mean(axis=(1, 2, 3), keepdims=True)
+        half = (rows, 2, -(-height // 2), -(-width // 2))
+        return {
+            "down_residual_0": bright * np.ones((rows, 4, height, width), np.float32),
+            "mid_residual": bright * np.ones(half, np.float32),
+        }
+
+    def encode_image(self, image: Any) -> tuple[Any, Any]:
+        self.encoded_images += 1
+        mean = np.concatenate([image, image[:, :1]], axis=1)[:, :, ::8, ::8]
+        return mean, np.full_like(mean, 0.25)
 
     def decode(self, latents: Any) -> Any:
         self.decoded += 1
@@ -127,7 +152,9 @@ class Clock:
 
 
 def tables_file() -> bytes:
-    """`plain` subtracts a part of the output; `noisy` also adds noise and uses the previous denoised estimate."""
+    """`plain` subtracts a part of the output; `noisy` also adds noise and uses the previous denoised estimate, so that
+    it has updates of its own for a first step.
+    """
     tensors = {}
     for name in ("plain", "noisy"):
         tensors[f"{name}/init_noise_sigma"] = np.full(MAX_STEPS, 1.0 if name == "plain" else 3.0)
@@ -143,6 +170,12 @@ def tables_file() -> bytes:
                 table[1:, COLUMNS.index("a_denoised")] = 0.05
                 table[:-1, COLUMNS.index("a_noise")] = 0.3
             tensors[f"{name}/{steps}"] = table
+            noise = np.linspace(1, 0, steps, endpoint=False)
+            tensors[f"{name}/{steps}/entry"] = np.stack([1 - noise / 2, noise], axis=1)
+            if name == "noisy":
+                first = table[:, COLUMNS.index("a_x") :].copy()
+                first[:, 2] = 0
+                tensors[f"{name}/{steps}/first"] = first
     return save(tensors)
 
 
@@ -187,7 +220,7 @@ def manifest() -> EngineManifest:
                     "name": name,
                     "format": "openvino",
                     "precision": precision,
-                    "components": dict.fromkeys(("text_encoder", "unet", "vae_decoder"), "net.xml"),
+                    "components": dict.fromkeys(COMPONENTS, "net.xml"),
                     "files": ["net.xml"],
                     "requires": {"library": "openvino", "version": "2026.4.1", "cpu_features": features},
                 }
@@ -207,7 +240,12 @@ def manifest() -> EngineManifest:
                 "scaling_factor": 0.5,
                 "preview": [[0.5, 0, 0], [0, 0.5, 0], [0, 0, 0.5], [0, 0, 0], [0, 0, 0]],
             },
-            "samplers": {"tables": "samplers.safetensors", "names": ["plain", "noisy"], "max_steps": MAX_STEPS},
+            "samplers": {
+                "tables": "samplers.safetensors",
+                "names": ["plain", "noisy"],
+                "max_steps": MAX_STEPS,
+                "entries": True,
+            },
             "defaults": {
                 "width": 32,
                 "height": 32,
@@ -217,6 +255,13 @@ def manifest() -> EngineManifest:
             },
             "limits": {"min_size": 16, "max_size": 64, "max_pixels": 64 * 64},
             "built_with": {},
+            "control": {
+                "nets": [{"type": kind, "component": f"controlnet_{kind}"} for kind in ("canny", "depth")],
+                "residuals": [
+                    {"name": "down_residual_0", "channels": 4, "shrink": 1},
+                    {"name": "mid_residual", "channels": 2, "shrink": 2},
+                ],
+            },
         }
     )
     return draft.model_copy(update={"version": draft.content_version()})

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from darkroom.errors import GenerationFailed, GenerationInvalid, OutOfMemory
+from runtime.control import Control
 from runtime.runner import Runner
 from runtime.samplers import SamplerTables
 from runtime.trajectory import Status, Trajectory
@@ -13,14 +14,18 @@ from runtime.trajectory import Status, Trajectory
 
 @pytest.fixture
 def runner(bundle) -> Runner:
-    return Runner(bundle.engine, bundle.manifest.latents, bundle.tokenizer.encode("").ids)
+    return Runner(bundle.engine, bundle.manifest.latents, bundle.tokenizer.encode("").ids, bundle.manifest.control)
 
 
 @pytest.fixture
 def begin(runner, bundle, tables: SamplerTables):
-    def begin(prompt: str = "a cat", sampler: str = "plain", steps: int = 4, scale: float = 1.0, seed: int = 1):
+    def begin(
+        prompt: str = "a cat", sampler: str = "plain", steps: int = 4, scale: float = 1.0, seed: int = 1, controls=()
+    ):
         table = tables.table(sampler, steps)
-        trajectory = Trajectory(request=0, index=0, seed=seed, shape=(4, 4, 4), table=table, guidance_scale=scale)
+        trajectory = Trajectory(
+            request=0, index=0, seed=seed, shape=(4, 4, 4), table=table, guidance_scale=scale, controls=controls
+        )
         embeds = runner.encode(bundle.tokenizer.encode(prompt).ids)
         if trajectory.guided:
             embeds = np.concatenate([runner.encode(bundle.tokenizer.encode("").ids), embeds])
@@ -120,15 +125,20 @@ def test_decoding_gives_pixels(runner, begin) -> None:
     ("fault", "error"),
     [(MemoryError(), OutOfMemory), (RuntimeError("x"), GenerationFailed), (None, GenerationInvalid)],
 )
-@pytest.mark.parametrize("call", ["decode", "encode"])
+@pytest.mark.parametrize("call", ["decode", "encode", "encode_image"])
 def test_faults_of_single_calls_are_told_apart(runner, bundle, engine, monkeypatch, call, fault, error) -> None:
     def faulty(_: object) -> object:
         if fault is not None:
             raise fault
-        return np.full((1, 3, 8, 8), np.inf, np.float32)
+        wrong = np.full((1, 3, 8, 8), np.inf, np.float32)
+        return (wrong, wrong) if call == "encode_image" else wrong
 
     monkeypatch.setattr(engine, call, faulty)
-    argument = np.zeros((4, 1, 1), np.float32) if call == "decode" else bundle.tokenizer.encode("cat").ids
+    argument = {
+        "decode": np.zeros((4, 1, 1), np.float32),
+        "encode": bundle.tokenizer.encode("cat").ids,
+        "encode_image": np.zeros((8, 8, 3), np.uint8),
+    }[call]
     with pytest.raises(error):
         getattr(runner, call)(argument)
 
@@ -145,6 +155,70 @@ def test_every_row_input_is_stacked_by_its_name(runner, begin, engine, monkeypat
     for value, trajectory in enumerate((guided, unguided)):
         trajectory.conditioning["time_ids"] = np.full((trajectory.rows, 6), value, np.float32)
     runner.step([guided, unguided])
-    assert fed.keys() == {"prompt_embeds", "time_ids"}
+    assert fed.keys() == {"prompt_embeds", "time_ids", "down_residual_0", "mid_residual"}
     assert fed["prompt_embeds"].shape == (3, 8, 4)
     assert fed["time_ids"][:, 0].tolist() == [0, 0, 1]
+
+
+def canny(brightness: float, scale: float = 1.0, steps: range = range(60), component: str = "controlnet_canny"):
+    return Control(component, np.full((3, 32, 32), brightness, np.float32), scale, steps)
+
+
+def test_control_runs_for_the_rows_it_acts_on_and_in_one_call(runner, begin, engine) -> None:
+    early = begin(steps=4, scale=5.0, controls=[canny(0.5, steps=range(2))])
+    late = begin(steps=2, controls=[canny(0.5, steps=range(1, 2))])
+    plain = begin(steps=8)
+    for _ in range(2):
+        runner.step([early, plain, late])
+    runner.step([early, plain])
+    assert [len(call) for call in engine.calls] == [4, 4, 3]
+    first, second = [999.0, 999.0], [749.25, 749.25, 499.5]
+    assert [times for _, times in engine.controlled] == [pytest.approx(first), pytest.approx(second)]
+
+
+def test_neighbours_with_and_without_control_change_nothing(runner, begin) -> None:
+    kinds = [
+        {"controls": [canny(0.5)], "scale": 3.0},
+        {"sampler": "noisy", "steps": 3},
+        {"controls": [canny(0.25, 0.5), canny(1.0, component="controlnet_depth")], "steps": 6},
+    ]
+    alone = [finish(runner, begin(**kind))[0] for kind in kinds]
+    assert finish(runner, *(begin(**kind) for kind in kinds)) == alone
+
+
+def test_residuals_are_scaled_and_added_up(runner, begin) -> None:
+    def latents(*controls):
+        trajectory = begin(steps=1, scale=4.0, controls=controls)
+        finish(runner, trajectory)
+        return trajectory.latents
+
+    plain = latents()
+    np.testing.assert_array_equal(latents(canny(1.0, 0.0)), plain)
+    np.testing.assert_allclose(latents(canny(0.5)), plain - 0.2 * 0.5, atol=1e-6)
+    np.testing.assert_allclose(latents(canny(0.5, 2.0)), plain - 0.2, atol=1e-6)
+    two = canny(0.5), canny(0.25, component="controlnet_depth")
+    np.testing.assert_allclose(latents(*two), plain - 0.2 * 0.75, atol=1e-6)
+    np.testing.assert_allclose(latents(canny(0.5), canny(0.25)), plain - 0.2 * 0.75, atol=1e-6)
+
+
+def test_without_control_nothing_of_the_rows_size_is_made(runner, begin, engine, monkeypatch) -> None:
+    fed = []
+    real = engine.predict
+    monkeypatch.setattr(engine, "predict", lambda *args, **named: (fed.append(named), real(*args, **named))[1])
+    runner.step([begin(), begin(scale=5.0)])
+    assert [fed[0][name].shape for name in ("down_residual_0", "mid_residual")] == [(1, 4, 1, 1), (1, 2, 1, 1)]
+    assert not fed[0]["down_residual_0"].any()
+
+
+def test_a_control_image_that_breaks_its_net_fails_alone(runner, begin) -> None:
+    good, bad = begin(controls=[canny(0.5)]), begin(controls=[canny(float("nan"))])
+    outcome = runner.step([good, bad])
+    assert {trajectory: type(error) for trajectory, error in outcome.failures.items()} == {bad: GenerationInvalid}
+    assert good.step == 1
+
+
+def test_a_picture_is_encoded_and_scaled(runner) -> None:
+    mean, std = runner.encode_image(np.full((32, 32, 3), 255, np.uint8))
+    assert (mean.shape, mean.dtype, std.shape) == ((4, 4, 4), np.float32, (4, 4, 4))
+    np.testing.assert_allclose(mean, 0.5)  # white is 1, and the scaling factor one half
+    np.testing.assert_allclose(std, 0.125)

@@ -21,6 +21,10 @@ class Library:
         self.fault = fault
         self.fed: Any = None
         self.name = "out"
+        self.outputs = [self]
+
+    def get_any_name(self) -> str:
+        return self.name
 
     def create_infer_request(self) -> Library:
         return self
@@ -37,6 +41,17 @@ class Library:
     def run(self, names: list[str], inputs: Any) -> list[Any]:
         assert names == ["out"]
         return self.infer(inputs)
+
+
+class Encoder:
+    """Has two outputs, which the other libraries' stand-in has not."""
+
+    def __init__(self, graph: OpenVinoGraph) -> None:
+        self.graph = graph
+
+    def outputs(self, inputs: Any) -> dict[str, str]:
+        self.graph.outputs(inputs)
+        return {"mean": "mean", "std": "std"}
 
 
 GRAPHS = [OpenVinoGraph, OnnxGraph]
@@ -62,10 +77,17 @@ def test_openvinos_output_is_copied_out_of_its_buffer() -> None:
 
 def test_components_get_their_inputs_by_name() -> None:
     parts = {name: Library() for name in ("text_encoder", "unet", "vae_decoder")}
-    engine = GraphEngine({name: OpenVinoGraph(part) for name, part in parts.items()})
+    parts |= {name: Library() for name in ("controlnet_canny", "vae_encoder")}
+    graphs = {name: OpenVinoGraph(part) for name, part in parts.items()}
+    engine = GraphEngine(graphs, lambda: Encoder(graphs["vae_encoder"]))
     engine.encode("ids")
     engine.predict("x", "t", prompt_embeds="embeds", time_ids="ids")
     engine.decode("z")
+    assert engine.control("controlnet_canny", "x", "t", "edges", prompt_embeds="embeds").keys() == {"out"}
+    assert engine.encode_image("pixels") == ("mean", "std")
     assert parts["text_encoder"].fed == {"input_ids": "ids"}
     assert parts["unet"].fed == {"latents": "x", "timestep": "t", "prompt_embeds": "embeds", "time_ids": "ids"}
     assert parts["vae_decoder"].fed == {"latents": "z"}
+    control = {"latents": "x", "timestep": "t", "control_image": "edges", "prompt_embeds": "embeds"}
+    assert parts["controlnet_canny"].fed == control
+    assert parts["vae_encoder"].fed == {"image": "pixels"}
