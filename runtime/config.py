@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from darkroom.contracts import MODEL_NAME
 from darkroom.settings import SettingsError
 
 PREFIX = "RUNTIME_"
+_HOST_AND_PORT = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+):[1-9][0-9]{0,4}")
 
 
 class RuntimeConfig(BaseModel):
@@ -37,14 +39,37 @@ class RuntimeConfig(BaseModel):
     drain_seconds: float = Field(25.0, ge=0, description="how long work in flight may go on after SIGTERM")
     hung_seconds: float = Field(120.0, gt=0, description="an engine call that takes longer is taken as hung")
     body_seconds: float = Field(10.0, gt=0, description="how long a request body may take to arrive")
-    max_body_bytes: int = Field(1_048_576, ge=1024, description="largest request body")
+    max_body_bytes: int = Field(3_145_728, ge=1024, description="largest request body; above the API's own cap")
+    fetch_allow: str = Field(
+        "", description="host:port,host:port that a request's image may be fetched from unchecked, by http too"
+    )
+    fetch_http: bool = Field(False, description="fetch a request's image by http:// too, from public addresses")
+    fetch_seconds: float = Field(10.0, gt=0, description="all the time that fetching an image may take")
+    max_image_bytes: int = Field(20 << 20, ge=1024, description="largest file of a request's image")
+    max_image_pixels: int = Field(25_000_000, ge=64, description="most pixels of a request's image, by its header")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @field_validator("fetch_allow")
+    @classmethod
+    def _each_names_a_host_and_a_port(cls, value: str) -> str:
+        if not all(_HOST_AND_PORT.fullmatch(entry) for entry in _entries(value)):
+            raise ValueError("every entry must be host:port, an IPv6 address in brackets")
+        return value
+
+    @property
+    def trusted_hosts(self) -> list[str]:
+        """The `host:port` pairs of `fetch_allow`, as `darkroom.web_address` compares them."""
+        return _entries(self.fetch_allow)
 
     @property
     def thread_count(self) -> int:
         """Engine threads: as configured, or the processors this process may use, as far as the system tells."""
         allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         return self.threads or allowed or 1
+
+
+def _entries(listed: str) -> list[str]:
+    return [entry.strip().lower() for entry in listed.split(",") if entry.strip()]
 
 
 def load(environment: Mapping[str, str] | None = None) -> RuntimeConfig:
@@ -59,5 +84,9 @@ def load(environment: Mapping[str, str] | None = None) -> RuntimeConfig:
     except ValidationError as refused:
         first = refused.errors(include_url=False, include_input=False)[0]
         known = first["type"] != "extra_forbidden"
-        reason = first["msg"] if known else "the runtime has no such setting; correct its name or unset it"
+        reason = (
+            first["msg"].removeprefix("Value error, ")
+            if known
+            else "the runtime has no such setting; correct its name or unset it"
+        )
         raise SettingsError(f"{PREFIX}{str(first['loc'][0]).upper()}: {reason}.") from None

@@ -287,6 +287,10 @@ class ObjectNotFound(NotFound):
     code, title = "object_not_found", "There is no such object"
 
 
+class ObjectTooLarge(DarkroomError):
+    code, status, title = "object_too_large", 413, "The object is larger than is read at once"
+
+
 class StorageUnavailable(DarkroomError):
     code, status, title, retryable = "storage_unavailable", 503, "The object store does not answer", True
 

@@ -17,7 +17,7 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
 from darkroom.contracts import GenerationRequest, Invocation
-from darkroom.errors import ObjectNotFound
+from darkroom.errors import ObjectNotFound, ObjectTooLarge
 from darkroom.manifest import EngineManifest
 from runtime.bundle import LoadedBundle
 from runtime.config import RuntimeConfig
@@ -118,11 +118,14 @@ class MemoryStore:
                 raise self.faults.pop(0)
             self.objects[key] = body.read_bytes() if isinstance(body, Path) else body
 
-    def get(self, key: str) -> bytes:
+    def get(self, key: str, *, limit: int | None = None) -> bytes:
         try:
-            return self.objects[key]
+            body = self.objects[key]
         except KeyError:
             raise ObjectNotFound from None
+        if limit is not None and len(body) > limit:
+            raise ObjectTooLarge
+        return body
 
     def fetch(self, key: str, destination: Path) -> Path:
         body = self.get(key)

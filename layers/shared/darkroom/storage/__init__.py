@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
+
+
+@dataclass(frozen=True)
+class UploadUrl:
+    """Where to PUT an object's bytes; the headers are part of what was signed."""
+
+    url: str
+    headers: dict[str, str]
 
 
 class ObjectStore(Protocol):
@@ -20,8 +29,8 @@ class ObjectStore(Protocol):
     def put(self, key: str, body: bytes | Path, *, content_type: str = "application/octet-stream") -> None:
         """Store an object, replacing one of the same key; a Path is streamed from disk."""
 
-    def get(self, key: str) -> bytes:
-        """The whole object."""
+    def get(self, key: str, *, limit: int | None = None) -> bytes:
+        """The whole object. Raises ObjectTooLarge where it has more than `limit` bytes."""
 
     def fetch(self, key: str, destination: Path) -> Path:
         """A local file with the object's bytes: `destination`, written atomically, or the store's own file."""
@@ -36,6 +45,9 @@ class ObjectStore(Protocol):
 
     def url(self, key: str, *, expires: int) -> str:
         """A signed URL that anyone may GET for `expires` seconds."""
+
+    def upload_url(self, key: str, *, size: int, content_type: str, expires: int) -> UploadUrl:
+        """A signed URL that anyone may PUT exactly `size` bytes of this type to, for `expires` seconds."""
 
 
 def open_store(url: str, *, public_url: str = "", signing_key: bytes = b"") -> ObjectStore:

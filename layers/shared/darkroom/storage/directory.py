@@ -13,7 +13,8 @@ from io import BytesIO
 from pathlib import Path
 from urllib.parse import quote
 
-from darkroom.errors import Forbidden, ObjectNotFound, StorageUnavailable
+from darkroom.errors import Forbidden, ObjectNotFound, ObjectTooLarge, StorageUnavailable
+from darkroom.storage import UploadUrl
 from darkroom.storage import keys as object_keys
 from darkroom.storage.system_errors import translated
 
@@ -69,10 +70,13 @@ class DirectoryStore:
                 Path(name).unlink(missing_ok=True)
                 raise
 
-    def get(self, key: str) -> bytes:
+    def get(self, key: str, *, limit: int | None = None) -> bytes:
         with translated():
             try:
-                return self._existing(key).read_bytes()
+                path = self._existing(key)
+                if limit is not None and path.stat().st_size > limit:
+                    raise ObjectTooLarge
+                return path.read_bytes()
             except FileNotFoundError:  # deleted since it was looked up
                 raise ObjectNotFound from None
 
@@ -115,10 +119,17 @@ class DirectoryStore:
                     break
 
     def url(self, key: str, *, expires: int) -> str:
+        return self._signed("GET", key, expires)
+
+    def upload_url(self, key: str, *, size: int, content_type: str, expires: int) -> UploadUrl:
+        headers = {"Content-Type": content_type, "Content-Length": str(size)}
+        return UploadUrl(self._signed(_put_of(size, content_type), key, expires), headers)
+
+    def _signed(self, act: str, key: str, expires: int) -> str:
         if not self._signing_key:
             raise ValueError("signed URLs need a signing key")
         until = str(int(self._clock()) + expires)
-        signature = self._signature(object_keys.check(key), until)
+        signature = self._signature(act, object_keys.check(key), until)
         return f"{self._public_url}/objects/{quote(key)}?expires={until}&signature={signature}"
 
     # ---- the serving side of a signed URL -------------------------------------------------------------------------
@@ -128,12 +139,21 @@ class DirectoryStore:
 
         Raises: Forbidden, in the same words whether the signature is wrong or the time is over.
         """
-        genuine = hmac.compare_digest(self._signature(key, expires).encode(), signature.encode("utf-8", "replace"))
+        self._verify("GET", key, expires, signature, now)
+
+    def verify_upload(
+        self, key: str, expires: str, signature: str, now: float, *, size: int, content_type: str
+    ) -> None:
+        """The same for a signed upload, with what its headers say of the body. Raises: Forbidden."""
+        self._verify(_put_of(size, content_type), key, expires, signature, now)
+
+    def _verify(self, act: str, key: str, expires: str, signature: str, now: float) -> None:
+        genuine = hmac.compare_digest(self._signature(act, key, expires).encode(), signature.encode("utf-8", "replace"))
         if not (genuine and self._signing_key and now < int(expires)):  # only what we signed ourselves reaches int()
             raise Forbidden
 
-    def _signature(self, key: str, expires: str) -> str:
-        message = f"GET\n{expires}\n{key}".encode("utf-8", "surrogatepass")
+    def _signature(self, act: str, key: str, expires: str) -> str:
+        message = f"{act}\n{expires}\n{key}".encode("utf-8", "surrogatepass")
         return hmac.digest(self._signing_key or b"\0", message, "sha256").hex()
 
     # ---- files ----------------------------------------------------------------------------------------------------
@@ -193,6 +213,11 @@ class DirectoryStore:
             for partial in (self._root / _PARTIAL).iterdir():
                 if self._clock() - partial.stat().st_mtime > _ABANDONED_SECONDS:
                     partial.unlink(missing_ok=True)
+
+
+def _put_of(size: int, content_type: str) -> str:
+    """What is signed of an upload; it cannot be taken for a GET, nor one PUT for another."""
+    return f"PUT {size} {quote(content_type)}"
 
 
 def _sync_directory(directory: Path) -> None:

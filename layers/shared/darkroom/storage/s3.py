@@ -26,7 +26,8 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-from darkroom.errors import ObjectNotFound, StorageFull, StorageUnavailable
+from darkroom.errors import ObjectNotFound, ObjectTooLarge, StorageFull, StorageUnavailable
+from darkroom.storage import UploadUrl
 from darkroom.storage import keys as object_keys
 from darkroom.storage.system_errors import translated
 
@@ -76,9 +77,11 @@ class S3Store:
         if stored != size:
             raise StorageUnavailable("The object store kept only a part of an upload.")
 
-    def get(self, key: str) -> bytes:
+    def get(self, key: str, *, limit: int | None = None) -> bytes:
         def read(body: Any) -> bytes:
-            content: bytes = body.read()
+            content: bytes = body.read() if limit is None else body.read(limit + 1)
+            if limit is not None and len(content) > limit:
+                raise ObjectTooLarge
             return content
 
         return self._reading(key, read)
@@ -127,6 +130,14 @@ class S3Store:
         with _translated():
             signed: str = self._client.generate_presigned_url("get_object", Params=place, ExpiresIn=expires)
         return signed
+
+    def upload_url(self, key: str, *, size: int, content_type: str, expires: int) -> UploadUrl:
+        """Length and type are among the signed headers: the service refuses any other body."""
+        said = {"ContentLength": size, "ContentType": content_type}
+        place = self._place(object_keys.check(key))
+        with _translated():
+            signed = self._client.generate_presigned_url("put_object", Params=place | said, ExpiresIn=expires)
+        return UploadUrl(signed, {"Content-Type": content_type, "Content-Length": str(size)})
 
     # ---- calls ----------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,42 @@
+"""`upload:<id>`: an image that was sent to the object store beforehand, and is its tenant's only."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+
+PREFIX = "uploads/"
+_SCHEME = "upload:"
+_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{32}")  # when it was made, in seconds since the epoch, and what nobody guesses
+
+
+def new_id(now: float) -> str:
+    """An id that tells its age; `now` is in seconds since the epoch."""
+    return f"{int(now):08x}-{secrets.token_hex(16)}"
+
+
+def reference(upload_id: str) -> str:
+    """What a request's `image` says to mean this upload."""
+    return f"{_SCHEME}{upload_id}"
+
+
+def is_reference(source: str) -> bool:
+    return source.startswith(_SCHEME)
+
+
+def key(tenant: str, upload_id: str) -> str:
+    """Where an upload lies: below a folder of its tenant's, whose name tells nobody who that is."""
+    return f"{PREFIX}{hashlib.sha256(tenant.encode()).hexdigest()[:32]}/{upload_id}"
+
+
+def key_of(tenant: str, source: str) -> str | None:
+    """The key of what `upload:<id>` names; None where that is no upload's id."""
+    upload_id = source.removeprefix(_SCHEME)
+    return key(tenant, upload_id) if _ID.fullmatch(upload_id) else None
+
+
+def made_before(object_key: str, instant: float) -> bool:
+    """Whether an upload's key was given out before an instant, in seconds since the epoch."""
+    upload_id = object_key.rpartition("/")[2]
+    return bool(_ID.fullmatch(upload_id)) and int(upload_id[:8], 16) < instant
