@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -13,8 +14,9 @@ from darkroom.contracts import MODEL_NAME
 from darkroom.errors import DarkroomError
 from darkroom.storage import ObjectStore, open_store
 from model_build import BuildRefused
-from model_build.build import Build, Plan
+from model_build.build import Build
 from model_build.compile import TARGETS
+from model_build.plan import Plan
 from model_build.progress import Progress
 from model_build.report import tables
 
@@ -49,6 +51,9 @@ def build(
     prompt: Annotated[str, typer.Option(help="What verify and report draw.")] = Plan.prompt,
     verify_steps: Annotated[int | None, typer.Option(min=1, max=100, help="Steps of verify; else --steps.")] = None,
     repeats: Annotated[int, typer.Option(min=0, help="Turns in the report's timings; 0: none.")] = 3,
+    prompts: Annotated[
+        Path | None, typer.Option(help="What int8 is calibrated on, a prompt a line; else prompts of all kinds.")
+    ] = None,
 ) -> None:
     """Export, optimise, compile, verify, report and publish; what is unchanged since the last time is skipped."""
     console = Console(stderr=True)
@@ -72,6 +77,8 @@ def build(
     try:
         if not re.fullmatch(MODEL_NAME, name):
             raise BuildRefused(f"{name} is no model name: use letters, digits, dots, dashes and underscores.")
+        if prompts is not None:
+            plan = replace(plan, calibration=_lines(prompts))
         made, report = Build(plan, _store(store), Progress(console)).run()
     except (BuildRefused, DarkroomError, OSError) as refused:
         console.print(_sentence(refused), style="red", highlight=False, soft_wrap=True)
@@ -89,6 +96,16 @@ def _store(url: str) -> ObjectStore:
         return open_store(url)
     except ValueError as refused:
         raise BuildRefused(f"--store: {refused}.") from None
+
+
+def _lines(prompts: Path) -> tuple[str, ...]:
+    try:
+        lines = tuple(filter(None, map(str.strip, prompts.read_text(encoding="utf-8").splitlines())))
+    except (OSError, UnicodeDecodeError):
+        raise BuildRefused(f"There is no file {prompts} with prompts.") from None
+    if not lines:
+        raise BuildRefused(f"{prompts} has no prompt in it.")
+    return lines
 
 
 def _sentence(refused: Exception) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,39 +12,16 @@ from typing import Any
 from darkroom.manifest import Defaults, EngineManifest, Limits
 from darkroom.storage import ObjectStore
 from model_build.checkpoint import Checkpoint, open_checkpoint
-from model_build.compile import Format, engine_format, target_spec
+from model_build.compile import INT8_ENGINES, Format, engine_format, target_spec
 from model_build.generation import Setting, token_ids
 from model_build.hardware import hardware, libraries, threads
-from model_build.layout import COMPONENTS, MAX_STEPS, REPORT, SAMPLERS, TABLES, TOKENIZER
+from model_build.layout import CALIBRATED, COMPONENTS, MAX_STEPS, NOTES, REPORT, SAMPLERS, TABLES, TOKENIZER
+from model_build.plan import Plan
 from model_build.progress import Progress
 from model_build.publish import Outputs, manifest, publish
 from model_build.stages import Finished, Stage, Workspace
 
 _TORCH = ("torch", "diffusers", "transformers")
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What to build. Sizes in pixels; None: derived from the checkpoint, see `Build.defaults` and `Build.limits`.
-
-    `prompt` and `verify_steps` (None: as many as by default) are for verify and report; `repeats` 0 times nothing.
-    """
-
-    checkpoint: str
-    name: str
-    targets: Sequence[str]
-    work: Path
-    steps: int = 25
-    guidance: float = 7.5
-    sampler: str = "ddim"
-    width: int | None = None
-    height: int | None = None
-    min_size: int | None = None
-    max_size: int | None = None
-    max_pixels: int | None = None
-    prompt: str = "a large red heart on a blue background"
-    verify_steps: int | None = None
-    repeats: int = 3
 
 
 class Build:
@@ -62,17 +39,17 @@ class Build:
         """The published manifest and its report. Raises: BuildRefused, DarkroomError (the object store's)."""
         with self.workspace.held():
             graphs = {component: self._optimized(component) for component in COMPONENTS}
-            outputs = Outputs(
-                engines={
-                    format_: {
-                        component: self._engine(format_, component, graphs[component]) for component in COMPONENTS
-                    }
-                    for format_ in dict.fromkeys(target.format for target in self.targets)
-                },
-                samplers=self._samplers(),
-                tokenizer=self._tokenizer(),
-                preview=self._preview(graphs["vae_decoder"]),
-            )
+            parts = Outputs({}, self._samplers(), self._tokenizer(), self._preview(graphs["vae_decoder"]))
+            formats = dict.fromkeys(target.format for target in self.targets)  # int8 is calibrated on its format's own
+            engines: dict[str, Mapping[str, Finished]] = {
+                format_: {component: self._engine(format_, component, graphs[component]) for component in COMPONENTS}
+                for format_ in formats
+            }
+            if any(target.precision == "int8" for target in self.targets):
+                calls = self._calibrated(replace(parts, engines=engines))
+                engines[INT8_ENGINES] = {name: self._quantized(name, graphs[name], calls) for name in COMPONENTS}
+            used = dict.fromkeys(target.engines for target in self.targets)
+            outputs = replace(parts, engines={name: engines[name] for name in used})
             made = manifest(self.plan.name, self.checkpoint, outputs, self.targets, self.defaults, self.limits)
             report = self._report(made, outputs, self._verified(made, outputs)).folder / REPORT
             with self.progress.running("publish"):
@@ -169,6 +146,47 @@ class Build:
         )
         return self._run(stage, work)
 
+    def _calibrated(self, outputs: Outputs) -> Finished:
+        """What the checkpoint's own trajectories feed its networks, recorded from the engines in full precision."""
+        from model_build.calibration import settings
+
+        defaults = self.defaults
+        images = settings(self.plan.calibration, defaults.width, defaults.height, defaults.guidance_scale)
+        made = manifest(self.plan.name, self.checkpoint, outputs, [target_spec("openvino-fp32")], defaults, self.limits)
+
+        def work(folder: Path, advance: Callable[[], None]) -> None:
+            from model_build.calibration import collect, save
+            from model_build.generation import BundlePipeline
+
+            save(collect(BundlePipeline(made, "openvino-fp32", outputs.files(), threads()), images, advance), folder)
+
+        stage = Stage(
+            "calibrate",
+            code=("model_build.calibration", "model_build.generation"),
+            libraries=("openvino", "numpy"),
+            inputs={"version": made.version},
+            parameters={"images": [asdict(image) for image in images]},
+        )
+        return self._run(stage, work, total=len(images))
+
+    def _quantized(self, component: str, graph: Finished, calls: Finished) -> Finished:
+        def work(folder: Path, _: Callable[[], None]) -> None:
+            from model_build.calibration import samples
+            from model_build.quantize import quantize
+
+            found = quantize(
+                graph.folder / f"{component}.onnx", folder, component, samples(calls.folder, component), threads()
+            )
+            (folder / NOTES).write_text(json.dumps(found, indent=1))
+
+        stage = Stage(
+            f"quantize/{component}",
+            code=("model_build.quantize", "model_build.sensitivity", "model_build.compile.openvino"),
+            libraries=("nncf", "openvino", "numpy"),
+            inputs={"graph": graph.digest, **({"calls": calls.digest} if component in CALIBRATED else {})},
+        )
+        return self._run(stage, work)
+
     def _samplers(self) -> Finished:
         config = self.checkpoint.sampler_config
 
@@ -259,7 +277,7 @@ class Build:
                 sides = ReferenceSide(self.checkpoint, threads()), BundleSide(made, target.name, files, threads())
                 readings[target.name] = compare(*sides, setting, ids, repeats=plan.repeats, advance=advance)
             agreements = json.loads((verified.folder / "verify.json").read_text())
-            report = assemble(made, setting, agreements, readings, repeats=plan.repeats)
+            report = assemble(made, setting, agreements, readings, outputs.notes(), repeats=plan.repeats)
             (folder / REPORT).write_text(json.dumps(report, indent=1) + "\n")
 
         stage = Stage(

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from darkroom import catalog
 from darkroom.contracts import GenerationRequest
@@ -26,17 +27,17 @@ from darkroom.manifest import (
 from darkroom.storage import ObjectStore
 from model_build import BuildRefused
 from model_build.checkpoint import Checkpoint
-from model_build.compile import ENTRY_SUFFIX, Format, TargetSpec
+from model_build.compile import ENTRY_SUFFIX, TargetSpec
 from model_build.hardware import libraries
-from model_build.layout import MAX_STEPS, REPORT, SAMPLERS, TABLES, TOKENIZER
+from model_build.layout import MAX_STEPS, NOTES, REPORT, SAMPLERS, TABLES, TOKENIZER
 from model_build.stages import Finished
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """The finished stages that a bundle is put together from."""
+    """The finished stages that a bundle is put together from; `engines`: set of engine files -> component -> stage."""
 
-    engines: Mapping[Format, Mapping[str, Finished]]
+    engines: Mapping[str, Mapping[str, Finished]]
     samplers: Finished
     tokenizer: Finished
     preview: Finished
@@ -47,13 +48,21 @@ class Outputs:
             TOKENIZER: (self.tokenizer.folder / TOKENIZER, self.tokenizer.files[TOKENIZER]),
             TABLES: (self.samplers.folder / TABLES, self.samplers.files[TABLES]),
         }
-        for format_, components in self.engines.items():
+        for engines, components in self.engines.items():
             for done in components.values():
-                found |= {f"{format_}/{name}": (done.folder / name, digest) for name, digest in done.files.items()}
+                found |= {f"{engines}/{name}": (done.folder / name, done.files[name]) for name in _bundled(done)}
         return found
 
     def files(self) -> dict[str, Path]:
         return {path: local for path, (local, _) in self.artefacts().items()}
+
+    def notes(self) -> dict[str, dict[str, Any]]:
+        """What stages noted for the report: set of engine files -> component -> notes."""
+        return {
+            engines: {component: json.loads((done.folder / NOTES).read_text()) for component, done in parts.items()}
+            for engines, parts in self.engines.items()
+            if all(NOTES in done.files for done in parts.values())
+        }
 
 
 def manifest(
@@ -80,7 +89,7 @@ def manifest(
             BundleFile(path=path, size=local.stat().st_size, sha256=digest)
             for path, (local, digest) in sorted(outputs.artefacts().items())
         ],
-        targets=[_target(target, outputs.engines[target.format]) for target in targets],
+        targets=[_target(target, outputs.engines[target.engines]) for target in targets],
         text=TextSpec(
             tokenizer=TOKENIZER, max_length=checkpoint.max_length, embedding_dim=checkpoint.embedding_dim, **token_ids
         ),
@@ -108,7 +117,7 @@ def publish(store: ObjectStore, made: EngineManifest, outputs: Outputs, report: 
 
 
 def _target(spec: TargetSpec, components: Mapping[str, Finished]) -> Target:
-    paths = {component: [f"{spec.format}/{name}" for name in done.files] for component, done in components.items()}
+    paths = {component: [f"{spec.engines}/{name}" for name in _bundled(done)] for component, done in components.items()}
     suffix = ENTRY_SUFFIX[spec.format]
     return Target(
         name=spec.name,
@@ -121,3 +130,8 @@ def _target(spec: TargetSpec, components: Mapping[str, Finished]) -> Target:
         requires=Requirements(library=spec.format, version=version(spec.format), cpu_features=list(spec.cpu_features)),
         options=dict(spec.options),
     )
+
+
+def _bundled(done: Finished) -> list[str]:
+    """The files of a stage that go into the bundle."""
+    return [name for name in done.files if name != NOTES]

@@ -11,7 +11,7 @@ from rich.table import Table
 from darkroom.manifest import EngineManifest
 from model_build.generation import Setting
 from model_build.hardware import hardware, software, threads
-from model_build.layout import COMPONENTS
+from model_build.layout import COMPONENTS, REPORT
 from model_build.measure import IMAGE, WORKS, Reading
 
 _LABELS = {
@@ -28,11 +28,13 @@ def assemble(
     setting: Setting,
     agreements: Sequence[Mapping[str, Any]],
     readings: Mapping[str, Readings],
+    notes: Mapping[str, Mapping[str, Any]],
     *,
     repeats: int,
 ) -> dict[str, Any]:
     """The report as JSON: times in milliseconds, memory in bytes, errors as PSNR in dB.
 
+    `notes` says how a quantized target's components were made, layers left out included.
     `agreements` is what `verify` found; `readings` has what `measure.compare` found for each target, and is empty where
     nothing was timed.
     """
@@ -66,6 +68,7 @@ def assemble(
                     for work in WORKS
                     if agreement["target"] in readings
                 },
+                **({"quantization": notes[agreement["target"]]} if agreement["target"] in notes else {}),
             }
             for agreement in agreements
         ],
@@ -94,7 +97,16 @@ def tables(report: Mapping[str, Any]) -> list[Table]:
     )
     if report["repeats"]:
         caption += f"; median of {report['repeats']}, taken in turns"
-    return [_table(report["model"], target, image["sampler"], caption) for target in report["targets"]]
+    return [
+        _table(report["model"], target, image["sampler"], caption + _left_out(target)) for target in report["targets"]
+    ]
+
+
+def _left_out(target: Mapping[str, Any]) -> str:
+    """How many layers an int8 target leaves in floating point; report.json names them."""
+    made = target.get("quantization", {}).values()
+    count = sum(len(component.get("left_out", ())) for component in made)
+    return f"; {count} layers left out of int8, see {REPORT}" if made else ""
 
 
 def _table(model: str, target: Mapping[str, Any], sampler: str, caption: str) -> Table:

@@ -38,8 +38,9 @@ def tiny_store(tiny_checkpoint: Path, tiny_work: Path, tmp_path_factory: pytest.
     from rich.console import Console
 
     from darkroom.storage.directory import DirectoryStore
-    from model_build.build import Build, Plan
+    from model_build.build import Build
     from model_build.compile import TARGETS
+    from model_build.plan import Plan
     from model_build.progress import Progress
 
     root = tmp_path_factory.mktemp("store")

@@ -24,14 +24,23 @@ class TargetSpec:
 
     name: str
     format: Format
-    precision: Literal["fp32", "bf16"]
+    precision: Literal["fp32", "bf16", "int8"]
     psnr_floor: float
     cpu_features: tuple[str, ...] = ()
     options: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def engines(self) -> str:
+        """The set of engine files it opens, their folder in the bundle; targets that differ in options share one."""
+        return INT8_ENGINES if self.precision == "int8" else self.format
 
+
+INT8_ENGINES = "openvino-int8"
+
+# What int8 leaves in floating point OpenVINO computes in bf16 where the processor has it, unless told otherwise.
 # bf16 keeps 8 bits of mantissa and errors add up over steps: its floor asks for the same picture, not the same bits.
 _TARGETS = (
+    TargetSpec("openvino-int8", "openvino", "int8", 18.0, ("avx512_vnni",)),
     TargetSpec("openvino-bf16", "openvino", "bf16", 20.0, ("avx512_bf16",), {"INFERENCE_PRECISION_HINT": "bf16"}),
     TargetSpec("openvino-fp32", "openvino", "fp32", 40.0, options={"INFERENCE_PRECISION_HINT": "f32"}),
     TargetSpec("onnx-cpu", "onnxruntime", "fp32", 40.0),

@@ -14,7 +14,11 @@ from model_build.weights import lossless_half
 
 def compile_component(graph: Path, folder: Path, component: str) -> None:
     """Write `{component}.xml` (opened) and `{component}.bin` (its weights) into `folder`."""
-    model = openvino.convert_model(graph)
+    write(openvino.convert_model(graph), folder, component)
+
+
+def write(model: openvino.Model, folder: Path, component: str) -> None:
+    """Save a converted model as `compile_component` says."""
     _halve_weights(model)
     _name_nodes(model)
     model.set_friendly_name(component)

@@ -16,12 +16,13 @@ from darkroom import catalog
 from darkroom.manifest import EngineManifest
 from darkroom.storage.directory import DirectoryStore
 from model_build import BuildRefused
-from model_build.build import Build, Plan
+from model_build.build import Build
 from model_build.checkpoint import open_checkpoint
 from model_build.compile import TARGETS
 from model_build.generation import BundlePipeline, Setting, token_ids
 from model_build.layout import COMPONENTS, MAX_STEPS, SAMPLERS
 from model_build.measure import WORKS, BundleSide, ReferenceSide, compare
+from model_build.plan import Plan
 from model_build.progress import Progress
 from model_build.reference import Reference, load
 from model_build.verify import psnr
@@ -54,9 +55,14 @@ def build(checkpoint: Path, work: Path, store: Path, **plan: object) -> tuple[En
 def test_the_manifest(manifest: EngineManifest, tiny_checkpoint: Path) -> None:
     assert manifest.version == manifest.content_version()
     assert manifest.checkpoint_sha256 == open_checkpoint(str(tiny_checkpoint)).sha256
-    assert [target.name for target in manifest.targets] == ["openvino-bf16", "openvino-fp32", "onnx-cpu"]
+    assert [target.name for target in manifest.targets] == [
+        *("openvino-int8", "openvino-bf16", "openvino-fp32", "onnx-cpu")
+    ]
     assert all(tuple(target.components) == COMPONENTS for target in manifest.targets)
-    bf16, fp32, onnx = manifest.targets
+    int8, bf16, fp32, onnx = manifest.targets
+    assert (int8.precision, int8.requires.cpu_features, int8.options) == ("int8", ["avx512_vnni"], {})
+    assert set(int8.files).isdisjoint(fp32.files)
+    assert int8.components["unet"] == "openvino-int8/unet.xml"
     assert (bf16.files, bf16.components) == (fp32.files, fp32.components), "one set of weights, two precisions"
     assert {bf16.options["INFERENCE_PRECISION_HINT"], fp32.options["INFERENCE_PRECISION_HINT"]} == {"bf16", "f32"}
     assert bf16.requires.cpu_features == ["avx512_bf16"]
@@ -78,10 +84,39 @@ def test_the_report_is_beside_the_files_of_the_manifest(tiny_store: Path, manife
         assert min(images.values()) >= TARGETS[target["name"]].psnr_floor
 
 
+def test_the_report_lists_the_layers_left_out_of_int8(tiny_store: Path, manifest: EngineManifest) -> None:
+    report = json.loads((tiny_store / catalog.bundle_key("tiny", manifest.version, "report.json")).read_text())
+    told = next(target["quantization"] for target in report["targets"] if target["name"] == "openvino-int8")
+    assert told["text_encoder"] == {"weights": "int8", "activations": "float"}
+    for component in ("unet", "vae_decoder"):
+        left_out = told[component]["left_out"]
+        assert left_out
+        assert told[component]["quantized"] > 4 * len(left_out)
+        assert sum(found["work_share"] for found in left_out) <= 0.1
+        assert [found["error_share"] for found in left_out] == sorted(
+            (found["error_share"] for found in left_out), reverse=True
+        )
+    assert "unet.conv_in" in {name for found in told["unet"]["left_out"] for name in found["layers"]}
+    assert not any("quantization" in target for target in report["targets"] if target["name"] != "openvino-int8")
+
+
+def test_int8_is_computed_in_int8(files: dict[str, Path]) -> None:
+    core = openvino.Core()
+    for component in ("unet", "vae_decoder"):
+        compiled = core.compile_model(files[f"openvino-int8/{component}.xml"], "CPU")
+        kinds = [
+            str(node.get_rt_info()["runtimePrecision"].astype(str))
+            for node in compiled.get_runtime_model().get_ordered_ops()
+            if str(node.get_rt_info()["layerType"].astype(str)) in ("Convolution", "FullyConnected")
+        ]
+        assert sum(kind in ("u8", "i8") for kind in kinds) > 0.7 * len(kinds), kinds
+
+
 def test_weights_are_stored_in_half(manifest: EngineManifest, tiny_checkpoint: Path) -> None:
     stored = sum(path.stat().st_size for path in tiny_checkpoint.rglob("*.safetensors"))
-    for suffix in (".bin", ".onnx.data"):
-        assert sum(file.size for file in manifest.files if file.path.endswith(suffix)) < 1.4 * stored
+    for files in ("openvino/", "onnxruntime/", "openvino-int8/"):
+        weights = [file for file in manifest.files if file.path.startswith(files) and not file.path.endswith(".xml")]
+        assert sum(file.size for file in weights) < (0.8 if "int8" in files else 1.4) * stored
 
 
 def test_nothing_of_this_machine_is_in_a_bundle(files: dict[str, Path], tiny_work: Path) -> None:
@@ -178,7 +213,7 @@ def test_v_prediction_and_old_tokenizer_files(tmp_path: Path, tiny_work: Path) -
 def test_unchanged_stages_are_skipped_and_said_so(tiny_checkpoint: Path, tiny_work: Path, tmp_path: Path) -> None:
     made, _, said = build(tiny_checkpoint, tiny_work, tmp_path / "store")
     lines = [line for line in said.splitlines() if not line.startswith(("checkpoint", "publish"))]
-    assert len(lines) == 4 + 4 + 4 + 4 + 5
+    assert len(lines) == 4 + 4 + 4 + 4 + 4 + 6
     assert all(line.endswith("unchanged, skipped") for line in lines)
     assert catalog.current_version(DirectoryStore(tmp_path / "store"), "tiny") == made.version
 

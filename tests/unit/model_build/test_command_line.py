@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from model_build.__main__ import app
+from model_build.compile import TARGETS
 
 
 def build(*arguments: str) -> tuple[int, str]:
@@ -21,8 +22,9 @@ def build(*arguments: str) -> tuple[int, str]:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--target", "tensorrt"], "There is no target tensorrt; use openvino-bf16, openvino-fp32, onnx-cpu."),
+        (["--target", "tensorrt"], f"There is no target tensorrt; use {', '.join(TARGETS)}."),
         (["--name", "../up"], "../up is no model name: use letters, digits, dots, dashes and underscores."),
+        (["--prompts", "none.txt"], "There is no file none.txt with prompts."),
         (["--store", "ftp://host/x"], "--store: no object store for ftp://; use one of file, s3."),
     ],
 )

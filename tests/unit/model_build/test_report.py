@@ -35,7 +35,7 @@ def manifest(tiny_store: Path) -> EngineManifest:
 
 
 def test_times_and_speed_up(manifest: EngineManifest) -> None:
-    report = assemble(manifest, SETTING, AGREEMENTS, {"openvino-fp32": dict.fromkeys(WORKS, SEEDS)}, repeats=3)
+    report = assemble(manifest, SETTING, AGREEMENTS, {"openvino-fp32": dict.fromkeys(WORKS, SEEDS)}, {}, repeats=3)
     (target,) = report["targets"]
     assert target["times"][IMAGE] == {
         "baseline_ms": 13433.0,
@@ -66,7 +66,7 @@ def shown(report: dict[str, object]) -> str:
 
 
 def test_the_table(manifest: EngineManifest) -> None:
-    text = shown(assemble(manifest, SETTING, AGREEMENTS, {"openvino-fp32": dict.fromkeys(WORKS, SEEDS)}, repeats=3))
+    text = shown(assemble(manifest, SETTING, AGREEMENTS, {"openvino-fp32": dict.fromkeys(WORKS, SEEDS)}, {}, repeats=3))
     row = next(line for line in text.splitlines() if line.strip().startswith("image, ddim"))
     assert " ".join(row.split()) == "image, ddim 13,433.0 ms 3,105.0 ms 4.33 times 0.32 8,192 to 4,096 60.0 dB"
     assert text.startswith("tiny on openvino-fp32")
@@ -75,7 +75,15 @@ def test_the_table(manifest: EngineManifest) -> None:
 
 
 def test_a_report_without_times(manifest: EngineManifest) -> None:
-    report = assemble(manifest, SETTING, AGREEMENTS, {}, repeats=0)
+    report = assemble(manifest, SETTING, AGREEMENTS, {}, {}, repeats=0)
     assert report["targets"][0]["times"] == {}
     row = next(line.split() for line in shown(report).splitlines() if line.strip().startswith("VAE decoder"))
     assert row == ["VAE", "decoder", "120.5", "dB"]
+
+
+def test_layers_left_out_of_int8_are_counted_and_kept(manifest: EngineManifest) -> None:
+    left_out = [{"layers": ["unet.conv_in"], "error_share": 0.6, "work_share": 0.01}]
+    notes = {"openvino-fp32": {"unet": {"weights": "int8", "left_out": left_out}, "vae_encoder": {"weights": "int8"}}}
+    report = assemble(manifest, SETTING, AGREEMENTS, {}, notes, repeats=0)
+    assert report["targets"][0]["quantization"] == notes["openvino-fp32"]
+    assert "1 layers left out of int8, see report.json" in shown(report)

@@ -1,0 +1,123 @@
+"""Quantize: optimised ONNX -> OpenVINO IR in int8, calibrated, with the layers that suffer most left out."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import onnx_ir
+import openvino
+
+from model_build.compile.openvino import write
+from model_build.sensitivity import Feed, Layer, bypass, left_out, measure, readers_of
+
+_MOVES = ("Cast", "Transpose", "Reshape")
+_SMOOTHING = 0.5  # SmoothQuant's migration strength; Xiao et al. 2023, section 4
+_SAMPLES_OF_SENSITIVITY = 4
+_CROP = 32  # latents a side; which layers suffer does not depend on it, what it costs to find out does
+
+
+def quantize(graph: Path, folder: Path, component: str, samples: Sequence[Feed], threads: int) -> dict[str, Any]:
+    """Write `{component}.xml` and `{component}.bin` into `folder`; what was done, for the report (JSON).
+
+    Without samples only the weights become integers, and everything is multiplied in floating point.
+    """
+    with _quiet():
+        import nncf
+
+        model = openvino.convert_model(graph)
+        if not samples:
+            nncf.compress_weights(model, mode=nncf.CompressWeightsMode.INT8_SYM)
+            write(model, folder, component)
+            return {"weights": "int8", "activations": "float"}
+        names = _checkpoint_names(graph)
+        quantized = nncf.quantize(
+            model,
+            nncf.Dataset(samples),
+            subset_size=len(samples),
+            preset=nncf.QuantizationPreset.MIXED,
+            model_type=nncf.ModelType.TRANSFORMER,
+            advanced_parameters=nncf.AdvancedQuantizationParameters(
+                smooth_quant_alphas=nncf.AdvancedSmoothQuantParameters(convolution=_SMOOTHING, matmul=_SMOOTHING)
+            ),
+        )
+    bypass(quantized, [index for index, readers in enumerate(readers_of(quantized)) if not readers])
+    step = max(1, len(samples) // _SAMPLES_OF_SENSITIVITY)
+    layers = measure(quantized, [_cropped(sample) for sample in samples[step // 2 :: step]], names, threads)
+    chosen = left_out(layers)
+    bypass(quantized, chosen)
+    write(quantized, folder, component)
+    return _told(layers, chosen)
+
+
+def _cropped(sample: Feed) -> Feed:
+    """A corner of the latents, and as much of all else that is laid out in height and width."""
+    side = max(sample["latents"].shape[2:])
+    if side <= _CROP:
+        return sample
+    return {
+        name: value[:, :, : -(-value.shape[2] * _CROP // side), : -(-value.shape[3] * _CROP // side)]
+        if value.ndim == len(sample["latents"].shape)
+        else value
+        for name, value in sample.items()
+    }
+
+
+def _told(layers: Sequence[Layer], chosen: Sequence[int]) -> dict[str, Any]:
+    total = sum(layer.error for layer in layers) or 1.0
+    return {
+        "weights": "int8",
+        "activations": "int8",
+        "quantized": len(layers) - len(chosen),
+        "left_out": [
+            {
+                "layers": list(layers[index].readers),
+                "error_share": round(layers[index].error / total, 4),
+                "work_share": round(layers[index].work, 4),
+            }
+            for index in sorted(chosen, key=lambda index: -layers[index].error)
+        ],
+    }
+
+
+def _checkpoint_names(graph: Path) -> dict[str, str]:
+    """The IR's names of layers -> the checkpoint's, found by the weights that a node reads."""
+    found = {}
+    for node in onnx_ir.load(graph).graph:
+        if node.op_type not in ("Conv", "MatMul", "Gemm"):
+            continue
+        # where the exporter has transposed the weights they have lost their name, but the bias has it
+        biases = [value for use in node.outputs[0].uses() if use.node.op_type == "Add" for value in use.node.inputs]
+        for value in (node.inputs[1], *biases):
+            name = _parameter(value)
+            if name is not None and node.name:  # the converter splits the bias off and gives what multiplies a suffix
+                found[node.name] = found[f"{node.name}/WithoutBiases"] = name
+                break
+    return found
+
+
+def _parameter(value: onnx_ir.Value | None) -> str | None:
+    """The layer in the checkpoint whose weight or bias a value is."""
+    while value is not None and (producer := value.producer()) is not None and producer.op_type in _MOVES:
+        value = producer.inputs[0]
+    if value is None or not value.is_initializer() or not value.name:
+        return None
+    name = value.name.removesuffix(".half")
+    return name.rpartition(".")[0] if name.endswith((".weight", ".bias")) else None
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """NNCF shows its own progress, and reports its use over the network unless it believes to be in a CI."""
+    level = logging.getLogger("nncf").level
+    os.environ.setdefault("NNCF_CI", "1")
+    logging.getLogger("nncf").setLevel(logging.ERROR)
+    try:
+        with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
+            yield
+    finally:
+        logging.getLogger("nncf").setLevel(level)

@@ -1,0 +1,147 @@
+"""Sensitivity: what quantizing each layer's input alone does to a network's output, measured; who is left out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import openvino
+from numpy.typing import NDArray
+from openvino import opset15
+
+_GATES = "gates"
+_MULTIPLIES = ("Convolution", "GroupConvolution", "MatMul")
+_MAX_ERROR_LEFT = 0.25  # of the summed squared errors
+_MAX_WORK_OUT = 0.1  # of the multiplications; what is left out no longer runs in int8
+Feed = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One quantized activation: the layers that read it, their share of all multiplications, and its error alone.
+
+    `error` is the squared error of the network's output when only this activation is quantized, over the output's
+    square, averaged over the samples.
+    """
+
+    readers: tuple[str, ...]
+    work: float
+    error: float
+
+
+def quantizers(model: openvino.Model) -> list[openvino.Node]:
+    """The FakeQuantize nodes of activations, in topological order; weights are stored as integers already."""
+    return [
+        node
+        for node in model.get_ordered_ops()
+        if node.get_type_name() == "FakeQuantize" and node.input_value(0).get_node().get_type_name() != "Constant"
+    ]
+
+
+def readers_of(model: openvino.Model) -> list[list[str]]:
+    """For each quantizer the names of the multiplying nodes that read it; none where only attention does, which the
+    CPU multiplies in floating point anyway.
+    """
+    return [_readers(node) for node in quantizers(model)]
+
+
+def measure(model: openvino.Model, samples: Sequence[Feed], names: Mapping[str, str], threads: int) -> list[Layer]:
+    """The layers of a quantized model in the order of `quantizers`; `names` gives a node's name in the checkpoint.
+
+    One compiled network measures all of them: each quantizer gets a gate, an input that is 1 where it quantizes and 0
+    where it passes on what it gets.
+    """
+    work = _work(model.clone(), samples[0])
+    readers = readers_of(model)
+    shares = [sum(work.get(name, 0.0) for name in found) for found in readers]
+    gated = _gated(model.clone())
+    options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads}
+    run = openvino.Core().compile_model(gated, "CPU", options)
+    errors = np.zeros(len(readers))
+    closed, each = np.zeros(len(readers), np.float32), np.eye(len(readers), dtype=np.float32)
+    for sample in samples:
+        wanted = run({**sample, _GATES: closed})[0].astype(np.float64)
+        power = np.mean(wanted**2) * len(samples)
+        errors += [np.mean((run({**sample, _GATES: gates})[0] - wanted) ** 2) / power for gates in each]
+    return [
+        Layer(tuple(sorted({names.get(name, name) for name in found})), share, float(error))
+        for found, share, error in zip(readers, shares, errors, strict=True)
+    ]
+
+
+def left_out(layers: Sequence[Layer]) -> list[int]:
+    """Which layers are not to be quantized: the worst first, until the others' summed error is a quarter of the whole,
+    passing over those with which a tenth of all multiplications would no longer run in int8.
+    """
+    total, work, chosen = sum(layer.error for layer in layers), 0.0, []
+    left = total
+    for index in sorted(range(len(layers)), key=lambda index: -layers[index].error):
+        if left <= _MAX_ERROR_LEFT * total:
+            break
+        if work + layers[index].work <= _MAX_WORK_OUT:
+            chosen.append(index)
+            work += layers[index].work
+            left -= layers[index].error
+    return sorted(chosen)
+
+
+def bypass(model: openvino.Model, chosen: Sequence[int]) -> None:
+    """Take these quantizers out, in place; their layers keep their integer weights and multiply in floating point."""
+    found = quantizers(model)
+    for index in chosen:
+        _redirect(found[index], found[index].input_value(0))
+
+
+def _gated(model: openvino.Model) -> openvino.Model:
+    """x -> x + gate * (quantized x - x) for every quantizer; a new input `gates` float32 [quantizers]."""
+    found = quantizers(model)
+    gates = opset15.parameter([len(found)], np.float32, name=_GATES)
+    gates.output(0).set_names({_GATES})
+    zero = opset15.constant(np.int64(0))
+    for index, node in enumerate(found):
+        targets = list(node.output(0).get_target_inputs())
+        gate = opset15.gather(gates, opset15.constant(np.int64(index)), zero)
+        passed = node.input_value(0)
+        mixed = opset15.add(passed, opset15.multiply(opset15.subtract(node, passed), gate))
+        for target in targets:
+            target.replace_source_output(mixed.output(0))
+    model.add_parameters([gates])
+    model.validate_nodes_and_infer_types()
+    return model
+
+
+def _redirect(node: openvino.Node, source: openvino.Output) -> None:
+    for target in list(node.output(0).get_target_inputs()):
+        target.replace_source_output(source)
+
+
+def _readers(node: openvino.Node) -> list[str]:
+    """Names of the multiplying layers that a quantized activation reaches, through what only moves values."""
+    found, waiting, seen = [], [node], {node.get_friendly_name()}
+    while waiting:
+        for target in waiting.pop().output(0).get_target_inputs():
+            reader = target.get_node()
+            name = reader.get_friendly_name()
+            if name in seen:
+                continue
+            seen.add(name)
+            if reader.get_type_name() in _MULTIPLIES:
+                found.append(name)
+            elif reader.get_type_name() != "FakeQuantize" and reader.get_output_size() == 1:
+                waiting.append(reader)
+    return found
+
+
+def _work(model: openvino.Model, sample: Feed) -> dict[str, float]:
+    """Each multiplying layer's share of the multiplications for a sample."""
+    model.reshape({name: list(value.shape) for name, value in sample.items()})
+    counts = {}
+    for node in model.get_ordered_ops():
+        if node.get_type_name() in _MULTIPLIES:
+            weights = node.input_value(1).get_shape()
+            inner = np.prod(weights[1:]) if "Conv" in node.get_type_name() else node.input_value(0).get_shape()[-1]
+            counts[node.get_friendly_name()] = float(np.prod(node.get_output_shape(0)) * inner)
+    total = sum(counts.values())
+    return {name: count / total for name, count in counts.items()}
