@@ -16,6 +16,7 @@ class Stage(StrEnum):
     VAE = "vae"
     UNET = "unet"
     JUDGE = "judge"
+    CONTROLNET = "controlnet"
     ALL = "all"
 
 
@@ -25,20 +26,24 @@ def _given(**options: Any) -> dict[str, Any]:
 
 @app.command()
 def train(
-    stage: Annotated[Stage, typer.Argument(help="vae, then unet; judge any time; all for the three in order.")],
+    stage: Annotated[Stage, typer.Argument(help="vae, unet, controlnet, in this order; judge any time; all.")],
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    steps: Annotated[int | None, typer.Option(help="Total steps of the vae or unet stage.")] = None,
-    decay_steps: Annotated[int | None, typer.Option(help="unet: the rate falls over the last of the steps.")] = None,
-    batch: Annotated[int | None, typer.Option(help="unet: pictures a step.")] = None,
-    workers: Annotated[int, typer.Option(help="unet: threads that share a batch; best with --threads 1.")] = 1,
+    steps: Annotated[int | None, typer.Option(help="Total steps of the vae, unet or controlnet stage.")] = None,
+    decay_steps: Annotated[
+        int | None, typer.Option(help="The rate falls over the last so many steps; not vae.")
+    ] = None,
+    batch: Annotated[int | None, typer.Option(help="Pictures a step; not vae.")] = None,
+    workers: Annotated[int, typer.Option(help="Threads that share a batch; best with --threads 1.")] = 1,
     workshop: Annotated[Path, typer.Option(help="Where drawings, latents and state files are kept.")] = WORKSHOP,
     checkpoint: Annotated[Path | None, typer.Option(help="Where the checkpoint goes.")] = None,
+    controlnet: Annotated[Path | None, typer.Option(help="Where the ControlNet goes.")] = None,
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 2,
 ) -> None:
     """Trains a stage, from where its last run stopped."""
     # Imported here because --help should not wait for torch.
     from model_build.crayon import stages, train_judge
-    from model_build.crayon.checkpoint import CHECKPOINT
+    from model_build.crayon.checkpoint import CHECKPOINT, CONTROLNET
+    from model_build.crayon.train_controlnet import ControlTraining
     from model_build.crayon.train_unet import UnetTraining
     from model_build.crayon.train_vae import VaeTraining
     from model_build.crayon.training import limit_threads, resolve_device
@@ -53,6 +58,9 @@ def train(
     if stage in (Stage.UNET, Stage.ALL):
         settings = UnetTraining(**_given(steps=steps, decay_steps=decay_steps, batch=batch, workers=workers))
         stages.train_unet(place, settings, target, checkpoint or CHECKPOINT)
+    if stage in (Stage.CONTROLNET, Stage.ALL):
+        control = ControlTraining(**_given(steps=steps, decay_steps=decay_steps, batch=batch, workers=workers))
+        stages.train_controlnet(place, control, target, checkpoint or CHECKPOINT, controlnet or CONTROLNET)
     if stage in (Stage.JUDGE, Stage.ALL):
         accuracy = train_judge.train_judge()
         typer.echo("judge: " + "  ".join(f"{name} {share:.4f}" for name, share in accuracy.items()))
@@ -89,6 +97,43 @@ def evaluate(
     }
     results = evaluation.evaluate(generate, settings, report, sheet, failures, limit)
     typer.echo(evaluation.table(results))
+
+
+@app.command()
+def evaluate_control(
+    checkpoint: Annotated[Path | None, typer.Option(help="A diffusers checkpoint; the bundled one by default.")] = None,
+    controlnet: Annotated[Path | None, typer.Option(help="A ControlNet for it; the bundled one by default.")] = None,
+    num_inference_steps: Annotated[int, typer.Option(help="DDIM steps.")] = 25,
+    guidance_scale: Annotated[float, typer.Option(help="Guidance scale.")] = 4.0,
+    control_scale: Annotated[float, typer.Option(help="What the ControlNet's residuals are multiplied by.")] = 1.0,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    limit: Annotated[int | None, typer.Option(help="At most so many pairs of each suite.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Where the JSON report goes; none by default.")] = None,
+    sheet: Annotated[Path | None, typer.Option(help="Where sources, edges and pictures go, as one PNG.")] = None,
+    threads: Annotated[int, typer.Option(help="CPU threads.")] = 2,
+) -> None:
+    """Draws prompts along edge maps that training never saw: are the edges kept, and the colours the prompt's?"""
+    from model_build.crayon import evaluate as evaluation
+    from model_build.crayon import evaluate_control as control
+    from model_build.crayon.checkpoint import CHECKPOINT, CONTROLNET
+    from model_build.crayon.training import limit_threads, resolve_device
+
+    limit_threads(threads)
+    target, folder = str(resolve_device(device)), checkpoint or CHECKPOINT
+    generate = control.diffusers_control_generate(
+        folder, controlnet or CONTROLNET, num_inference_steps, guidance_scale, control_scale, device=target
+    )
+    free = evaluation.diffusers_generate(folder, num_inference_steps, guidance_scale, device=target)
+    settings = {
+        "sampler": "DDIM",
+        "num_inference_steps": num_inference_steps,
+        "guidance_scale": guidance_scale,
+        "control_scale": control_scale,
+        "device": target,
+        "precision": "float32",
+    }
+    results = control.evaluate_control(generate, free, settings, report, sheet, limit)
+    typer.echo(control.control_table(results))
 
 
 if __name__ == "__main__":

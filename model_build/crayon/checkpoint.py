@@ -3,10 +3,13 @@
 import json
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.controlnets.controlnet import ControlNetModel
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
@@ -18,6 +21,7 @@ from model_build.crayon.training import write_json
 
 HERE = Path(__file__).resolve().parent
 CHECKPOINT = HERE / "checkpoint"
+CONTROLNET = HERE / "controlnet-canny"
 LATENT_SIZE = 16
 TEXT_WIDTH = 128
 
@@ -104,12 +108,26 @@ def save_checkpoint(
         "requires_safety_checker": False,
     }
     pipeline = StableDiffusionPipeline(**parts)
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".checkpoint-") as name:
-        written = Path(name)
+    with _replacing(folder) as written:
         pipeline.save_pretrained(written, safe_serialization=True)
         shutil.rmtree(written / "tokenizer")
         save_tokenizer(tokenizer, written / "tokenizer")
+
+
+def save_controlnet(folder: Path, controlnet: ControlNetModel) -> None:
+    """Writes the fp16 ControlNet to `folder`, each file replaced whole."""
+    half = _half(ControlNetModel.from_config(controlnet.config), controlnet)
+    with _replacing(folder) as written:
+        half.save_pretrained(written, safe_serialization=True)
+
+
+@contextmanager
+def _replacing(folder: Path) -> Iterator[Path]:
+    """A folder to write to, whose files take their places in `folder` when they are complete."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".checkpoint-") as name:
+        written = Path(name)
+        yield written
         for path in written.rglob("*.json"):
             _forget_this_machine(path)
         for path in sorted(written.rglob("*")):

@@ -2,7 +2,8 @@
 
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,7 +64,7 @@ _MAST: Rgb = (90, 60, 40)
 _SAIL: Rgb = (250, 250, 250)
 _SPOT: Rgb = (255, 255, 255)
 _POLLEN: Rgb = (250, 220, 90)
-_STARLIGHT: Rgb = (240, 240, 220)
+STARLIGHT: Rgb = (240, 240, 220)
 
 
 class _Pen:
@@ -188,25 +189,52 @@ def _around(rng: random.Random, spread: float) -> float:
     return (rng.random() - 0.5) * spread
 
 
-def _jittered_colour(rgb: Rgb, rng: random.Random) -> Rgb:
+def scatter(rng: random.Random) -> list[Point]:
+    """Where the nine stars of a night stand."""
+    return [(rng.random(), rng.random()) for _ in range(9)]
+
+
+def jittered_colour(rgb: Rgb, rng: random.Random) -> Rgb:
+    """A colour close to `rgb`."""
     red, green, blue = (max(0, min(255, int(value + _around(rng, 16)))) for value in rgb)
     return red, green, blue
 
 
+@dataclass(frozen=True, slots=True)
+class PlacedObject:
+    """One object as it is painted; `centre` and `reach`, half its side, are fractions of the picture's side."""
+
+    shape: Shape
+    rgb: Rgb
+    centre: Point
+    reach: float
+
+
+def paint(
+    background: Rgb, objects: Sequence[PlacedObject], dots: Sequence[Point] = (), dot_rgb: Rgb = STARLIGHT
+) -> NDArray[np.uint8]:
+    """The objects on a background with small dots, as uint8 (128, 128, 3)."""
+    image = Image.new("RGB", (_CANVAS, _CANVAS), background)
+    canvas = ImageDraw.Draw(image)
+    sky = _Pen(canvas, (0.0, 0.0), float(_CANVAS), dot_rgb)
+    for x, y in dots:
+        sky.ellipse(x, y, 1.5 / IMAGE_SIZE, 1.5 / IMAGE_SIZE)
+    for one in objects:
+        centre = (one.centre[0] * _CANVAS, one.centre[1] * _CANVAS)
+        _DRAW[one.shape](_Pen(canvas, centre, one.reach * _CANVAS, one.rgb))
+    return np.asarray(image.resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BOX))
+
+
 def draw(scene: Scene, rng: random.Random) -> NDArray[np.uint8]:
     """The scene as uint8 (128, 128, 3); place, size and shade vary a little with `rng`."""
-    image = Image.new("RGB", (_CANVAS, _CANVAS), BACKGROUND_RGB[scene.background])
-    canvas = ImageDraw.Draw(image)
-    if scene.background is Background.NIGHT:
-        sky = _Pen(canvas, (0.0, 0.0), float(_CANVAS), _STARLIGHT)
-        for _ in range(9):
-            sky.ellipse(rng.random(), rng.random(), 1.5 / IMAGE_SIZE, 1.5 / IMAGE_SIZE)
+    dots = scatter(rng) if scene.background is Background.NIGHT else []
     pair = isinstance(scene, PairScene)
     # The two objects of a pair move less, so that they never touch.
     place_spread, size_spread = (0.03, 0.12) if pair else (0.05, 0.15)
     radius = PAIR_RADIUS if isinstance(scene, PairScene) else SIZE_RADIUS[scene.size]
+    objects: list[PlacedObject] = []
     for subject, (x, y) in zip(scene.subjects, centres(scene), strict=True):
-        centre = ((x + _around(rng, place_spread)) * _CANVAS, (y + _around(rng, place_spread)) * _CANVAS)
-        reach = radius * _CANVAS * (1 + _around(rng, size_spread))
-        _DRAW[subject.shape](_Pen(canvas, centre, reach, _jittered_colour(COLOUR_RGB[subject.colour], rng)))
-    return np.asarray(image.resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BOX))
+        centre = (x + _around(rng, place_spread), y + _around(rng, place_spread))
+        reach = radius * (1 + _around(rng, size_spread))
+        objects.append(PlacedObject(subject.shape, jittered_colour(COLOUR_RGB[subject.colour], rng), centre, reach))
+    return paint(BACKGROUND_RGB[scene.background], objects, dots)

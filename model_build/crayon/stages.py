@@ -1,16 +1,24 @@
-"""The ordered stages from nothing to a checkpoint: drawings, autoencoder, latents, text encoder, UNet."""
+"""The ordered stages from nothing to a checkpoint: drawings, autoencoder, latents, text encoder, UNet, ControlNet."""
 
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from numpy.typing import NDArray
+from tqdm import tqdm  # type: ignore[import-untyped]
 from transformers import CLIPTextModel
 
 from model_build.crayon.autoencoder import SCALING_FACTOR, latent_means
-from model_build.crayon.checkpoint import new_text_encoder, new_unet, save_checkpoint
+from model_build.crayon.checkpoint import new_text_encoder, new_unet, save_checkpoint, save_controlnet
+from model_build.crayon.control_scenes import ControlScenes, control_scene, paint_chunk
 from model_build.crayon.dataset import DrawnScenes, drawn_scenes, to_unit_range
 from model_build.crayon.tokenizer import build_tokenizer
+from model_build.crayon.train_controlnet import ControlTrainer, ControlTraining, new_controlnet
 from model_build.crayon.train_unet import UnetTrainer, UnetTraining
 from model_build.crayon.train_vae import VaeTrainer, VaeTraining, signal_to_noise
 from model_build.crayon.training import channels_last, on_device
@@ -18,7 +26,9 @@ from model_build.crayon.warm_up import warm_up
 
 DATA_SEED = 7
 VALIDATION_SEED = 8
+CONTROL_SEED = 9
 WARM_UP_STEPS = 1500
+_CHUNK = 250
 
 
 @dataclass(frozen=True)
@@ -27,6 +37,7 @@ class Workshop:
 
     folder: Path
     scene_count: int = 24_000
+    control_count: int = 12_000
 
     @property
     def autoencoder(self) -> Path:
@@ -45,13 +56,37 @@ class Workshop:
             return stored
         autoencoder = channels_last(AutoencoderKL.from_pretrained(self.autoencoder), device).eval()
         images = self.drawings().images
-        parts = []
-        for start in range(0, len(images), 64):
-            pixels = to_unit_range(images[start : start + 64]).to(device)
-            parts.append((latent_means(autoencoder, pixels) * SCALING_FACTOR).half().cpu())
-        latents = torch.cat(parts)
+        latents = torch.cat(list(_encoded(autoencoder, images, device)))
         torch.save(latents, path)
         return latents
+
+    def control_scenes(self, autoencoder: AutoencoderKL, device: torch.device, workers: int) -> ControlScenes:
+        """The ControlNet's training set, painted and encoded on first use by `workers` threads."""
+        path = self.folder / f"control-{CONTROL_SEED}-{self.control_count}.pt"
+        if not path.exists():
+            encoder = channels_last(autoencoder, device).eval()
+
+            def made(start: int) -> tuple[torch.Tensor, NDArray[np.uint8]]:
+                images, edges = paint_chunk(start, min(start + _CHUNK, self.control_count), CONTROL_SEED)
+                return torch.cat(list(_encoded(encoder, images, device))), edges
+
+            starts = range(0, self.control_count, _CHUNK)
+            with ThreadPoolExecutor(workers) as pool:
+                chunks = list(tqdm(pool.map(made, starts), total=len(starts), desc="edge maps, latents"))
+            latents, edges = zip(*chunks, strict=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            torch.save({"latents": torch.cat(latents), "edges": torch.from_numpy(np.concatenate(edges))}, path)
+        stored = torch.load(path, weights_only=True)
+        scenes = [control_scene(index, CONTROL_SEED)[0] for index in range(self.control_count)]
+        return ControlScenes(scenes, stored["latents"], stored["edges"])
+
+
+def _encoded(
+    autoencoder: AutoencoderKL, images: NDArray[np.uint8], device: torch.device, batch: int = 64
+) -> Iterator[torch.Tensor]:
+    for start in range(0, len(images), batch):
+        pixels = to_unit_range(images[start : start + batch]).to(device)
+        yield (latent_means(autoencoder, pixels) * SCALING_FACTOR).half().cpu()
 
 
 def train_vae(workshop: Workshop, settings: VaeTraining, device: torch.device) -> float:
@@ -93,3 +128,22 @@ def train_unet(workshop: Workshop, settings: UnetTraining, device: torch.device,
         save_checkpoint(checkpoint, done.tokenizer, done.text_encoder, done.unet, autoencoder)
 
     trainer.run(write_checkpoint)
+
+
+def train_controlnet(
+    workshop: Workshop, settings: ControlTraining, device: torch.device, checkpoint: Path, target: Path
+) -> None:
+    """Trains a canny ControlNet for the UNet of `checkpoint` to the end of `settings`, from where the last run stopped.
+
+    Every save also writes the averaged weights to `target`, usable ones at any time.
+    """
+    # The checkpoint's own parts, fp16 as they are served, so that the ControlNet learns to steer exactly those.
+    autoencoder = AutoencoderKL.from_pretrained(checkpoint / "vae", torch_dtype=torch.float32)
+    data = workshop.control_scenes(autoencoder, device, settings.workers)
+    text_encoder = on_device(CLIPTextModel.from_pretrained(checkpoint / "text_encoder", dtype=torch.float32), device)
+    unet = channels_last(UNet2DConditionModel.from_pretrained(checkpoint / "unet", torch_dtype=torch.float32), device)
+    torch.manual_seed(settings.seed)
+    controlnet = channels_last(new_controlnet(unet), device)
+    state_file = workshop.folder / "controlnet-state.pt"
+    trainer = ControlTrainer(settings, data, build_tokenizer(), text_encoder, unet, controlnet, state_file)
+    trainer.run(lambda done: save_controlnet(target, done.controlnet))
