@@ -95,27 +95,27 @@ def control_summary(
     """Figures with control and, from the same prompts and seeds, without it; and whether the goals are met."""
     measured, baseline = _shares(controlled), _shares(free)
     ratio = measured["edge_f1"] / baseline["edge_f1"] if baseline["edge_f1"] else float("inf")
-    met = (
-        measured["edge_f1"] >= (suite.goal_agreement or 0)
-        and ratio >= (suite.goal_ratio or 0)
-        and measured["colour_and_background"] >= (suite.goal_obeyed or 0)
-    )
+    goals = {
+        "edge_f1": (suite.goal_agreement, measured["edge_f1"]),
+        "edge_f1_ratio": (suite.goal_ratio, ratio),
+        "colour_and_background": (suite.goal_obeyed, measured["colour_and_background"]),
+    }
+    set_goals = [(goal, reached) for goal, reached in goals.values() if goal is not None]
     return {
         "pairs": len(controlled),
         "with_control": measured,
         "without_control": baseline,
         "edge_f1_ratio": round(ratio, 3),
         "by_change": {
-            change.value: _shares(found)
+            change.value: {
+                "with_control": _shares([one for one in controlled if one.case.change is change]),
+                "without_control": _shares([one for one in free if one.case.change is change]),
+            }
             for change in Change
-            if (found := [one for one in controlled if one.case.change is change])
+            if any(one.case.change is change for one in controlled)
         },
-        "goal": {
-            "edge_f1": suite.goal_agreement,
-            "edge_f1_ratio": suite.goal_ratio,
-            "colour_and_background": suite.goal_obeyed,
-        },
-        "goal_met": met,
+        "goal": {name: goal for name, (goal, _) in goals.items()},
+        "goal_met": all(reached >= goal for goal, reached in set_goals) if set_goals else None,
         "disobeyed": [
             {"prompt": one.case.prompt, "seed": one.case.seed, "edge_f1": round(one.agreement, 3)}
             for one in controlled

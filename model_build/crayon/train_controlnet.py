@@ -31,8 +31,8 @@ class ControlTraining:
     Nothing before the fall depends on `steps`, so a run may be resumed with another end.
     """
 
-    steps: int = 1600
-    decay_steps: int = 500
+    steps: int = 600
+    decay_steps: int = 300
     rise_steps: int = 50
     learning_rate: float = 1.5e-3
     weight_decay: float = 0.01

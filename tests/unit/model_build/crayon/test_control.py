@@ -1,13 +1,17 @@
 """What the ControlNet is trained on and judged by: captions may mislead about outlines, never about colours."""
 
+import json
 import random
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from diffusers.models import ControlNetModel
 from numpy.typing import NDArray
 from PIL import Image
 
+from model_build.crayon.checkpoint import CHECKPOINT, CONTROLNET, parameter_count
 from model_build.crayon.control_scenes import (
     control_caption,
     control_scene,
@@ -20,8 +24,14 @@ from model_build.crayon.control_scenes import (
 )
 from model_build.crayon.control_suites import CONTROL_SUITES, Change
 from model_build.crayon.drawing import draw
-from model_build.crayon.edges import canny, edge_agreement
-from model_build.crayon.evaluate_control import control_sheet, control_summary, control_table, judge_controlled
+from model_build.crayon.edges import canny, control_image, edge_agreement
+from model_build.crayon.evaluate_control import (
+    control_sheet,
+    control_summary,
+    control_table,
+    diffusers_control_generate,
+    judge_controlled,
+)
 from model_build.crayon.judge import read, score
 from model_build.crayon.scenes import Background, Position, SingleScene, Split, distinct_scenes, split_of
 
@@ -134,3 +144,27 @@ def test_nights_need_no_stars() -> None:
     ]
     assert any(stars)
     assert not all(stars)
+
+
+@pytest.fixture(scope="module")
+def controlnet() -> ControlNetModel:
+    return ControlNetModel.from_pretrained(CONTROLNET, torch_dtype=torch.float32)
+
+
+def test_the_bundled_controlnet_is_small_and_tied_to_no_machine(controlnet: ControlNetModel) -> None:
+    assert parameter_count(controlnet) <= 6_000_000
+    assert controlnet.config.block_out_channels == [64, 128, 192]
+    assert {path.suffix for path in CONTROLNET.iterdir()} == {".json", ".safetensors"}
+    config = json.loads((CONTROLNET / "config.json").read_text())
+    assert "_name_or_path" not in config
+
+
+def test_the_bundled_controlnet_keeps_edges_and_obeys_colours() -> None:
+    torch.set_num_threads(1)
+    cases = CONTROL_SUITES[0].cases(4)
+    generate = diffusers_control_generate(CHECKPOINT, CONTROLNET, steps=8, guidance=4.0, scale=1.0)
+    prompts, seeds = [case.prompt for case in cases], [case.seed for case in cases]
+    images = generate(prompts, seeds, np.stack([control_image(case.edges) for case in cases]))
+    results = judge_controlled(cases, images)
+    assert np.mean([one.agreement for one in results]) > 0.7
+    assert all(one.obeyed for one in results)
