@@ -14,32 +14,33 @@ from runtime.arrays import Pixels
 Ints = npt.NDArray[np.int32]
 Flags = npt.NDArray[np.bool_]
 
-_LUMA = (9798, 19235, 3735)  # 0.299, 0.587, 0.114 (BT.601) in 1/2^15, as OpenCV rounds them
 _TAN_22_5 = 13573  # in 1/2^15
 _NEIGHBOURS = ((0, 1), (1, -1), (1, 0), (1, 1))  # with their opposites, all eight
 
 
-def to_grey(image: Pixels) -> npt.NDArray[np.uint8]:
-    """uint8 [H, W, 3] in RGB -> uint8 [H, W], as cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)."""
-    red, green, blue = (image[..., channel].astype(np.int32) for channel in range(3))
-    luma = _LUMA[0] * red + _LUMA[1] * green + _LUMA[2] * blue
-    return ((luma + (1 << 14)) >> 15).astype(np.uint8)
+def canny(image: npt.NDArray[np.uint8], low: float, high: float) -> npt.NDArray[np.uint8]:
+    """uint8 [H, W] or [H, W, channels] -> uint8 [H, W], 255 on an edge and 0 elsewhere.
 
-
-def canny(grey: npt.NDArray[np.uint8], low: float, high: float) -> npt.NDArray[np.uint8]:
-    """uint8 [H, W] -> uint8 [H, W], 255 on an edge and 0 elsewhere.
-
-    As cv2.Canny(grey, low, high): Sobel's 3x3 gradients, |dx| + |dy| as their magnitude, thresholds in these units.
+    As cv2.Canny(image, low, high): Sobel's 3x3 gradients, |dx| + |dy| as their magnitude, thresholds in these units. Of
+    several channels each pixel's strongest counts: that is how ControlNets' edge maps are made, and grey has no edge
+    between colours of one brightness.
     """
     low, high = sorted((np.floor(low), np.floor(high)))
-    dx, dy = _gradients(grey)
+    dx, dy = _gradients(image) if image.ndim == 2 else _strongest_gradients(image)
     magnitude = np.abs(dx) + np.abs(dy)
     ridge = (magnitude > low) & _is_local_maximum(dx, dy, magnitude)
     return _connected(ridge, ridge & (magnitude > high)).astype(np.uint8) * np.uint8(255)
 
 
-def _gradients(grey: npt.NDArray[np.uint8]) -> tuple[Ints, Ints]:
-    padded = np.pad(grey.astype(np.int32), 1, mode="edge")
+def _strongest_gradients(image: Pixels) -> tuple[Ints, Ints]:
+    gradients = np.stack([_gradients(image[..., channel]) for channel in range(image.shape[2])])
+    strongest = np.abs(gradients).sum(axis=1).argmax(axis=0)[None, None]
+    dx, dy = np.take_along_axis(gradients, strongest, axis=0)[0]
+    return dx, dy
+
+
+def _gradients(plane: npt.NDArray[np.uint8]) -> tuple[Ints, Ints]:
+    padded = np.pad(plane.astype(np.int32), 1, mode="edge")
     across = padded[:-2] + 2 * padded[1:-1] + padded[2:]
     down = padded[:, :-2] + 2 * padded[:, 1:-1] + padded[:, 2:]
     return across[:, 2:] - across[:, :-2], down[2:] - down[:-2]

@@ -11,7 +11,7 @@ from darkroom.fetch import Fetcher
 from darkroom.storage import ObjectStore
 from runtime import image_decoding
 from runtime.arrays import Pixels
-from runtime.canny import canny, to_grey
+from runtime.canny import canny
 from runtime.config import RuntimeConfig
 
 Made = TypeVar("Made")
@@ -80,7 +80,7 @@ class InputImages:
 
 def edges(image: Pixels, low: float, high: float) -> Pixels:
     """uint8 [H, W, 3] -> its canny edges, uint8 [H, W], 0 or 255; the thresholds are those of cv2.Canny."""
-    return canny(to_grey(image), low, high)
+    return canny(image, low, high)
 
 
 def _naming(field: str, make: Callable[[], Made]) -> Made:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runtime.canny import canny, to_grey
+from runtime.canny import canny
 
 KINDS = ("noise", "smooth", "blocks", "gradients")
 
@@ -38,16 +38,23 @@ def picture(kind: str, height: int, width: int, seed: int) -> np.ndarray:
 def test_every_pixel_is_opencvs(kind: str, height: int, width: int, seed: int, thresholds: tuple[float, float]) -> None:
     image = picture(kind, height, width, seed)
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    assert np.array_equal(to_grey(image), grey)
-    edges = canny(grey, *thresholds)
-    assert edges.dtype == np.uint8
-    assert np.array_equal(edges, cv2.Canny(grey, *thresholds))
+    for pixels in (image, grey):
+        edges = canny(pixels, *thresholds)
+        assert edges.dtype == np.uint8
+        assert np.array_equal(edges, cv2.Canny(pixels, *thresholds))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_large_picture(kind: str) -> None:
-    grey = to_grey(picture(kind, 512, 640, 1))
-    assert np.array_equal(canny(grey, 100, 200), cv2.Canny(grey, 100, 200))
+    image = picture(kind, 512, 640, 1)
+    assert np.array_equal(canny(image, 100, 200), cv2.Canny(image, 100, 200))
+
+
+def test_colours_of_one_brightness_have_an_edge_between_them() -> None:
+    image = np.full((32, 32, 3), (245, 245, 245), np.uint8)
+    image[8:24, 8:24] = (253, 252, 180)
+    assert canny(image, 100, 200).any()
+    assert not canny(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), 100, 200).any()
 
 
 def test_one_long_winding_edge_is_kept_from_end_to_end() -> None:
