@@ -99,7 +99,7 @@ def manifest(
             scaling_factor=checkpoint.scaling_factor,
             preview=preview,
         ),
-        samplers=SamplerSpec(tables=TABLES, names=list(SAMPLERS), max_steps=MAX_STEPS),
+        samplers=SamplerSpec(tables=TABLES, names=list(SAMPLERS), max_steps=MAX_STEPS, entries=True),
         defaults=defaults,
         limits=limits,
         built_with=libraries(),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import OrderedDict, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -12,6 +12,8 @@ import numpy as np
 from darkroom.manifest import ControlSpec
 from runtime.arrays import Floats
 from runtime.engines import Engine
+
+_SHAPES_KEPT = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,8 +51,8 @@ class ControlNets:
 
     def __init__(self, engine: Engine, spec: ControlSpec) -> None:
         self._engine = engine
-        # One row of one pixel: the UNet adds it to every row and place, so that batches without control copy nothing.
-        self._nothing = {r.name: np.zeros((1, r.channels, 1, 1), np.float32) for r in spec.residuals}
+        self._spec = spec
+        self._nothing: OrderedDict[tuple[int, int, int], dict[str, Floats]] = OrderedDict()
 
     def residuals(
         self, batch: Sequence[Controlled], latents: Floats, timesteps: Floats, conditioning: Mapping[str, Floats]
@@ -68,7 +70,7 @@ class ControlNets:
                     acting[control.component].append((slice(first, first + trajectory.rows), control))
             first += trajectory.rows
         if not acting:
-            return self._nothing
+            return self._zeros(len(latents), *latents.shape[2:])
         total: dict[str, Floats] = {}
         for component, acts in acting.items():
             rows = np.concatenate([np.arange(where.start, where.stop) for where, _ in acts])
@@ -82,6 +84,18 @@ class ControlNets:
             )
             _add(total, found, acts, len(latents))
         return total
+
+    def _zeros(self, rows: int, height: int, width: int) -> dict[str, Floats]:
+        """For a batch without control. Made once a shape: until it is written to, such memory takes no place."""
+        shape = rows, height, width
+        if shape not in self._nothing:
+            self._nothing[shape] = {
+                r.name: np.zeros((rows, r.channels, -(-height // r.shrink), -(-width // r.shrink)), np.float32)
+                for r in self._spec.residuals
+            }
+            if len(self._nothing) > _SHAPES_KEPT:
+                self._nothing.popitem(last=False)
+        return self._nothing[shape]
 
 
 def _add(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import structlog
@@ -27,11 +28,12 @@ from darkroom.errors import (
     UnsupportedMediaType,
 )
 from runtime.config import RuntimeConfig
-from runtime.generation import Generation
+from runtime.generation import Generation, Listener
 from runtime.metrics import Metrics
 from runtime.progress import EventStream, ProgressFeed, client_left
 from runtime.replica import Replica, Status
 
+_FETCHES_AT_ONCE = 4  # requests whose images are fetched and decoded side by side; others wait for their turn
 _JSON = "application/json"
 _PROBLEM = "application/problem+json"
 _EVENTS = "text/event-stream"
@@ -40,6 +42,7 @@ _METRICS = "text/plain; version=1.0.0; charset=utf-8"
 
 def build_app(replica: Replica, config: RuntimeConfig, metrics: Metrics) -> Starlette:
     """The application; it starts and stops nothing."""
+    fetches = ThreadPoolExecutor(_FETCHES_AT_ONCE, thread_name_prefix="fetch")
 
     async def ping(_: Request) -> Response:
         return JSONResponse(replica.describe(), 200 if replica.status is Status.READY else 503)
@@ -51,9 +54,14 @@ def build_app(replica: Replica, config: RuntimeConfig, metrics: Metrics) -> Star
         body = await read_body(request, config.max_body_bytes, config.body_seconds)
         invocation = parse_invocation(body)
         if _EVENTS not in request.headers.get("accept", ""):
-            return await answer(replica.admit(invocation), request)
+            return await answer(await admit(invocation, None), request)
         feed = ProgressFeed()
-        return EventStream(replica.admit(invocation, feed.publish), feed, replica.preview)
+        return EventStream(await admit(invocation, feed.publish), feed, replica.preview)
+
+    async def admit(invocation: Invocation, listener: Listener | None) -> Generation:
+        if not invocation.request.brings_images:
+            return replica.admit(invocation, listener)
+        return await asyncio.get_running_loop().run_in_executor(fetches, replica.admit, invocation, listener)
 
     return Starlette(
         routes=[

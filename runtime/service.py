@@ -16,16 +16,21 @@ from darkroom.contracts import (
     Invocation,
     StoredImage,
 )
+from darkroom.image_use import steps_run
 from darkroom.manifest import resolve
 from darkroom.storage import ObjectStore
 from runtime.admission import Admission
 from runtime.batcher import Batcher
 from runtime.bundle import LoadedBundle
 from runtime.config import RuntimeConfig
-from runtime.generation import Generation, Listener
+from runtime.control import Control, acting_steps
+from runtime.generation import NO_INPUTS, Generation, Listener
+from runtime.input_images import InputImages
+from runtime.inputs import Inputs
 from runtime.loop import Loop
 from runtime.metrics import Metrics
 from runtime.previews import Previewer
+from runtime.request_images import read_inputs
 from runtime.runner import Runner
 from runtime.tokenizer import Tokens
 from runtime.trajectory import Trajectory
@@ -53,10 +58,12 @@ class Service:
         self._clock = clock
         self._metrics = metrics
         self._arrivals = itertools.count()
-        self._runner = Runner(bundle.engine, bundle.manifest.latents, bundle.tokenizer.encode("").ids)
+        manifest = bundle.manifest
+        self._runner = Runner(bundle.engine, manifest.latents, bundle.tokenizer.encode("").ids, manifest.control)
+        self._images = InputImages.of(config, store)
         self._unsent = Unsent(_UNSENT_BYTES)
         self._uploader = Uploader(store, metrics, self._unsent, self._finish, wait)
-        self.previewer = Previewer(bundle.manifest.latents)
+        self.previewer = Previewer(manifest.latents)
         self.admission = Admission(config.max_queue, metrics, clock)
         self.loop = Loop(
             self.admission,
@@ -73,10 +80,15 @@ class Service:
 
         Raises: DarkroomError, as a generation may fail.
         """
-        steps = min(_WARM_STEPS, self._bundle.manifest.defaults.num_inference_steps)
-        request = GenerationRequest(prompt="", num_inference_steps=steps, seed=0)
-        generation = self._generation(Invocation(id="warm", request=request), None)
+        defaults = self._bundle.manifest.defaults
+        asked = GenerationRequest(prompt="", num_inference_steps=min(_WARM_STEPS, defaults.num_inference_steps), seed=0)
+        generation = self._generation(Invocation(id="warm", request=asked), None)
         (trajectory,) = generation.trajectories
+        nothing = np.zeros((3, defaults.height, defaults.width), np.float32)
+        controlnets = self._bundle.manifest.control
+        trajectory.controls = tuple(
+            Control(net.component, nothing, 1.0, range(1)) for net in (controlnets.nets if controlnets else ())
+        )
         embeds = self._runner.encode(generation.prompts[0].ids)
         trajectory.begin({"prompt_embeds": np.repeat(embeds, trajectory.rows, axis=0)})
         while trajectory.steps_left:
@@ -87,9 +99,10 @@ class Service:
     def admit(self, invocation: Invocation, listener: Listener | None) -> Generation:
         """Check a request against the bundle and accept it.
 
-        Images that an earlier try of the same invocation made, but could not store, are not made again.
+        Images that an earlier try of the same invocation made, but could not store, are not made again. It takes as
+        long as it takes to fetch the images that the request brings.
 
-        Raises: as `darkroom.manifest.resolve` and `Admission.submit` do.
+        Raises: as `darkroom.manifest.resolve`, `InputImages` and `Admission.submit` do.
         """
         generation = self._generation(invocation, listener)
         images = self._unsent.find(generation)
@@ -114,21 +127,26 @@ class Service:
     def _generation(self, invocation: Invocation, listener: Listener | None) -> Generation:
         manifest, now = self._bundle.manifest, self._clock()
         request = resolve(invocation.request, manifest)
+        inputs = NO_INPUTS
+        if request.brings_images:
+            self.admission.check()
+            inputs = read_inputs(self._images, request, invocation.tenant, manifest.latents.downscale)
         tokens = self._bundle.tokenizer.encode(request.prompt)
         negative = self._bundle.tokenizer.encode(request.negative_prompt)
         return Generation(
             invocation.id,
             invocation.tenant,
             request,
-            self._trajectories(request),
+            self._trajectories(request, inputs),
             (tokens, negative),
+            inputs=inputs,
             accepted=now,
             deadline=None if invocation.deadline_seconds is None else now + invocation.deadline_seconds,
             warnings=[*_truncation("prompt", tokens), *_truncation("negative_prompt", negative)],
             listener=listener,
         )
 
-    def _trajectories(self, request: GenerationRequest) -> list[Trajectory]:
+    def _trajectories(self, request: GenerationRequest, inputs: Inputs) -> list[Trajectory]:
         """One for each image of a resolved request; image `i` is made from seed `seed + i`."""
         latents = self._bundle.manifest.latents
         width, height, seed, steps = request.width, request.height, request.seed, request.num_inference_steps
@@ -137,6 +155,8 @@ class Service:
             raise ValueError("the request has not been resolved")
         shape = (latents.channels, height // latents.downscale, width // latents.downscale)
         table = self._bundle.samplers.table(sampler, steps)
+        entry = steps - steps_run(steps, request.strength or 1.0)
+        controls = self._controls(request, inputs, entry, steps)
         arrival = next(self._arrivals)
         return [
             Trajectory(
@@ -146,8 +166,23 @@ class Service:
                 shape=shape,
                 table=table,
                 guidance_scale=guidance_scale,
+                step=entry,
+                controls=controls,
             )
             for index in range(request.num_images)
+        ]
+
+    def _controls(self, request: GenerationRequest, inputs: Inputs, entry: int, steps: int) -> list[Control]:
+        spec = self._bundle.manifest.control
+        components = {net.type: net.component for net in spec.nets} if spec else {}
+        return [
+            Control(
+                components[control.type or ""],
+                np.ascontiguousarray(pixels.transpose(2, 0, 1), np.float32) / np.float32(255),
+                control.scale,
+                acting_steps(control.start, control.end, entry, steps),
+            )
+            for control, pixels in zip(request.control or (), inputs.controls, strict=True)
         ]
 
     def _finish(self, generation: Generation, stored: list[StoredImage]) -> None:

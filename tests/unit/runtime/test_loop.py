@@ -271,9 +271,9 @@ def test_sizes_never_mix(service, admit, engine, turn_until_idle, monkeypatch) -
     shapes: list[tuple[int, ...]] = []
     real = engine.predict
 
-    def predict(latents: np.ndarray, timestep: np.ndarray, prompt_embeds: np.ndarray) -> np.ndarray:
+    def predict(latents: np.ndarray, timestep: np.ndarray, **conditioning: np.ndarray) -> np.ndarray:
         shapes.append(latents.shape)
-        return real(latents, timestep, prompt_embeds)
+        return real(latents, timestep, **conditioning)
 
     monkeypatch.setattr(engine, "predict", predict)
     generations = [admit(service, width=width, height=32) for width in (16, 32, 16, 64)]

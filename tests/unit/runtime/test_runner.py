@@ -201,13 +201,16 @@ def test_residuals_are_scaled_and_added_up(runner, begin) -> None:
     np.testing.assert_allclose(latents(canny(0.5), canny(0.25)), plain - 0.2 * 0.75, atol=1e-6)
 
 
-def test_without_control_nothing_of_the_rows_size_is_made(runner, begin, engine, monkeypatch) -> None:
+def test_without_control_the_same_zeros_are_given_again_and_again(runner, begin, engine, monkeypatch) -> None:
     fed = []
     real = engine.predict
     monkeypatch.setattr(engine, "predict", lambda *args, **named: (fed.append(named), real(*args, **named))[1])
-    runner.step([begin(), begin(scale=5.0)])
-    assert [fed[0][name].shape for name in ("down_residual_0", "mid_residual")] == [(1, 4, 1, 1), (1, 2, 1, 1)]
+    batch = [begin(), begin(scale=5.0)]
+    runner.step(batch)
+    runner.step(batch)
+    assert [fed[0][name].shape for name in ("down_residual_0", "mid_residual")] == [(3, 4, 4, 4), (3, 2, 2, 2)]
     assert not fed[0]["down_residual_0"].any()
+    assert fed[1]["mid_residual"] is fed[0]["mid_residual"]
 
 
 def test_a_control_image_that_breaks_its_net_fails_alone(runner, begin) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import socket
 import threading
@@ -16,6 +17,7 @@ import uvicorn
 from runtime.config import RuntimeConfig
 from runtime.replica import Replica, Status
 from runtime.server import build_app
+from tests.fakes import pictures
 
 PATIENCE = 10
 JSON = {"Content-Type": "application/json"}
@@ -123,6 +125,21 @@ def test_a_bare_request_is_answered_with_its_result(serving, store) -> None:
     result = answer.json()
     assert [image["seed"] for image in result["images"]] == [3, 4]
     assert all(image["key"] in store.objects for image in result["images"])
+
+
+def test_others_are_served_while_a_requests_image_is_fetched(serving, service, gate, monkeypatch) -> None:
+    read = service._images.read
+    monkeypatch.setattr(service._images, "read", lambda *args, **named: (gate(), read(*args, **named))[1])
+    picture = base64.b64encode(pictures.file(pictures.quarters(32, 32))).decode()
+    body = {"prompt": "a cat", "image": f"data:image/png;base64,{picture}", "strength": 0.5}
+    answers = []
+    caller = threading.Thread(target=lambda: answers.append(serving.client.post("/invocations", json=body)))
+    caller.start()
+    assert gate.reached.wait(PATIENCE)
+    assert serving.client.post("/invocations", json={"prompt": "a dog"}).status_code == 200
+    gate.open.set()
+    caller.join(PATIENCE)
+    assert answers[0].status_code == 200
 
 
 def test_an_envelope_names_the_images(serving) -> None:
