@@ -35,6 +35,7 @@ app = APIGatewayHttpResolver()
 # Imported where it is used: scaling, documentation, docs_page. Cold start pays for what is imported here.
 
 
+@observability.traced
 def lambda_handler(event: Event, context: Any, *, wired: Wiring | None = None) -> dict[str, Any]:
     """Answer one API Gateway (HTTP API, payload 2.0) event; `wired` replaces what the environment describes."""
     request_id = str(event["requestContext"]["requestId"])
@@ -62,7 +63,7 @@ def predict_as_the_seeds_do(name: str) -> Response[str]:
 
 def _predict(name: str, *, curl_default: bool) -> Response[str]:
     wired, headers = _wired(), _headers()
-    tenant = submission.tenant_of(headers, wired.settings)
+    tenant = wired.tenant(app.current_event.raw_event, headers)
     body = submission.body_of(
         app.current_event.raw_event, headers, wired.settings.max_body_bytes, curl_default=curl_default
     )
@@ -76,8 +77,16 @@ def _predict(name: str, *, curl_default: bool) -> Response[str]:
         return _in_progress(job)
     if not accepted.replayed:
         count("JobsAccepted")
-        wired.inference.submit(job)
+        job = _handed_over(wired, job)
     return _respond(_answers().predicted(wired.wait(job, preference.wait), preference))
+
+
+def _handed_over(wired: Wiring, job: Job) -> Job:
+    try:
+        return wired.inference.submit(job)
+    except DarkroomError as error:  # nobody works on it, so nobody else will end it
+        wired.jobs.settle(job.id, error.problem())
+        raise
 
 
 def _in_progress(job: Job) -> Response[str]:
@@ -290,7 +299,7 @@ def _headers() -> Mapping[str, str]:
 
 
 def _tenant() -> str:
-    return submission.tenant_of(_headers(), _wired().settings)
+    return _wired().tenant(app.current_event.raw_event, _headers())
 
 
 def _model(name: str) -> str:

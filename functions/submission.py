@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-import hmac
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,11 +12,10 @@ from typing import Any
 
 from darkroom import strict_json
 from darkroom.contracts import GenerationRequest, parse_request
-from darkroom.errors import InvalidParameter, MalformedJson, PayloadTooLarge, Unauthorized, UnsupportedMediaType
+from darkroom.errors import InvalidParameter, MalformedJson, PayloadTooLarge, UnsupportedMediaType
 from darkroom.jobs import Idempotency
 from darkroom.settings import Settings
 
-DEFAULT_TENANT = "default"
 _JSON = "application/json"
 _CURL_DEFAULT = ("", "application/x-www-form-urlencoded")  # what `curl -d` says of its body when nobody tells it
 _IDEMPOTENCY_KEY = re.compile(r"^[\x21-\x7e]{1,255}$")
@@ -31,19 +29,6 @@ class Preference:
     wait: float
     applied: str | None = None
     respond_async: bool = False
-
-
-def tenant_of(headers: Mapping[str, str], settings: Settings) -> str:
-    """The tenant whose API key came in `x-api-key` or `Authorization: Bearer`. Raises: Unauthorized."""
-    tenants = settings.tenants_by_key()
-    if not tenants:
-        return DEFAULT_TENANT
-    scheme, _, token = headers.get("authorization", "").partition(" ")
-    given = headers.get("x-api-key") or (token.strip() if scheme.lower() == "bearer" else "")
-    found = [tenant for key, tenant in tenants.items() if hmac.compare_digest(key.encode(), given.encode())]
-    if not found:
-        raise Unauthorized("Send a valid API key as x-api-key, or as Authorization: Bearer.")
-    return found[0]
 
 
 def body_of(event: Mapping[str, Any], headers: Mapping[str, str], limit: int, *, curl_default: bool) -> bytes:

@@ -6,16 +6,24 @@ import functools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from darkroom import settings as configuration
 from darkroom.contracts import Job
+from darkroom.endpoints import Endpoints
 from darkroom.inference import Inference, QueuedInference
 from darkroom.jobs import JobStore, open_jobs
 from darkroom.scaling.storage import PolicyStore, open_policies
 from darkroom.settings import Settings
 from darkroom.storage import ObjectStore, open_store
+from functions import callers
+from functions.callers import Tenant
 from functions.documents import Health
 from functions.manifests import Manifests
+
+if TYPE_CHECKING:
+    from darkroom.inference.sagemaker import SageMakerAsync
+    from darkroom.inference.spool import Spool
 
 Wait = Callable[[Job, float], Job]  # (job, seconds) -> the job as it is when it has finished or the time is over
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 0.5  # seconds between two looks at a running job
@@ -37,6 +45,11 @@ class Wiring:
     wait: Wait
     health: Callable[[], Health] = lambda: Health(status="ready")
 
+    @functools.cached_property
+    def tenant(self) -> Tenant:
+        """Who sent an event, as `settings.access` finds out."""
+        return callers.opened(self.settings)
+
 
 @functools.cache
 def from_environment() -> Wiring:
@@ -45,15 +58,50 @@ def from_environment() -> Wiring:
     key = settings.signing_key.encode()
     bundles = open_store(settings.store_url, public_url=settings.public_url, signing_key=key)
     images = open_store(settings.images_store, public_url=settings.public_url, signing_key=key)
-    jobs = open_jobs(
+    jobs = open_job_store(settings)
+    policies = open_policies(settings.policies_store)
+    manifests = Manifests(bundles, served=settings.endpoint_by_model() or None)
+    return Wiring(
+        settings,
+        images,
+        jobs,
+        policies,
+        inference(settings, jobs),
+        manifests,
+        polling(jobs),
+    )
+
+
+def open_job_store(settings: Settings) -> JobStore:
+    return open_jobs(
         settings.jobs_url,
         max_queued=settings.max_queued_jobs,
         max_attempts=settings.max_attempts,
         lease_seconds=settings.lease_seconds,
         keep_seconds=settings.job_days * 86_400,
     )
-    policies = open_policies(settings.policies_store)
-    return Wiring(settings, images, jobs, policies, QueuedInference(), Manifests(bundles), polling(jobs))
+
+
+def inference(settings: Settings, jobs: JobStore) -> Inference:
+    """What the API hands jobs to: the SageMaker endpoints of the settings, or workers who claim from the job store."""
+    if not settings.endpoints:
+        return QueuedInference()
+    if settings.endpoint_type == "async":
+        return asynchronous(settings)[0]
+    from darkroom.inference.sagemaker import SageMakerRealTime
+
+    endpoints, seconds = Endpoints(settings.endpoint_by_model()), settings.max_wait_seconds
+    return SageMakerRealTime(endpoints, jobs, seconds=seconds, attempts=settings.max_attempts)
+
+
+def asynchronous(settings: Settings) -> tuple[SageMakerAsync, Spool]:
+    """The asynchronous endpoints, and where their requests and results lie."""
+    from darkroom.inference.sagemaker import SageMakerAsync
+    from darkroom.inference.spool import open_spool
+
+    spool = open_spool(settings.async_url)
+    endpoints = Endpoints(settings.endpoint_by_model())
+    return SageMakerAsync(endpoints, spool, job_seconds=settings.job_seconds), spool
 
 
 def polling(

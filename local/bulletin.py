@@ -60,9 +60,10 @@ class Bulletin:
 
     # ---- the API's side -------------------------------------------------------------------------------------------
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: Job) -> Job:
         """A job is waiting to be claimed."""
         self._loop.call_soon_threadsafe(self._announce_arrival, job.id)
+        return job
 
     def withdraw(self, job: Job) -> None:
         """A job was cancelled."""

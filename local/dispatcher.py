@@ -11,11 +11,11 @@ import structlog
 from darkroom.contracts import Job
 from darkroom.errors import JobStoreUnavailable, ModelNotFound
 from darkroom.inference.http import HttpRuntime
+from darkroom.inference.verdict import Verdict
 from darkroom.jobs import JobStore, Lease
 from darkroom.settings import Settings
 from local.attempt import Attempt
 from local.bulletin import Bulletin, News
-from local.verdict import Verdict
 
 log = structlog.get_logger(part="dispatcher")
 

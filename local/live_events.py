@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from darkroom.contracts import Job, Progress
 from darkroom.errors import JobStoreUnavailable
-from functions import events, submission
+from functions import events
 from functions.answers import Answers
 from local.adapter import LambdaAdapter, send
 from local.bulletin import Bulletin, News, Watch
@@ -34,7 +34,7 @@ class LiveEvents:
                 await send(exchange, answer)
                 return
             wiring = self.adapter.wiring
-            tenant = submission.tenant_of(exchange.headers, wiring.settings)
+            tenant = wiring.tenant({}, exchange.headers)
             job = await asyncio.to_thread(wiring.jobs.get, job_id, tenant=tenant)
             headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", "X-Request-Id": exchange.request_id}
             await exchange.start(200, events.EVENT_STREAM, headers)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 PREFIX = "DARKROOM_"
+_ENDPOINT = re.compile(r"[A-Za-z0-9](-*[A-Za-z0-9]){0,62}")
+_INSTANCES = re.compile(r"(?:(\d{1,3})-(\d{1,3}))?")
 
 
 class Settings(BaseModel):
@@ -35,6 +39,15 @@ class Settings(BaseModel):
     api_keys: str = Field("", description="tenant=key,tenant=key; empty: no key is asked for", repr=False)
     log_level: str = "INFO"
 
+    # AWS only
+    endpoints: str = Field("", description="model=endpoint,model=endpoint; empty: workers claim from the job store")
+    endpoint_type: Literal["async", "real-time"] = "async"
+    async_url: str = Field("", description="S3 address that async requests and results lie under, at in/ out/ failed/")
+    access: Literal["api-key", "jwt", "iam"] = Field("api-key", description="who is asked for what; see docs/aws.md")
+    api_keys_secret: str = Field("", description="secret that maps each tenant to an API key, or to a list of keys")
+    instances: str = Field("", description="MIN-MAX instances of an endpoint whose model has no scaling policy")
+    rollback_alarms: str = Field("", description="names of the alarms that roll a release back, joined by commas")
+
     # one machine only
     host: str = Field("127.0.0.1", description="address to listen on; PORT says which port")
     data_dir: str = Field(".darkroom", description="where one machine keeps bundles, images, jobs and its signing key")
@@ -53,6 +66,21 @@ class Settings(BaseModel):
             raise ValueError("two entries have the same key")
         return value
 
+    @field_validator("endpoints")
+    @classmethod
+    def _each_names_a_model_and_an_endpoint(cls, value: str) -> str:
+        if not all(model and _ENDPOINT.fullmatch(endpoint) for model, endpoint in _pairs(value)):
+            raise ValueError("every entry must be model=endpoint, where an endpoint has letters, digits and hyphens")
+        return value
+
+    @field_validator("instances")
+    @classmethod
+    def _two_numbers_in_order(cls, value: str) -> str:
+        match = _INSTANCES.fullmatch(value)
+        if not match or (value and int(match[1]) > int(match[2])):
+            raise ValueError("it must be MIN-MAX, such as 0-2")
+        return value
+
     @property
     def images_store(self) -> str:
         """URL of the object store that images go to."""
@@ -63,14 +91,23 @@ class Settings(BaseModel):
         """URL of the store of scaling policies."""
         return self.policies_url or self.jobs_url
 
+    def endpoint_by_model(self) -> dict[str, str]:
+        """Model -> the name of its SageMaker endpoint; empty where workers claim from the job store."""
+        return dict(_pairs(self.endpoints))
+
+    def instance_limits(self) -> tuple[int, int] | None:
+        """(min, max) instances where no policy is stored; None where that is nobody's business here."""
+        least, _, most = self.instances.partition("-")
+        return (int(least), int(most)) if self.instances else None
+
     def tenants_by_key(self) -> dict[str, str]:
         """API key -> tenant; empty where no key is asked for."""
         return {key: tenant for tenant, key in _pairs(self.api_keys)}
 
 
-def _pairs(api_keys: str) -> list[tuple[str, str]]:
-    entries = (entry.partition("=") for entry in api_keys.split(",") if entry.strip())
-    return [(tenant.strip(), key.strip()) for tenant, _, key in entries]
+def _pairs(text: str) -> list[tuple[str, str]]:
+    entries = (entry.partition("=") for entry in text.split(",") if entry.strip())
+    return [(name.strip(), value.strip()) for name, _, value in entries]
 
 
 class SettingsError(Exception):

@@ -26,6 +26,29 @@ def test_images_and_policies_may_have_a_store_of_their_own() -> None:
     assert (apart.images_store, apart.policies_store) == ("s3://images", "dynamodb://policies")
 
 
+def test_endpoints_and_instances() -> None:
+    settings = Settings(endpoints="crayon=dev-crayon, sd.15=dev-sd-15", instances="0-2")
+    assert settings.endpoint_by_model() == {"crayon": "dev-crayon", "sd.15": "dev-sd-15"}
+    assert settings.instance_limits() == (0, 2)
+    assert (Settings().endpoint_by_model(), Settings().instance_limits()) == ({}, None)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"DARKROOM_ENDPOINTS": "crayon"},
+        {"DARKROOM_ENDPOINTS": "crayon=under_score"},
+        {"DARKROOM_INSTANCES": "3-2"},
+        {"DARKROOM_INSTANCES": "two"},
+        {"DARKROOM_ENDPOINT_TYPE": "batch"},
+        {"DARKROOM_ACCESS": "none"},
+    ],
+)
+def test_what_no_deployment_can_be(given: dict[str, str]) -> None:
+    with pytest.raises(SettingsError, match=next(iter(given))):
+        load(given)
+
+
 def test_the_process_environment_is_read_on_call(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in Settings.model_fields:
         monkeypatch.delenv(PREFIX + name.upper(), raising=False)

@@ -5,7 +5,7 @@ import base64
 import pytest
 
 from darkroom.contracts import GenerationRequest
-from darkroom.errors import InvalidParameter, MalformedJson, PayloadTooLarge, Unauthorized, UnsupportedMediaType
+from darkroom.errors import InvalidParameter, MalformedJson, PayloadTooLarge, UnsupportedMediaType
 from darkroom.settings import Settings
 from functions import submission
 
@@ -32,19 +32,6 @@ DOG = GenerationRequest(prompt="a dog")
 def test_prefer(prefer: str, wait: float, applied: str | None, respond_async: bool) -> None:
     preference = submission.preference_of({"prefer": prefer}, SETTINGS)
     assert (preference.wait, preference.applied, preference.respond_async) == (wait, applied, respond_async)
-
-
-def test_no_key_is_asked_for_where_there_is_none() -> None:
-    assert submission.tenant_of({"x-api-key": "anything"}, SETTINGS) == "default"
-
-
-def test_a_key_names_its_tenant() -> None:
-    settings = Settings(api_keys="alice=one, bob=two")
-    assert submission.tenant_of({"x-api-key": "one"}, settings) == "alice"
-    assert submission.tenant_of({"authorization": "bearer two"}, settings) == "bob"
-    for headers in ({}, {"x-api-key": "three"}, {"authorization": "Basic two"}, {"authorization": "two"}):
-        with pytest.raises(Unauthorized):
-            submission.tenant_of(headers, settings)
 
 
 def test_the_body_as_api_gateway_sends_it() -> None:

@@ -13,14 +13,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from darkroom.contracts import GenerationResult, Invocation, Progress
 from darkroom.errors import DarkroomError, Problem, RuntimeUnavailable
+from darkroom.inference import Unreached
 
 _CONNECT_SECONDS = 5.0
 _SILENCE_SECONDS = 60.0  # a live stream sends at least keep-alive comments
 _PING_SECONDS = 2.0
-
-
-class Unreached(RuntimeUnavailable):
-    """The runtime never got the request, so it cannot have been what ended it."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ import pytest
 
 from darkroom.contracts import GenerationRequest, GenerationResult, Invocation
 from darkroom.errors import DarkroomError, Draining, GenerationInvalid, Overloaded, RuntimeUnavailable
-from darkroom.inference.http import HttpRuntime, Step, Unreached
+from darkroom.inference import Unreached
+from darkroom.inference.http import HttpRuntime, Step
 from tests.fakes import runtime as fake
 
 

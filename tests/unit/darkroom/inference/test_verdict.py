@@ -3,8 +3,8 @@
 import pytest
 
 from darkroom import errors
-from darkroom.inference.http import Unreached
-from local.verdict import Verdict, verdict
+from darkroom.inference import Unreached
+from darkroom.inference.verdict import Verdict, verdict
 
 
 @pytest.mark.parametrize("error", [errors.Overloaded(), errors.Draining(), Unreached()])

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from enum import Enum
 
-from darkroom.errors import DarkroomError, Draining, GenerationFailed, Overloaded, RuntimeUnavailable
-from darkroom.inference.http import Unreached
+from darkroom.errors import DarkroomError, Draining, GenerationFailed, Overloaded, Poisoned, RuntimeUnavailable
+from darkroom.inference import Unreached
 
 
 class Verdict(Enum):
@@ -24,3 +24,11 @@ def verdict(error: DarkroomError) -> Verdict:
     if isinstance(error, GenerationFailed | RuntimeUnavailable):
         return Verdict.RETRY
     return Verdict.FAIL
+
+
+def ends(error: DarkroomError, attempt: int, attempts: int) -> DarkroomError | None:
+    """What a job fails with when its attempt number `attempt` (from 1) of `attempts` has failed; None: try again."""
+    decided = verdict(error)
+    if decided is not Verdict.FAIL and attempt < attempts:
+        return None
+    return Poisoned() if decided is Verdict.RETRY else error

@@ -1,0 +1,154 @@
+"""A job finished or failed: SageMaker's notifications, and the sweep for those that never came, close jobs."""
+
+from __future__ import annotations
+
+import functools
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from darkroom import settings as configuration
+from darkroom.contracts import GenerationResult, Job
+from darkroom.errors import DarkroomError, DeadlineExceeded, JobNotFound, ObjectNotFound, Problem, RuntimeUnavailable
+from darkroom.inference.sagemaker import SageMakerAsync
+from darkroom.inference.spool import Spool, attempt_of
+from darkroom.inference.verdict import ends
+from darkroom.jobs import JobStore
+from functions import wiring
+from functions.observability import count, flush, logger, traced
+
+GRACE_SECONDS = 120.0  # after a job's deadline, for the notification to come first
+
+
+@dataclass(frozen=True)
+class Notification:
+    """One message of the success or the error topic."""
+
+    job_id: str
+    attempt: int
+    succeeded: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Wiring:
+    """What closing jobs needs. `wall` gives seconds since the epoch."""
+
+    jobs: JobStore
+    spool: Spool
+    inference: SageMakerAsync
+    job_seconds: float
+    max_attempts: int
+    wall: Callable[[], float] = time.time
+
+
+@traced
+def lambda_handler(event: Mapping[str, Any], _context: object, *, wired: Wiring | None = None) -> dict[str, int]:
+    """Close the jobs that SNS tells of or, for an event that carries no records, those that are overdue.
+
+    How many of them `succeeded`, `failed`, were sent `again`, came `late` (the job had ended) or were `ignored`
+    (nobody's job, or no message of ours: no retry would help). Raises: DarkroomError where another try may help; all
+    other records are done by then, and doing them again changes nothing.
+    """
+    wired = wired or from_environment()
+    told: dict[str, int] = {}
+    failure: DarkroomError | None = None
+    try:
+        for close in _closings(event, wired):
+            try:
+                outcome = close()
+            except DarkroomError as error:
+                logger.error("job not closed", exc_info=error)
+                failure = error
+                continue
+            told[outcome] = told.get(outcome, 0) + 1
+            count(f"JobEvents.{outcome}")
+    finally:
+        flush()
+    if failure is not None:
+        raise failure
+    return told
+
+
+@functools.cache
+def from_environment() -> Wiring:
+    """What this Lambda function reaches."""
+    settings = configuration.load()
+    inference, spool = wiring.asynchronous(settings)
+    return Wiring(wiring.open_job_store(settings), spool, inference, settings.job_seconds, settings.max_attempts)
+
+
+def _closings(event: Mapping[str, Any], wired: Wiring) -> list[Callable[[], str]]:
+    if "Records" in event:
+        messages = [read(record) for record in event["Records"]]
+        return [functools.partial(close, message, wired) if message else (lambda: "ignored") for message in messages]
+    before = wired.wall() - wired.job_seconds - GRACE_SECONDS
+    return [functools.partial(close_overdue, job, wired) for job in wired.jobs.overdue(accepted_before=before)]
+
+
+def read(record: Mapping[str, Any]) -> Notification | None:
+    """The notification in an SNS record; None, and a line in the log, where it is no message about a job of ours."""
+    try:
+        message = json.loads(record["Sns"]["Message"])
+        found = attempt_of(message["inferenceId"])
+        if found is not None:
+            succeeded = message["invocationStatus"] == "Completed"
+            return Notification(*found, succeeded, str(message.get("failureReason", "")))
+    except (KeyError, TypeError, ValueError):
+        pass
+    logger.warning("a message that is about no job", message_id=record.get("Sns", {}).get("MessageId"))
+    return None
+
+
+def close(told: Notification, wired: Wiring) -> str:
+    """End the job, or send it again where the failure is worth another attempt.
+
+    Raises: JobStoreUnavailable, StorageUnavailable, ObjectNotFound (told before it is there), or what sending raises.
+    """
+    try:
+        job = wired.jobs.find(told.job_id)
+    except JobNotFound:
+        logger.warning("a job that nobody knows", job_id=told.job_id)
+        return "ignored"
+    if job.status.finished:
+        return "late"
+    error: DarkroomError
+    if told.succeeded:
+        try:
+            return _settle(job, wired.spool.result(job.id), wired)
+        except RuntimeUnavailable as unreadable:
+            error = unreadable
+    else:
+        error = wired.spool.failure(job.id, told.reason)
+    final = ends(error, told.attempt, wired.max_attempts)
+    if final is not None:
+        return _settle(job, final.problem(), wired)
+    try:
+        wired.inference.send(job, attempt=told.attempt + 1)
+    except DeadlineExceeded as over:
+        return _settle(job, over.problem(), wired)
+    logger.info("sent again", job_id=job.id, attempt=told.attempt + 1, code=error.code)
+    return "again"
+
+
+def close_overdue(job: Job, wired: Wiring) -> str:
+    """End a job whose notification was lost, or that never began. Raises: JobStoreUnavailable, StorageUnavailable."""
+    try:
+        return _settle(job, wired.spool.result(job.id), wired)
+    except (ObjectNotFound, RuntimeUnavailable):
+        return _settle(job, DeadlineExceeded().problem(), wired)
+
+
+def _settle(job: Job, ended: GenerationResult | Problem, wired: Wiring) -> str:
+    succeeded = isinstance(ended, GenerationResult)
+    try:
+        settled = wired.jobs.settle(job.id, ended)
+    except JobNotFound:  # purged meanwhile
+        return "ignored"
+    if not settled:
+        return "late"
+    code = None if isinstance(ended, GenerationResult) else ended.code
+    logger.info("job closed", job_id=job.id, tenant=job.tenant, model=job.model, succeeded=succeeded, code=code)
+    return "succeeded" if succeeded else "failed"

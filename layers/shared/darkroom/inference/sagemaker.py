@@ -1,0 +1,187 @@
+"""SageMaker endpoints: asynchronous ones, which queue and may sleep, and real-time ones, which answer."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from darkroom.contracts import GenerationResult, Invocation, Job
+from darkroom.endpoints import Endpoints
+from darkroom.errors import DarkroomError, DeadlineExceeded, Problem
+from darkroom.inference import Unreached
+from darkroom.inference.spool import JSON, Spool, read_problem, read_result
+from darkroom.inference.verdict import Verdict, ends, verdict
+from darkroom.jobs import JobStore
+
+INLINE_BYTES = 128_000  # what InvokeEndpointAsync takes in its body; more lies in S3
+_LONGEST_WAIT, _LONGEST_RUN = (60, 21_600), (1, 3600)  # seconds that SageMaker allows a request to queue and to run
+_CUT_OFF_SECONDS = 1.0  # left over for storing the outcome before a gateway cuts the caller off
+
+
+class SageMakerAsync:
+    """An asynchronous endpoint. A notification tells of the end, and `Spool` reads it (see `functions/job_events.py`).
+
+    `client` is made on first use. What was sent cannot be taken back: a cancelled job's result is refused instead.
+    """
+
+    def __init__(
+        self,
+        endpoints: Endpoints,
+        spool: Spool,
+        *,
+        job_seconds: float,
+        client: Any = None,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._endpoints = endpoints
+        self._spool = spool
+        self._job_seconds = job_seconds
+        self._client = _Client(client, read_seconds=5, attempts=3, late=Unreached)
+        self._wall = wall
+
+    def submit(self, job: Job) -> Job:
+        self.send(job, attempt=1)
+        return job
+
+    def withdraw(self, job: Job) -> None:
+        pass
+
+    def send(self, job: Job, *, attempt: int) -> None:
+        """Queue an attempt at a job. Raises: Unreached, ModelNotFound, DeadlineExceeded, StorageUnavailable."""
+        left = self._job_seconds - max(0.0, self._wall() - job.created_at)
+        if left <= 0:
+            raise DeadlineExceeded
+        body = _invocation(job, left)
+        place: dict[str, Any] = {"Body": body}
+        if len(body) > INLINE_BYTES:
+            place = {"InputLocation": self._spool.keep(job.id, body)}
+        self._client.call(
+            "invoke_endpoint_async",
+            EndpointName=self._endpoints.of(job.model),
+            ContentType=JSON,
+            Accept=JSON,
+            InferenceId=f"{job.id}.{attempt}",
+            Filename=job.id,
+            RequestTTLSeconds=_within(left, _LONGEST_WAIT),
+            InvocationTimeoutSeconds=_within(left, _LONGEST_RUN),
+            **place,
+        )
+
+
+class SageMakerRealTime:
+    """A real-time endpoint: `submit` comes back with the job ended, because nobody would hear of its end later.
+
+    An attempt that failed for a reason worth another is made again, up to `attempts` times within `seconds`.
+    """
+
+    def __init__(
+        self,
+        endpoints: Endpoints,
+        jobs: JobStore,
+        *,
+        seconds: float,
+        attempts: int,
+        client: Any = None,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._endpoints = endpoints
+        self._jobs = jobs
+        self._seconds = max(_CUT_OFF_SECONDS, seconds - _CUT_OFF_SECONDS)
+        self._attempts = attempts
+        self._client = _Client(client, read_seconds=self._seconds, attempts=1, late=DeadlineExceeded)
+        self._clock = clock
+        self._sleep = sleep
+
+    def submit(self, job: Job) -> Job:
+        ended: GenerationResult | Problem
+        try:
+            ended = self._insist(job)
+        except DarkroomError as error:
+            ended = error.problem()
+        self._jobs.settle(job.id, ended)
+        return self._jobs.find(job.id)
+
+    def withdraw(self, job: Job) -> None:
+        pass
+
+    def _insist(self, job: Job) -> GenerationResult:
+        until, pause, attempt = self._clock() + self._seconds, 0.5, 1
+        while True:
+            try:
+                return self._invoke(job, until - self._clock())
+            except DarkroomError as error:
+                if final := ends(error, attempt, self._attempts):
+                    raise final from None
+                if self._clock() + pause >= until:
+                    raise
+                tried = verdict(error) is Verdict.RETRY
+            attempt += 1
+            if not tried:
+                self._sleep(pause)
+                pause *= 2
+
+    def _invoke(self, job: Job, seconds: float) -> GenerationResult:
+        answer = self._client.call(
+            "invoke_endpoint",
+            EndpointName=self._endpoints.of(job.model),
+            ContentType=JSON,
+            Accept=JSON,
+            InferenceId=job.id,
+            Body=_invocation(job, seconds),
+        )
+        return read_result(answer["Body"].read())
+
+
+def _invocation(job: Job, seconds: float) -> bytes:
+    invocation = Invocation(id=job.id, tenant=job.tenant, request=job.request, deadline_seconds=seconds)
+    return invocation.model_dump_json().encode()
+
+
+def _within(seconds: float, limits: tuple[int, int]) -> int:
+    return max(limits[0], min(int(seconds), limits[1]))
+
+
+class _Client:
+    """boto3's `sagemaker-runtime` client, made on first use, with its failures in our words."""
+
+    def __init__(self, given: Any, *, read_seconds: float, attempts: int, late: type[DarkroomError]) -> None:
+        self._connected = given
+        self._read_seconds = read_seconds
+        self._attempts = attempts
+        self._late = late
+        self._connecting = threading.Lock()
+
+    def call(self, operation: str, **arguments: Any) -> Any:
+        """Raises: Unreached, `late` where no answer came in time, or the error that the container answered."""
+        from botocore.exceptions import BotoCoreError, ClientError, ReadTimeoutError
+
+        try:
+            return getattr(self._client, operation)(**arguments)
+        except ClientError as failed:
+            said = failed.response
+            if "OriginalStatusCode" in said:  # ModelError: the container itself answered
+                body = str(said.get("OriginalMessage", "")).encode()
+                raise read_problem(body, f"({said['OriginalStatusCode']})") from None
+            raise Unreached("The endpoint does not take requests.") from failed
+        except ReadTimeoutError as failed:
+            raise self._late from failed
+        except BotoCoreError as failed:
+            raise Unreached("The endpoint does not answer.") from failed
+
+    @property
+    def _client(self) -> Any:
+        with self._connecting:
+            if self._connected is None:
+                import boto3
+                from botocore.config import Config
+
+                config = Config(
+                    connect_timeout=2,
+                    read_timeout=self._read_seconds,
+                    retries={"mode": "standard", "total_max_attempts": self._attempts},
+                )
+                self._connected = boto3.session.Session().client("sagemaker-runtime", config=config)
+            return self._connected
