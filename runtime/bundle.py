@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from darkroom import signing
 from darkroom.catalog import bundle_key, load_manifest
 from darkroom.errors import EngineIntegrity, ObjectNotFound
 from darkroom.manifest import BundleFile, EngineManifest, Target
@@ -22,11 +23,15 @@ _FETCHES_AT_ONCE = 8
 
 @dataclass(frozen=True)
 class Bundle:
-    """A version on this machine: `files` maps each path of the manifest that its target needs to a verified file."""
+    """A version on this machine: `files` maps each path of the manifest that its target needs to a verified file.
+
+    `preferred` is the better kind of target that does not fit this machine, where there is one.
+    """
 
     manifest: EngineManifest
     target: Target
     files: Mapping[str, Path]
+    preferred: Target | None = None
 
 
 @dataclass(frozen=True)
@@ -38,19 +43,29 @@ class LoadedBundle:
     engine: Engine
     tokenizer: PromptTokenizer
     samplers: SamplerTables
+    preferred: Target | None = None
 
 
 def fetch_bundle(
-    store: ObjectStore, model: str, version: str | None, target: str | None, machine: Machine, cache: Path
+    store: ObjectStore,
+    model: str,
+    version: str | None,
+    target: str | None,
+    machine: Machine,
+    cache: Path,
+    trusted: Sequence[str] = (),
 ) -> Bundle:
     """Bring the files of the best target here and verify each one's size and SHA-256; nothing is deserialized.
 
-    A file that an earlier start left in `cache` is used again if it still is what the manifest says.
+    A file that an earlier start left in `cache` is used again if it still is what the manifest says. With `trusted`
+    public keys the manifest must be signed by one of them.
 
     Raises: ModelNotFound, EngineIncompatible, EngineIntegrity, StorageUnavailable.
     """
     manifest = load_manifest(store, model, version)
-    chosen = choose_target(manifest, machine, target)
+    signing.check(manifest, trusted)
+    choice = choose_target(manifest, machine, target)
+    chosen = choice.target
     folder = cache / model / manifest.version
     needed = dict.fromkeys(
         (manifest.text.tokenizer, manifest.samplers.tables, *chosen.components.values(), *chosen.files)
@@ -73,7 +88,8 @@ def fetch_bundle(
         return fetched
 
     with ThreadPoolExecutor(_FETCHES_AT_ONCE) as pool:  # hashing and reading release the interpreter lock
-        return Bundle(manifest, chosen, dict(zip(needed, pool.map(bring, needed), strict=True)))
+        files = dict(zip(needed, pool.map(bring, needed), strict=True))
+    return Bundle(manifest, chosen, files, choice.preferred)
 
 
 def load_bundle(
@@ -86,7 +102,7 @@ def load_bundle(
     tokenizer = PromptTokenizer(bundle.files[manifest.text.tokenizer].read_bytes(), manifest.text)
     samplers = SamplerTables(bundle.files[manifest.samplers.tables].read_bytes(), manifest.samplers)
     engine = open_target(bundle.target, bundle.files, threads)
-    return LoadedBundle(manifest, bundle.target, engine, tokenizer, samplers)
+    return LoadedBundle(manifest, bundle.target, engine, tokenizer, samplers, bundle.preferred)
 
 
 def _is(expected: BundleFile, path: Path) -> bool:

@@ -10,6 +10,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from darkroom import signing
 from darkroom.contracts import MODEL_NAME
 from darkroom.settings import SettingsError
 
@@ -36,6 +37,10 @@ class RuntimeConfig(BaseModel):
     strict: bool = Field(False, description="run every image alone, so that its pixels depend on no neighbour")
     threads: int = Field(0, ge=0, le=1024, description="engine threads; 0: one per processor")
     cache_dir: Path = Field(Path(".darkroom/cache"), description="where bundles from a remote store are kept")
+    trusted_keys: str = Field("", description="public keys, comma-separated; given, only signed bundles are loaded")
+    gpu_memory_fraction: float = Field(
+        1.0, gt=0, le=1, description="part of the GPU's memory this process may take; for several on one GPU"
+    )
     drain_seconds: float = Field(25.0, ge=0, description="how long work in flight may go on after SIGTERM")
     hung_seconds: float = Field(120.0, gt=0, description="an engine call that takes longer is taken as hung")
     body_seconds: float = Field(10.0, gt=0, description="how long a request body may take to arrive")
@@ -61,6 +66,21 @@ class RuntimeConfig(BaseModel):
         """The `host:port` pairs of `fetch_allow`, as `darkroom.web_address` compares them."""
         return _entries(self.fetch_allow)
 
+    @field_validator("trusted_keys")
+    @classmethod
+    def _are_keys(cls, value: str) -> str:
+        for key in _listed(value):
+            try:
+                signing.decode_public(key)
+            except signing.KeyRefused as refused:
+                raise ValueError(str(refused)) from None
+        return value
+
+    @property
+    def trusted(self) -> list[str]:
+        """The public keys one of which must have signed a bundle; none: signatures are not looked at."""
+        return _listed(self.trusted_keys)
+
     @property
     def thread_count(self) -> int:
         """Engine threads: as configured, or the processors this process may use, as far as the system tells."""
@@ -70,6 +90,10 @@ class RuntimeConfig(BaseModel):
 
 def _entries(listed: str) -> list[str]:
     return [entry.strip().lower() for entry in listed.split(",") if entry.strip()]
+
+
+def _listed(value: str) -> list[str]:
+    return [part.strip() for part in value.split(",") if part.strip()]
 
 
 def load(environment: Mapping[str, str] | None = None) -> RuntimeConfig:
@@ -90,3 +114,7 @@ def load(environment: Mapping[str, str] | None = None) -> RuntimeConfig:
             else "the runtime has no such setting; correct its name or unset it"
         )
         raise SettingsError(f"{PREFIX}{str(first['loc'][0]).upper()}: {reason}.") from None
+
+        reason = first["msg"] if known else "the runtime has no such setting; correct its name or unset it"
+        name = f"{PREFIX}{str(first['loc'][0]).upper()}"
+        raise SettingsError(f"{name}: {reason.removeprefix('Value error, ')}.") from None

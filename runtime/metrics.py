@@ -28,6 +28,7 @@ class Metrics:
         self.queue_depth = gauge("queue_depth", "Requests accepted and not yet begun")
         self.in_flight_rows = gauge("in_flight_rows", "UNet rows of all images that are begun and not yet denoised")
         self.target = Info("darkroom_runtime_target", "What this replica serves", registry=self._registry)
+        self.fallback = gauge("target_fallback", "1 where the preferred kind of target does not fit this machine")
         self.load_seconds = gauge("load_seconds", "From start to the first warmed image")
 
         self.requests = counter("requests", "Requests by outcome: succeeded, or the error's code", "outcome")

@@ -9,6 +9,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Generator
+from functools import partial
 
 import structlog
 import uvicorn
@@ -17,6 +18,7 @@ from darkroom.errors import DarkroomError
 from darkroom.storage import ObjectStore, open_store
 from runtime.bundle import fetch_bundle, load_bundle
 from runtime.config import RuntimeConfig
+from runtime.engines import open_engine
 from runtime.hardware import this_machine
 from runtime.metrics import Metrics
 from runtime.replica import Replica
@@ -53,8 +55,13 @@ async def _serve(config: RuntimeConfig) -> None:
     events = asyncio.get_running_loop()
 
     def load() -> Service:
-        bundle = fetch_bundle(store, config.model, config.version, config.target, this_machine(), config.cache_dir)
-        return Service(load_bundle(bundle, config.thread_count), config, images, metrics, time.monotonic, time.sleep)
+        machine = this_machine()
+        bundle = fetch_bundle(
+            store, config.model, config.version, config.target, machine, config.cache_dir, config.trusted
+        )
+        opener = partial(open_engine, gpu_bytes=machine.gpu_bytes(config.gpu_memory_fraction))
+        loaded = load_bundle(bundle, config.thread_count, opener)
+        return Service(loaded, config, images, metrics, time.monotonic, time.sleep)
 
     replica = Replica(load, metrics, on_failure=lambda: events.call_soon_threadsafe(server.leave))
     server = _Server(

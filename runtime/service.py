@@ -17,7 +17,7 @@ from darkroom.contracts import (
     StoredImage,
 )
 from darkroom.image_use import steps_run
-from darkroom.manifest import resolve
+from darkroom.manifest import Target, resolve
 from darkroom.storage import ObjectStore
 from runtime.admission import Admission
 from runtime.batcher import Batcher
@@ -63,11 +63,13 @@ class Service:
         self._images = InputImages.of(config, store)
         self._unsent = Unsent(_UNSENT_BYTES)
         self._uploader = Uploader(store, metrics, self._unsent, self._finish, wait)
+        self._fallback = _fallback(bundle)
+        metrics.fallback.set(len(self._fallback))
         self.previewer = Previewer(manifest.latents)
         self.admission = Admission(config.max_queue, metrics, clock)
         self.loop = Loop(
             self.admission,
-            Batcher(config.max_rows, config.ageing_steps, strict=config.strict),
+            Batcher(_most_rows(config, bundle.target), config.ageing_steps, strict=config.strict),
             self._runner,
             self._uploader.upload,
             metrics,
@@ -142,7 +144,11 @@ class Service:
             inputs=inputs,
             accepted=now,
             deadline=None if invocation.deadline_seconds is None else now + invocation.deadline_seconds,
-            warnings=[*_truncation("prompt", tokens), *_truncation("negative_prompt", negative)],
+            warnings=[
+                *self._fallback,
+                *_truncation("prompt", tokens),
+                *_truncation("negative_prompt", negative),
+            ],
             listener=listener,
         )
 
@@ -202,6 +208,18 @@ class Service:
         self._unsent.forget(generation)
         if generation.succeed(result):
             self._metrics.images.inc(len(images))
+
+
+def _most_rows(config: RuntimeConfig, target: Target) -> int:
+    return config.max_rows if target.profile is None else min(config.max_rows, target.profile.rows[-1])
+
+
+def _fallback(bundle: LoadedBundle) -> list[GenerationWarning]:
+    if bundle.preferred is None:
+        return []
+    made, wanted = bundle.target.name, bundle.preferred.name
+    detail = f"This machine cannot run {wanted}, the model's preferred engine; {made} is used instead."
+    return [GenerationWarning(code="target_fallback", detail=detail)]
 
 
 def _truncation(field: str, tokens: Tokens) -> list[GenerationWarning]:

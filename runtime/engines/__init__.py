@@ -9,6 +9,7 @@ from typing import Protocol
 
 from darkroom.manifest import Target
 from runtime.arrays import Floats, Ids
+from runtime.engines.session import memory_shares
 
 COMPONENTS = ("text_encoder", "unet", "vae_decoder")
 CONTROLNET = "controlnet_"  # how the names of ControlNets' components begin
@@ -88,30 +89,49 @@ class GraphEngine:
         return self._open_encoder()
 
 
-Loader = Callable[[Mapping[str, Path], Mapping[str, str], int], Mapping[str, Graph]]
+Shares = Mapping[str, int]
+Loader = Callable[[Mapping[str, Path], Mapping[str, str], int, Shares | None], Mapping[str, Graph]]
 
 
-def open_engine(target: Target, files: Mapping[str, Path], threads: int) -> Engine:
-    """Compile a target's components for this machine. `files` maps bundle paths to verified local files."""
+def open_engine(target: Target, files: Mapping[str, Path], threads: int, gpu_bytes: int | None = None) -> Engine:
+    """Compile a target's components for this machine. `files` maps bundle paths to verified local files; `gpu_bytes`
+    is the most GPU memory they may take (None: no limit).
+
+    Raises: EngineIncompatible where its library does not start here, or that memory is too little.
+    """
     at_once = [*COMPONENTS, *(name for name in target.components if name.startswith(CONTROLNET))]
+    shares = None if gpu_bytes is None else memory_shares(_sizes(target, files), gpu_bytes)
 
     def load(names: Sequence[str]) -> Mapping[str, Graph]:
         components = {name: files[target.components[name]] for name in names}
-        return _LOADERS[target.format](components, target.options, threads)
+        return _LOADERS[target.format](components, target.options, threads, shares)
 
     return GraphEngine(load(at_once), lambda: load([ENCODER])[ENCODER])
 
 
-def _openvino(components: Mapping[str, Path], options: Mapping[str, str], threads: int) -> Mapping[str, Graph]:
+def _sizes(target: Target, files: Mapping[str, Path]) -> dict[str, int]:
+    """Bytes of each component's files: its graph, and what is called after it (weights, an engine)."""
+    stems = {name: path.rpartition(".")[0] for name, path in target.components.items()}
+    return {
+        name: sum(files[path].stat().st_size for path in target.files if path.startswith(stem))
+        for name, stem in stems.items()
+    }
+
+
+def _openvino(
+    components: Mapping[str, Path], options: Mapping[str, str], threads: int, _: Shares | None
+) -> Mapping[str, Graph]:
     from runtime.engines.openvino import load_graphs
 
     return load_graphs(components, options, threads)
 
 
-def _onnxruntime(components: Mapping[str, Path], options: Mapping[str, str], threads: int) -> Mapping[str, Graph]:
+def _onnxruntime(
+    components: Mapping[str, Path], options: Mapping[str, str], threads: int, shares: Shares | None
+) -> Mapping[str, Graph]:
     from runtime.engines.onnxruntime import load_graphs
 
-    return load_graphs(components, options, threads)
+    return load_graphs(components, options, threads, shares)
 
 
 _LOADERS: dict[str, Loader] = {"openvino": _openvino, "onnxruntime": _onnxruntime}

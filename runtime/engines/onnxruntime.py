@@ -9,11 +9,14 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
+from darkroom import gpu
+from darkroom.errors import EngineIncompatible
 from runtime.arrays import Floats, Ids
 from runtime.engines import Graph
+from runtime.engines.bound import BoundGraph
+from runtime.engines.session import provider_options, raised
 
-_PROVIDER = "provider"
-_OUT_OF_MEMORY = ("bad_alloc", "out of memory", "failed to allocate")
+_CPU = "CPUExecutionProvider"
 
 
 class OnnxGraph:
@@ -29,28 +32,64 @@ class OnnxGraph:
     def outputs(self, inputs: Mapping[str, Floats | Ids]) -> dict[str, Floats]:
         try:
             results = self._session.run(self._names, dict(inputs))
-        except Exception as failure:  # the binding's exceptions share no public base
-            if any(phrase in str(failure).lower() for phrase in _OUT_OF_MEMORY):
-                raise MemoryError from failure
-            raise
+        except Exception as failure:
+            raise raised(failure) from failure
         return {name: np.asarray(result, np.float32) for name, result in zip(self._names, results, strict=True)}
 
 
-def load_graphs(components: Mapping[str, Path], options: Mapping[str, str], threads: int) -> dict[str, Graph]:
-    """Open each component's ONNX file, side by side.
+def load_graphs(
+    components: Mapping[str, Path], options: Mapping[str, str], threads: int, shares: Mapping[str, int] | None = None
+) -> dict[str, Graph]:
+    """Open each component's ONNX file, on a CPU side by side.
 
-    `options` holds the execution provider's name under `provider` (default: the CPU's) and that provider's own options.
+    `options` holds the execution provider's name under `provider` (default: the CPU's) and that provider's own options;
+    `shares` is the most GPU memory in bytes that each may take.
+
+    Raises: EngineIncompatible where the provider does not start.
     """
-    provider = options.get(_PROVIDER, "CPUExecutionProvider")
-    provider_options = {name: value for name, value in options.items() if name != _PROVIDER}
+    provider = options.get("provider", _CPU)
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = threads
     settings.inter_op_num_threads = 1
     settings.log_severity_level = 3
+    if provider in gpu.PROVIDERS:
+        return _on_gpu(provider, components, options, settings, shares or {})
+    told = {name: value for name, value in options.items() if name != "provider"}
 
     def load(path: Path) -> Graph:
-        providers = [(provider, provider_options)]
-        return OnnxGraph(onnxruntime.InferenceSession(str(path), settings, providers=providers))
+        return OnnxGraph(open_session(path, settings, provider, told))
 
     with ThreadPoolExecutor(len(components)) as pool:
         return dict(zip(components, pool.map(load, components.values()), strict=True))
+
+
+def open_session(
+    path: Path, settings: onnxruntime.SessionOptions, provider: str, options: Mapping[str, str]
+) -> onnxruntime.InferenceSession:
+    """A session that runs on this provider. Raises: EngineIncompatible where ONNX Runtime would use another."""
+    if provider not in onnxruntime.get_available_providers():
+        raise EngineIncompatible(f"This ONNX Runtime has no {provider}.")
+    session = onnxruntime.InferenceSession(str(path), settings, providers=[(provider, dict(options))])
+    if session.get_providers()[0] != provider:
+        raise EngineIncompatible(f"{provider} does not start; `python -m model_build doctor` says what it lacks.")
+    return session
+
+
+def _on_gpu(
+    provider: str,
+    components: Mapping[str, Path],
+    options: Mapping[str, str],
+    settings: onnxruntime.SessionOptions,
+    shares: Mapping[str, int],
+) -> dict[str, Graph]:
+    gpu.preload(provider, gpu.search_folders())
+    capture = options.get("enable_cuda_graph") == "1"
+    return {
+        name: BoundGraph(
+            open_session(path, settings, provider, provider_options(provider, options, path, shares.get(name))),
+            "cuda",
+            capture=capture,
+            fill=capture and name == "unet",
+        )
+        for name, path in components.items()
+    }

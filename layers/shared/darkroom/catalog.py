@@ -79,7 +79,8 @@ def publish(store: ObjectStore, manifest: EngineManifest, files: Mapping[str, Pa
     """Store a bundle: artefacts first, the manifest last, then (with `serve`) the pointer to the served version.
 
     `files` maps each path of the manifest, and any further one (reports), to a local file. A crash at any point leaves
-    the store with the old version or the new one, never a part of one. Publishing a version again changes nothing.
+    the store with the old version or the new one, never a part of one. Publishing a version again changes nothing but
+    its signature.
 
     Raises: EngineIntegrity, before anything is stored, when a file is missing or is not what the manifest says;
     ValueError for a further file whose path is no object key or that of the manifest.
@@ -89,9 +90,17 @@ def publish(store: ObjectStore, manifest: EngineManifest, files: Mapping[str, Pa
     if not store.exists(key):
         for path, source in files.items():
             store.put(bundle_key(manifest.model, manifest.version, path), source)
-        store.put(key, manifest.model_dump_json(indent=1).encode(), content_type="application/json")
+        put_manifest(store, manifest)
+    elif manifest.signature is not None:
+        put_manifest(store, manifest)
     if serve:
         set_current(store, manifest.model, manifest.version)
+
+
+def put_manifest(store: ObjectStore, manifest: EngineManifest) -> None:
+    """Store a manifest alone: that of a finished version whose signature is new."""
+    key = bundle_key(manifest.model, manifest.version, MANIFEST)
+    store.put(key, manifest.model_dump_json(indent=1).encode(), content_type="application/json")
 
 
 def set_current(store: ObjectStore, model: str, version: str) -> None:

@@ -7,7 +7,6 @@ version exist; `models/{model}/current.json` names the version that is served.
 from __future__ import annotations
 
 import hashlib
-import json
 import operator
 from typing import Annotated, Literal
 
@@ -15,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from darkroom.contracts import MODEL_NAME, GenerationRequest
 from darkroom.errors import InvalidDimensions, InvalidParameter, OutOfRange
+from darkroom.fingerprint import Fingerprint, Profile, canonical
 from darkroom.image_use import image_use
 from darkroom.storage import keys as object_keys
 
@@ -52,6 +52,14 @@ class Requirements(Part):
     cpu_features: list[str] = []
     gpu_architecture: str | None = None
     tensorrt: str | None = None
+    cuda: Annotated[str | None, Field(exclude_if=operator.not_)] = None
+
+
+class Signature(Part):
+    """Ed25519 over `EngineManifest.signed_content`, and the first 16 hex digits of the public key's SHA-256."""
+
+    key: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
+    value: Annotated[str, Field(pattern=r"^[0-9a-f]{128}$")]
 
 
 class Target(Part):
@@ -59,7 +67,8 @@ class Target(Part):
 
     `components` maps a component (`text_encoder`, `unet`, `vae_decoder`, `vae_encoder`) to the file that is opened;
     `files` lists all that must be there and verified first (weights beside the graph, ...).
-    `rows` is the most UNet rows one call may have.
+    `profile` bounds UNet calls where the engine has bounds of its own. A target with `fingerprints` has one for each
+    component.
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,64}$")]
@@ -69,6 +78,8 @@ class Target(Part):
     files: list[BundlePath]
     requires: Requirements
     options: dict[str, str] = {}
+    profile: Annotated[Profile | None, Field(exclude_if=operator.not_)] = None
+    fingerprints: Annotated[list[Fingerprint], Field(exclude_if=operator.not_)] = []
 
 
 class TextSpec(Part):
@@ -169,6 +180,7 @@ class EngineManifest(Part):
     defaults: Defaults
     limits: Limits
     built_with: dict[str, str]
+    signature: Annotated[Signature | None, Field(exclude_if=operator.not_)] = None
     control: Annotated[ControlSpec | None, Field(exclude_if=operator.not_)] = None
 
     @property
@@ -189,16 +201,34 @@ class EngineManifest(Part):
                 raise ValueError(f"{target.name} opens a file that is not one of its files")
             if not {net.component for net in (self.control.nets if self.control else ())} <= set(target.components):
                 raise ValueError(f"{target.name} lacks a ControlNet")
+            _check_fingerprints(target, self.checkpoint_sha256)
         return self
 
     def content_version(self) -> str:
-        """The version this content must carry: 16 hex digits of SHA-256 over all but the version itself."""
-        content = self.model_dump(mode="json", exclude={"version"})
-        canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+        """The version this content must carry: 16 hex digits of SHA-256 over all but the version and its signature."""
+        content = self.model_dump(mode="json", exclude={"version", "signature"})
+        return hashlib.sha256(canonical(content)).hexdigest()[:16]
+
+    def signed_content(self) -> bytes:
+        """What a signature is over: all but the signature itself."""
+        return canonical(self.model_dump(mode="json", exclude={"signature"}))
 
     def file(self, path: str) -> BundleFile:
         return next(file for file in self.files if file.path == path)
+
+
+def _check_fingerprints(target: Target, checkpoint_sha256: str) -> None:
+    """Raises ValueError where a fingerprint contradicts its target, or is not that of the file it stands for."""
+    needs = target.requires
+    told = [checkpoint_sha256, target.precision, target.profile, needs.library, needs.version]
+    told += [needs.cuda, needs.tensorrt, needs.gpu_architecture]
+    if target.fingerprints and {found.component for found in target.fingerprints} != set(target.components):
+        raise ValueError(f"{target.name} has not one fingerprint for each engine")
+    for found in target.fingerprints:
+        made = [found.checkpoint_sha256, found.precision, found.profile, found.library, found.version]
+        made += [found.cuda, found.tensorrt, found.gpu_architecture]
+        if made != told or target.components[found.component].split("/")[-2:-1] != [found.digest()]:
+            raise ValueError(f"the {found.component} of {target.name} is not what its fingerprint says")
 
 
 def resolve(request: GenerationRequest, manifest: EngineManifest) -> GenerationRequest:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from darkroom import catalog
+from darkroom import catalog, signing
 from darkroom.errors import EngineIncompatible, EngineIntegrity, ModelNotFound
 from runtime.bundle import Bundle, fetch_bundle, load_bundle
 from runtime.hardware import Machine
@@ -110,3 +111,19 @@ def test_a_verified_but_meaningless_file_is_refused(published, manifest, tmp_pat
     damaged = Bundle(manifest, bundle.target, {**bundle.files, "samplers.safetensors": wrong})
     with pytest.raises(EngineIntegrity, match="sampler tables"):
         load_bundle(damaged, 1, lambda *_: None)
+
+
+def test_only_signed_bundles_are_loaded_where_keys_are_trusted(published, manifest, tmp_path, cache) -> None:
+    public = signing.generate(tmp_path / "key")
+    with pytest.raises(EngineIntegrity, match="not signed"):
+        fetch_bundle(published, "tiny", None, None, MACHINE, cache, [public])
+    assert not cache.exists()
+    catalog.put_manifest(published, signing.sign(manifest, tmp_path / "key"))
+    assert fetch_bundle(published, "tiny", None, None, MACHINE, cache, [public]).manifest.version == manifest.version
+
+
+def test_a_fallback_is_carried_to_who_answers(published, cache, engine) -> None:
+    bundle = fetch_bundle(published, "tiny", None, None, MACHINE, cache)
+    assert bundle.preferred is None
+    flagged = replace(bundle, preferred=bundle.manifest.targets[0])
+    assert load_bundle(flagged, 1, lambda *_: engine).preferred == bundle.manifest.targets[0]

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from darkroom.errors import GenerationFailed, GenerationInvalid, InvalidDimensions, InvalidParameter, OutOfRange
+from darkroom.fingerprint import Profile
+from runtime.config import RuntimeConfig
+from runtime.metrics import Metrics
+from runtime.service import Service
 
 PATIENCE = 10
 
@@ -82,3 +88,25 @@ def test_the_same_request_twice_is_the_same_image(service, admit, turn_until_idl
         hashes.append([image.sha256 for image in generation.answer.result(PATIENCE).images])
     assert hashes[0] == hashes[1]
     assert len(set(hashes[0])) == 3
+
+
+def test_a_fallback_is_a_warning_and_a_metric(bundle, store, clock, admit, turn_until_idle) -> None:
+    metrics = Metrics()
+    fallen = replace(bundle, preferred=bundle.manifest.targets[0])
+    service = Service(fallen, RuntimeConfig(), store, metrics, clock, lambda _: None)
+    generation = admit(service)
+    turn_until_idle(service)
+    (warning,) = generation.answer.result(PATIENCE).warnings
+    service.stop()
+    assert warning.code == "target_fallback"
+    assert warning.detail.startswith("This machine cannot run fast, ")
+    assert b"darkroom_runtime_target_fallback 1.0" in metrics.exposition()
+
+
+def test_no_more_rows_than_the_engine_was_made_for(bundle, store, metrics, clock) -> None:
+    profile = Profile(rows=(1, 2, 4), height=(2, 4, 8), width=(2, 4, 8))
+    bounded = replace(bundle, target=bundle.target.model_copy(update={"profile": profile}))
+    for settings, most in ((RuntimeConfig(max_rows=16), 4), (RuntimeConfig(max_rows=2), 2)):
+        service = Service(bounded, settings, store, metrics, clock, lambda _: None)
+        service.stop()
+        assert service.loop._batcher._max_rows == most
