@@ -22,7 +22,7 @@ from darkroom.errors import (
 )
 from darkroom.manifest import EngineManifest, resolve
 from darkroom.scaling.storage import StoredPolicy
-from functions import events, observability, submission, wiring
+from functions import events, observability, submission, uploads, wiring
 from functions.answers import JSON, Answer, Answers, job_path
 from functions.documents import ModelDocument, ModelList, model_document
 from functions.observability import count, logger
@@ -71,7 +71,8 @@ def _predict(name: str, *, curl_default: bool) -> Response[str]:
     preference = submission.preference_of(headers, wired.settings)
     manifest = wired.manifests.current(_model(name))
     idempotency = submission.idempotency_of(headers, manifest.model, asked)
-    accepted = wired.jobs.create(manifest.model, resolve(asked, manifest), tenant=tenant, idempotency=idempotency)
+    request = uploads.without_data(resolve(asked, manifest), tenant, wired.store)
+    accepted = wired.jobs.create(manifest.model, request, tenant=tenant, idempotency=idempotency)
     job = accepted.job
     if accepted.replayed and not job.status.finished:
         return _in_progress(job)
@@ -92,6 +93,13 @@ def _handed_over(wired: Wiring, job: Job) -> Job:
 def _in_progress(job: Job) -> Response[str]:
     problem = IdempotencyInProgress("Ask again, or follow the job at Location.", retry_after=1)
     return _respond(_answers().problem(problem, {"Location": job_path(job)}))
+
+
+def grant_upload() -> Response[str]:
+    """POST /v1/uploads"""
+    wired, tenant = _wired(), _tenant()
+    asked = uploads.asked_for(app.current_event.raw_event, _headers(), wired.settings)
+    return _respond(Answer(201, uploads.grant(asked, tenant, wired.store, wired.settings)))
 
 
 # ---- jobs ---------------------------------------------------------------------------------------------------------
@@ -226,6 +234,7 @@ READ = ("GET", "HEAD")
 ROUTES: list[tuple[str, dict[tuple[str, ...], Handler]]] = [
     ("/v1/models/<name>:predict", {("POST",): predict}),
     ("/tione/v1/models/<name>:predict", {("POST",): predict_as_the_seeds_do}),
+    ("/v1/uploads", {("POST",): grant_upload}),
     ("/v1/models", {READ: list_models}),
     ("/v1/models/<name>", {READ: get_model}),
     (

@@ -14,6 +14,7 @@ from darkroom.errors import Problem
 from darkroom.scaling.policy import ScalingPolicy
 from functions.documents import Health, ImageAnswer, JobDocument, ModelDocument, ModelList
 from functions.scaling import ScalingChanges, ScalingPlan
+from functions.uploads import UploadDocument, UploadRequest
 
 Operation = dict[str, Any]
 _REF = "#/components/schemas/{model}"
@@ -107,6 +108,21 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         "operationId": "predictTione",
         "description": "As above; the model name `m` stands for the default model.",
         "parameters": [_MODEL, *_PREDICT["parameters"]],
+    },
+    ("POST", "/v1/uploads"): {
+        "operationId": "grantUpload",
+        "summary": "A place to PUT an image that is too large for a request's body",
+        "tags": ["images"],
+        "requestBody": {"required": True, "content": _content(UploadRequest)},
+        "responses": {
+            "201": _told("where to send the file; then give `upload` as a request's `image`", UploadDocument),
+            **_problems(
+                _400="not JSON, nested too deeply, or a member twice",
+                _413="the body is too large",
+                _415="not application/json",
+                _422="a member is missing, unknown or out of range, or the image would be too large",
+            ),
+        },
     },
     ("GET", "/v1/jobs/{id}"): {
         "operationId": "getJob",
@@ -239,6 +255,8 @@ def openapi() -> str:
     shown: tuple[type[BaseModel], ...] = (
         GenerationRequest,
         ImageAnswer,
+        UploadRequest,
+        UploadDocument,
         JobDocument,
         ModelDocument,
         ModelList,

@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
-from darkroom.errors import DarkroomError, JobStoreUnavailable
+from darkroom import uploads
+from darkroom.errors import DarkroomError, JobStoreUnavailable, StorageUnavailable
 from darkroom.jobs import open_jobs
 from darkroom.scaling.storage import open_policies
 from darkroom.settings import Settings
@@ -108,7 +109,7 @@ class Deployment:
         """
         serving = asyncio.create_task(self._server.serve(sockets=[self._listener]))
         working = asyncio.create_task(self.pool.run())
-        works = (self._announce_when_ready(), self.autoscaler.run(), self._forget_old_jobs())
+        works = (self._announce_when_ready(), self.autoscaler.run(), self._forget_old_jobs(), self._forget_uploads())
         beside = [asyncio.create_task(work) for work in works]
         try:
             await asyncio.wait({serving, working}, return_when=asyncio.FIRST_COMPLETED)
@@ -142,4 +143,11 @@ class Deployment:
             before = time.time() - self.settings.job_days * 86_400
             with contextlib.suppress(JobStoreUnavailable):
                 await asyncio.to_thread(self.jobs.purge, finished_before=before)
+            await asyncio.sleep(_HOUR)
+
+    async def _forget_uploads(self) -> None:
+        while True:
+            before = time.time() - self.settings.upload_hours * _HOUR
+            with contextlib.suppress(StorageUnavailable):
+                await asyncio.to_thread(uploads.purge, self.store, made_before=before)
             await asyncio.sleep(_HOUR)

@@ -289,7 +289,7 @@ def test_row_35_data_that_is_no_image(images: InputImages, uri: str) -> None:
 
 def test_row_50_an_image_that_is_not_in_base64(images: InputImages) -> None:
     for uri in ("data:image/png,%89PNG", "data:image/svg+xml;utf8,<svg/>", f"data:image/png;base64;a=b,{PNG}"):
-        with pytest.raises(InvalidBase64):
+        with pytest.raises(ImageUrlRejected):
             images.read(uri, "alice")
 
 

@@ -18,14 +18,12 @@ def decode(uri: str) -> bytes:
 
     Base64 is RFC 4648's standard alphabet with its padding, and nothing else: no white space, no URL-safe letters.
 
-    Raises: ImageUrlRejected (no image), InvalidBase64.
+    Raises: ImageUrlRejected (no image, or not in base64), InvalidBase64.
     """
     head, comma, text = uri[len(_SCHEME) :].partition(",")
     media_type, *parameters = head.lower().split(";")
-    if not comma or not media_type.startswith("image/"):
-        raise ImageUrlRejected("A data URI must hold an image: data:image/png;base64,...")
-    if not parameters or parameters[-1] != "base64":
-        raise InvalidBase64("Send the image of a data URI in base64: data:image/png;base64,...")
+    if not comma or not media_type.startswith("image/") or parameters[-1:] != ["base64"]:
+        raise ImageUrlRejected("A data URI must hold an image in base64: data:image/png;base64,...")
     try:
         if len(text) % 4:  # Python 3.11 overlooks one = too many
             raise ValueError

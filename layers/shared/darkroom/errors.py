@@ -146,10 +146,12 @@ class ImageUrlRejected(RequestError):
 
 class ImageFetchFailed(RequestError):
     code, title = "image_fetch_failed", "The URL's server did not answer with an image"
+    retryable = True
 
 
 class ImageFetchTimeout(RequestError):
     code, title = "image_fetch_timeout", "The image took too long to arrive"
+    retryable = True
 
 
 class ImageTooLarge(RequestError):

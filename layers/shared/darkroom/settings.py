@@ -28,6 +28,8 @@ class Settings(BaseModel):
     signing_key: str = Field("", description="secret that signs the directory store's URLs", repr=False)
     image_url_seconds: int = Field(3600, ge=1, le=604_800, description="how long an image URL works")
     max_body_bytes: int = Field(2_097_152, ge=1024, description="largest request body; the seeds send up to 600 KB")
+    max_upload_bytes: int = Field(20 << 20, ge=1, description="largest image that POST /v1/uploads gives a place to")
+    upload_url_seconds: int = Field(900, ge=1, le=604_800, description="how long an upload may be sent")
     wait_seconds: float = Field(25.0, ge=0, description="how long a predict waits where the caller does not say")
     max_wait_seconds: float = Field(
         25.0, ge=0, description="the longest wait a caller may ask for; a gateway cuts at 30"
@@ -53,6 +55,7 @@ class Settings(BaseModel):
     data_dir: str = Field(".darkroom", description="where one machine keeps bundles, images, jobs and its signing key")
     bundle: str = Field("", description="store whose bundles seed an empty one; empty: the bundled crayon")
     job_days: float = Field(30.0, gt=0, description="how long finished jobs are remembered")
+    upload_hours: float = Field(24.0, ge=1, description="how long uploads and the images of data URIs are kept")
     runtimes: int = Field(1, ge=1, description="runtime processes on this machine")
     jobs_in_flight: int = Field(16, ge=1, description="jobs that one runtime works on at the same time")
 

@@ -6,6 +6,8 @@ import hashlib
 import re
 import secrets
 
+from darkroom.storage import ObjectStore
+
 PREFIX = "uploads/"
 _SCHEME = "upload:"
 _ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{32}")  # when it was made, in seconds since the epoch, and what nobody guesses
@@ -36,7 +38,15 @@ def key_of(tenant: str, source: str) -> str | None:
     return key(tenant, upload_id) if _ID.fullmatch(upload_id) else None
 
 
-def made_before(object_key: str, instant: float) -> bool:
-    """Whether an upload's key was given out before an instant, in seconds since the epoch."""
-    upload_id = object_key.rpartition("/")[2]
-    return bool(_ID.fullmatch(upload_id)) and int(upload_id[:8], 16) < instant
+def purge(store: ObjectStore, *, made_before: float) -> int:
+    """Delete the uploads whose ids were given out before an instant, in seconds since the epoch; how many there were.
+
+    Raises: StorageUnavailable.
+    """
+    purged = 0
+    for found in store.keys(PREFIX):
+        upload_id = found.rpartition("/")[2]
+        if _ID.fullmatch(upload_id) and int(upload_id[:8], 16) < made_before:
+            store.delete(found)
+            purged += 1
+    return purged

@@ -7,11 +7,14 @@ import os
 import random
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
+import httpx
 import pytest
 
-from darkroom.errors import ObjectNotFound
+from darkroom.errors import ObjectNotFound, ObjectTooLarge
 from darkroom.storage import ObjectStore
+from darkroom.storage.s3 import S3Store
 
 INVALID_KEYS = [
     "",
@@ -155,3 +158,30 @@ def test_nothing_is_left_behind_in_the_fetchers_folder(store: ObjectStore, tmp_p
     (tmp_path / "cache").mkdir()
     store.fetch("a", tmp_path / "cache" / "a")
     assert set(os.listdir(tmp_path / "cache")) <= {"a"}  # noqa: PTH208
+
+
+def test_more_than_a_limit_is_not_read(store: ObjectStore) -> None:
+    store.put("a", b"12345")
+    assert store.get("a", limit=5) == b"12345"
+    with pytest.raises(ObjectTooLarge):
+        store.get("a", limit=4)
+    with pytest.raises(ObjectNotFound):
+        store.get("b", limit=4)
+
+
+def test_an_upload_url_is_for_one_key_size_and_type(store: ObjectStore) -> None:
+    given = store.upload_url("uploads/one two", size=5, content_type="image/png", expires=60)
+    assert "uploads/one%20two" in given.url
+    assert "ignature=" in given.url
+    assert given.headers == {"Content-Type": "image/png", "Content-Length": "5"}
+    with pytest.raises(ValueError, match="key"):
+        store.upload_url("../a", size=5, content_type="image/png", expires=60)
+
+
+def test_what_is_put_to_an_s3_upload_url_is_an_object(bucket: str, s3_environment: dict[str, str]) -> None:
+    store = S3Store(bucket, "below", environment=s3_environment)
+    given = store.upload_url("uploads/a", size=5, content_type="image/png", expires=60)
+    signed = parse_qs(urlsplit(given.url).query)["X-Amz-SignedHeaders"][0].split(";")
+    assert {"content-length", "content-type", "host"} <= set(signed)
+    assert httpx.put(given.url, content=b"12345", headers=given.headers).status_code == 200
+    assert store.get("uploads/a") == b"12345"

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
@@ -276,3 +277,17 @@ def test_without_a_signing_key_nothing_is_signed_and_nothing_passes(tmp_path: Pa
     forger = DirectoryStore(tmp_path / "objects", signing_key=b"\0", clock=Clock())
     with pytest.raises(Forbidden):
         store.verify(*parts(forger.url("a", expires=60)), NOW)
+
+
+@pytest.mark.parametrize("change", [{"size": 6}, {"size": -1}, {"content_type": "text/html"}, {"content_type": ""}])
+def test_an_upload_url_holds_for_its_size_and_type(store: DirectoryStore, change: dict[str, Any]) -> None:
+    given = store.upload_url("uploads/a", size=5, content_type="image/png", expires=60)
+    said: dict[str, Any] = {"size": 5, "content_type": "image/png"}
+    store.verify_upload(*parts(given.url), NOW + 59.9, **said)
+    for late_or_other in ((NOW + 60, said), (NOW, said | change)):
+        with pytest.raises(Forbidden):
+            store.verify_upload(*parts(given.url), late_or_other[0], **late_or_other[1])
+    with pytest.raises(Forbidden):
+        store.verify(*parts(given.url), NOW)
+    with pytest.raises(Forbidden):
+        store.verify_upload(*parts(store.url("uploads/a", expires=60)), NOW, **said)

@@ -1,0 +1,83 @@
+"""An image sent by PUT, to the address that POST /v1/uploads gave."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from darkroom import uploads
+from tests.fakes.deployment import Running, running
+
+BODY = b"\x89PNG and what follows"
+
+
+@pytest.fixture(scope="module")
+def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    with running(tmp_path_factory.mktemp("uploads"), api_keys="alice=a,bob=b", max_upload_bytes=1000) as deployment:
+        yield deployment
+
+
+def grant(deployment: Running, key: str = "a", **asked: Any) -> dict[str, Any]:
+    answer = deployment.client.post("/v1/uploads", json={"size": len(BODY), **asked}, headers={"x-api-key": key})
+    assert answer.status_code == 201, answer.text
+    told: dict[str, Any] = answer.json()
+    return told
+
+
+def test_what_is_sent_is_its_tenants(deployment: Running) -> None:
+    told = grant(deployment)
+    sent = deployment.client.request(told["method"], told["url"], content=BODY, headers=told["headers"])
+    assert (sent.status_code, sent.content) == (200, b"")
+    store = deployment.deployment.store
+    assert store.get(uploads.key_of("alice", told["upload"])) == BODY
+    assert not store.exists(uploads.key_of("bob", told["upload"]))
+
+
+@pytest.mark.parametrize(
+    ("content", "headers"),
+    [
+        (BODY + b"!", {}),
+        (BODY[:-1], {}),
+        (BODY, {"Content-Type": "text/html"}),
+        (BODY, {"Content-Type": ""}),
+        ([BODY], {"Content-Length": None}),  # in chunks, without a length
+    ],
+)
+def test_another_size_or_type_is_not_taken(deployment: Running, content: Any, headers: dict[str, str | None]) -> None:
+    told = grant(deployment)
+    said = {"Content-Type": "image/png", **headers}
+    sent = deployment.client.put(
+        told["url"], content=content, headers={name: value for name, value in said.items() if value is not None}
+    )
+    assert (sent.status_code, sent.json()["code"]) == (403, "forbidden")
+    assert not deployment.deployment.store.exists(uploads.key_of("alice", told["upload"]))
+
+
+def test_an_upload_url_is_for_sending_that_one_object(deployment: Running) -> None:
+    told = grant(deployment)
+    assert deployment.client.get(told["url"]).status_code == 403
+    assert deployment.client.put(told["url"] + "0", content=BODY, headers=told["headers"]).status_code == 403
+    elsewhere = told["url"].replace(told["upload"].removeprefix("upload:"), "another")
+    assert deployment.client.put(elsewhere, content=BODY, headers=told["headers"]).status_code == 403
+    assert deployment.client.delete(told["url"]).status_code == 405
+
+
+def test_an_image_url_is_not_for_sending(deployment: Running) -> None:
+    key = {"x-api-key": "a"}
+    url = deployment.client.post("/v1/models/m:predict", json={"prompt": "a dog"}, headers=key).json()["image"]
+    before = deployment.client.get(url).content
+    assert deployment.client.put(url, content=BODY, headers={"Content-Type": "image/png"}).status_code == 403
+    assert deployment.client.get(url).content == before
+
+
+def test_places_are_given_to_tenants_within_the_cap(deployment: Running) -> None:
+    for body, headers, status, code in (
+        ({"size": 5}, {}, 401, "unauthorized"),
+        ({"size": 1001}, {"x-api-key": "a"}, 422, "image_too_large"),
+        ({"size": 5, "name": "x"}, {"x-api-key": "a"}, 422, "unknown_field"),
+    ):
+        answer = deployment.client.post("/v1/uploads", json=body, headers=headers)
+        assert (answer.status_code, answer.json()["code"]) == (status, code)
+    assert deployment.client.get("/v1/uploads").status_code == 405
