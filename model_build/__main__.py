@@ -54,6 +54,9 @@ def build(
     prompts: Annotated[
         Path | None, typer.Option(help="What int8 is calibrated on, a prompt a line; else prompts of all kinds.")
     ] = None,
+    token_merging: Annotated[
+        float, typer.Option(min=0, max=0.6, help="Share of tokens merged around the finest self-attention; 0: none.")
+    ] = 0.0,
 ) -> None:
     """Export, optimise, compile, verify, report and publish; what is unchanged since the last time is skipped."""
     console = Console(stderr=True)
@@ -73,6 +76,7 @@ def build(
         prompt=prompt,
         verify_steps=verify_steps,
         repeats=repeats,
+        token_merging=token_merging,
     )
     try:
         if not re.fullmatch(MODEL_NAME, name):

@@ -12,7 +12,7 @@ from typing import Any
 from darkroom.manifest import Defaults, EngineManifest, Limits
 from darkroom.storage import ObjectStore
 from model_build.checkpoint import Checkpoint, open_checkpoint
-from model_build.compile import INT8_ENGINES, Format, engine_format, target_spec
+from model_build.compile import INT8_ENGINES, Format, TargetSpec, engine_format, target_spec
 from model_build.generation import Setting, token_ids
 from model_build.hardware import hardware, libraries, threads
 from model_build.layout import CALIBRATED, COMPONENTS, MAX_STEPS, NOTES, REPORT, SAMPLERS, TABLES, TOKENIZER
@@ -22,6 +22,7 @@ from model_build.publish import Outputs, manifest, publish
 from model_build.stages import Finished, Stage, Workspace
 
 _TORCH = ("torch", "diffusers", "transformers")
+_EXPORT = ("model_build.export", "model_build.reference", "model_build.checkpoint")
 
 
 class Build:
@@ -50,7 +51,7 @@ class Build:
                 engines[INT8_ENGINES] = {name: self._quantized(name, graphs[name], calls) for name in COMPONENTS}
             used = dict.fromkeys(target.engines for target in self.targets)
             outputs = replace(parts, engines={name: engines[name] for name in used})
-            made = manifest(self.plan.name, self.checkpoint, outputs, self.targets, self.defaults, self.limits)
+            made = self._manifest(outputs, self.targets)
             report = self._report(made, outputs, self._verified(made, outputs)).folder / REPORT
             with self.progress.running("publish"):
                 publish(self.store, made, outputs, report)
@@ -63,10 +64,13 @@ class Build:
 
     @cached_property
     def pipeline(self) -> Any:
-        """diffusers' pipeline, loaded when the first stage needs it."""
+        """diffusers' pipeline, its tokens merged as planned, loaded when the first stage needs it."""
         from model_build.reference import load
+        from model_build.token_merging import merge_tokens
 
-        return load(self.checkpoint)
+        pipeline = load(self.checkpoint)
+        merge_tokens(pipeline.unet, self.plan.token_merging)
+        return pipeline
 
     @property
     def defaults(self) -> Defaults:
@@ -119,11 +123,13 @@ class Build:
 
             optimize(exported.folder / file, folder / file)
 
+        merged = component == "unet" and self.plan.token_merging > 0
         stage = Stage(
             f"export/{component}",
-            code=("model_build.export", "model_build.reference", "model_build.checkpoint"),
+            code=(*_EXPORT, "model_build.token_merging") if merged else _EXPORT,
             libraries=(*_TORCH, "onnxscript", "onnx-ir"),
             inputs={"checkpoint": self.checkpoint.sha256},
+            parameters={"token_merging": self.plan.token_merging} if merged else {},
         )
         exported = self._run(stage, export)
         stage = Stage(
@@ -152,7 +158,7 @@ class Build:
 
         defaults = self.defaults
         images = settings(self.plan.calibration, defaults.width, defaults.height, defaults.guidance_scale)
-        made = manifest(self.plan.name, self.checkpoint, outputs, [target_spec("openvino-fp32")], defaults, self.limits)
+        made = self._manifest(outputs, [target_spec("openvino-fp32")])
 
         def work(folder: Path, advance: Callable[[], None]) -> None:
             from model_build.calibration import collect, save
@@ -238,6 +244,12 @@ class Build:
             parameters={"channels": channels, "downscale": downscale, "scaling_factor": scaling},
         )
         return self._run(stage, work)
+
+    def _manifest(self, outputs: Outputs, targets: list[TargetSpec]) -> EngineManifest:
+        plan = self.plan
+        return manifest(
+            plan.name, self.checkpoint, outputs, targets, self.defaults, self.limits, token_merging=plan.token_merging
+        )
 
     def _verified(self, made: EngineManifest, outputs: Outputs) -> Finished:
         settings = [self._setting(sampler, self.plan.verify_steps or self.plan.steps) for sampler in SAMPLERS]

@@ -150,7 +150,10 @@ def _strip(model: onnx_ir.Model) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporter reports its own internals (torchvision missing, a deprecation inside torch); none is about us."""
+    """The exporter reports its own internals (torchvision missing, a deprecation inside torch); none is about us.
+
+    The side effect is token merging noting the latents' size.
+    """
     names = ("torch.onnx._internal.exporter._registration", "torch.utils._sympy.interp")
     levels = {name: logging.getLogger(name).level for name in names}
     for name in names:
@@ -158,6 +161,7 @@ def _quiet() -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)`", FutureWarning)
+            warnings.filterwarnings("ignore", "While compiling, we found certain side effects", UserWarning)
             yield
     finally:
         for name, level in levels.items():

@@ -14,7 +14,8 @@ class Plan:
     """What to build. Sizes in pixels; None: derived from the checkpoint, see `Build.defaults` and `Build.limits`.
 
     `prompt` and `verify_steps` (None: as many as by default) are for verify and report; `repeats` 0 times nothing.
-    `calibration` has the prompts whose images an int8 target is calibrated on.
+    `calibration` has the prompts whose images an int8 target is calibrated on. `token_merging` is the share of tokens
+    that the UNet merges around its finest self-attention, see `model_build.token_merging`.
     """
 
     checkpoint: str
@@ -33,3 +34,4 @@ class Plan:
     verify_steps: int | None = None
     repeats: int = 3
     calibration: Sequence[str] = PROMPTS
+    token_merging: float = 0.0

@@ -72,6 +72,8 @@ def manifest(
     targets: Sequence[TargetSpec],
     defaults: Defaults,
     limits: Limits,
+    *,
+    token_merging: float,
 ) -> EngineManifest:
     """The manifest of a bundle, under the version that its content gives it; targets in order of preference.
 
@@ -103,6 +105,7 @@ def manifest(
         defaults=defaults,
         limits=limits,
         built_with=libraries(),
+        token_merging=token_merging,
     )
     try:
         resolve(GenerationRequest(prompt=""), unversioned)

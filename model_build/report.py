@@ -55,6 +55,7 @@ def assemble(
             "seed": setting.seed,
         },
         "baseline": "diffusers, torch float32",
+        "token_merging": manifest.token_merging,
         "threads": threads(),
         "repeats": repeats,
         "calls_per_image": calls,
@@ -95,6 +96,8 @@ def tables(report: Mapping[str, Any]) -> list[Table]:
         f"guidance {image['guidance_scale']}; {machine['processor']}, threads: {report['threads']}; "
         f"baseline: {report['baseline']}"
     )
+    if report["token_merging"]:
+        caption += f", which merges no tokens; the bundle merges {report['token_merging']:.0%} of them"
     if report["repeats"]:
         caption += f"; median of {report['repeats']}, taken in turns"
     return [

@@ -164,7 +164,10 @@ class Limits(Part):
 
 
 class EngineManifest(Part):
-    """All that a runtime needs to know of a bundle; everything it opens is listed in `files` with size and SHA-256."""
+    """All that a runtime needs to know of a bundle; everything it opens is listed in `files` with size and SHA-256.
+
+    `token_merging` is the share of the tokens that the UNet merges around its finest self-attention.
+    """
 
     schema_version: Literal[1] = SCHEMA_VERSION
     model: Annotated[str, Field(pattern=MODEL_NAME)]
@@ -182,6 +185,7 @@ class EngineManifest(Part):
     built_with: dict[str, str]
     signature: Annotated[Signature | None, Field(exclude_if=operator.not_)] = None
     control: Annotated[ControlSpec | None, Field(exclude_if=operator.not_)] = None
+    token_merging: Annotated[float, Field(ge=0, le=1, exclude_if=operator.not_)] = 0.0
 
     @property
     def control_types(self) -> list[str]:

@@ -223,3 +223,16 @@ def test_defaults_that_the_limits_refuse(tiny_checkpoint: Path, tiny_work: Path,
         build(tiny_checkpoint, tiny_work, tmp_path / "store", width=1024)
     with pytest.raises(BuildRefused, match=r"^The defaults cannot be made: This model has the samplers ddim"):
         build(tiny_checkpoint, tiny_work, tmp_path / "store", sampler="heun")
+
+
+def test_merged_tokens_are_those_of_diffusers_with_the_same_patch(
+    tiny_checkpoint: Path, tiny_work: Path, tmp_path: Path, manifest: EngineManifest
+) -> None:
+    plan = {"name": "tiny-merged", "targets": ["openvino-fp32"], "token_merging": 0.4}
+    made, report, _ = build(tiny_checkpoint, tiny_work, tmp_path / "store", **plan)
+    assert (made.token_merging, manifest.token_merging) == (0.4, 0.0)
+    assert "token_merging" not in manifest.model_dump()
+    (target,) = report["targets"]  # type: ignore[misc]
+    assert report["token_merging"] == 0.4
+    assert min(target["psnr"][f"image/{sampler}"] for sampler in SAMPLERS) >= 40  # type: ignore[index]
+    assert target["psnr"]["unet"] >= 100, "at a size that no halving divides, too"  # type: ignore[index]
