@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from darkroom.manifest import Defaults, EngineManifest, Limits
+from darkroom.pace import PACE, Pace
 from darkroom.storage import ObjectStore
 from model_build.checkpoint import Checkpoint, open_checkpoint
 from model_build.compile import INT8_ENGINES, Format, TargetSpec, engine_format, target_spec
@@ -52,10 +53,10 @@ class Build:
             used = dict.fromkeys(target.engines for target in self.targets)
             outputs = replace(parts, engines={name: engines[name] for name in used})
             made = self._manifest(outputs, self.targets)
-            report = self._report(made, outputs, self._verified(made, outputs)).folder / REPORT
+            measured = self._report(made, outputs, self._verified(made, outputs)).folder
             with self.progress.running("publish"):
-                publish(self.store, made, outputs, report)
-            return made, json.loads(report.read_text())
+                publish(self.store, made, outputs, {name: measured / name for name in (REPORT, PACE)})
+            return made, json.loads((measured / REPORT).read_text())
 
     @cached_property
     def checkpoint(self) -> Checkpoint:
@@ -280,14 +281,21 @@ class Build:
         setting = self._setting(plan.sampler, plan.verify_steps or plan.steps)
 
         def work(folder: Path, advance: Callable[[], None]) -> None:
-            from model_build.measure import BundleSide, ReferenceSide, compare
+            from model_build.measure import BundleSide, ReferenceSide, compare, row_costs
             from model_build.report import assemble
+            from model_build.trial import trial_inputs
 
-            files, readings = outputs.files(), {}
+            files, readings, costs = outputs.files(), {}, {}
+            ids = token_ids(files[TOKENIZER], made.text, "", setting.prompt)
             for target in self.targets if plan.repeats else ():
-                ids = token_ids(files[TOKENIZER], made.text, "", setting.prompt)
-                sides = ReferenceSide(self.checkpoint, threads()), BundleSide(made, target.name, files, threads())
-                readings[target.name] = compare(*sides, setting, ids, repeats=plan.repeats, advance=advance)
+                side = BundleSide(made, target.name, files, threads())
+                baseline = ReferenceSide(self.checkpoint, threads())
+                readings[target.name] = compare(baseline, side, setting, ids, repeats=plan.repeats, advance=advance)
+                rows = trial_inputs("unet", made, ids, setting.height, setting.width)
+                costs[target.name] = row_costs(side, rows, repeats=plan.repeats)
+                advance()
+            pace = Pace(processor=hardware()["processor"], threads=threads(), targets=costs)
+            (folder / PACE).write_text(pace.model_dump_json(indent=1))
             agreements = json.loads((verified.folder / "verify.json").read_text())
             report = assemble(made, setting, agreements, readings, outputs.notes(), repeats=plan.repeats)
             (folder / REPORT).write_text(json.dumps(report, indent=1) + "\n")
@@ -299,7 +307,7 @@ class Build:
             inputs={"version": made.version, "verified": verified.digest},
             parameters={"hardware": hardware(), "setting": asdict(setting), "repeats": plan.repeats},
         )
-        return self._run(stage, work, total=len(self.targets) * (len(COMPONENTS) + 1) if plan.repeats else None)
+        return self._run(stage, work, total=len(self.targets) * (len(COMPONENTS) + 2) if plan.repeats else None)
 
     def _setting(self, sampler: str, steps: int) -> Setting:
         defaults = self.defaults

@@ -14,6 +14,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Protocol
 
+import numpy as np
 from numpy.typing import NDArray
 
 from darkroom.manifest import EngineManifest
@@ -25,6 +26,8 @@ from model_build.trial import Arrays, trial_inputs
 
 IMAGE = "image"
 _PATIENCE_SECONDS = 5.0
+_ROWS = (1, 2, 4, 8, 16)
+_GAIN = 0.95
 WORKS = (*COMPONENTS, IMAGE)
 
 
@@ -83,6 +86,23 @@ def compare(
     """(baseline, optimised) for every component and a whole image; the UNet's work is one step of a guided image."""
     inputs = {name: trial_inputs(name, optimised.manifest, ids, setting.height, setting.width) for name in COMPONENTS}
     return take_turns(baseline, optimised, {**inputs, IMAGE: setting}, repeats=repeats, advance=advance)
+
+
+def row_costs(side: Side, inputs: Arrays, *, repeats: int) -> dict[int, float]:
+    """Rows in one UNet call -> milliseconds a row, the least of `repeats`; until more rows gain nothing any more.
+
+    `inputs` are a UNet's, of which the first row is repeated. Raises: BuildRefused when the side's process dies.
+    """
+    found: dict[int, float] = {}
+    with _process(side) as process:
+        for rows in _ROWS:
+            task = "unet", {name: np.repeat(value[:1], rows, axis=0) for name, value in inputs.items()}
+            _ask(process, task)
+            before = min(found.values(), default=np.inf)
+            found[rows] = 1000 * min(_ask(process, task).seconds for _ in range(repeats)) / rows
+            if rows > 2 and found[rows] > _GAIN * before:
+                break
+    return {rows: round(cost, 3) for rows, cost in found.items()}
 
 
 def take_turns(

@@ -29,7 +29,7 @@ from model_build import BuildRefused
 from model_build.checkpoint import Checkpoint
 from model_build.compile import ENTRY_SUFFIX, TargetSpec
 from model_build.hardware import libraries
-from model_build.layout import MAX_STEPS, NOTES, REPORT, SAMPLERS, TABLES, TOKENIZER
+from model_build.layout import MAX_STEPS, NOTES, SAMPLERS, TABLES, TOKENIZER
 from model_build.stages import Finished
 
 
@@ -114,9 +114,9 @@ def manifest(
     return unversioned.model_copy(update={"version": unversioned.content_version()})
 
 
-def publish(store: ObjectStore, made: EngineManifest, outputs: Outputs, report: Path) -> None:
-    """Put the bundle and its report into the store and serve it; publishing a version again changes nothing."""
-    catalog.publish(store, made, {**outputs.files(), REPORT: report})
+def publish(store: ObjectStore, made: EngineManifest, outputs: Outputs, measured: Mapping[str, Path]) -> None:
+    """Put the bundle and what was measured of it into the store and serve it; publishing it again changes nothing."""
+    catalog.publish(store, made, {**outputs.files(), **measured})
 
 
 def _target(spec: TargetSpec, components: Mapping[str, Finished]) -> Target:

@@ -12,9 +12,10 @@ from darkroom import signing
 from darkroom.catalog import bundle_key, load_manifest
 from darkroom.errors import EngineIntegrity, ObjectNotFound
 from darkroom.manifest import BundleFile, EngineManifest, Target
+from darkroom.pace import Pace, load_pace
 from darkroom.storage import ObjectStore
 from runtime.engines import Engine, open_engine
-from runtime.hardware import Machine, choose_target
+from runtime.hardware import Machine, choose_target, processor
 from runtime.samplers import SamplerTables
 from runtime.tokenizer import PromptTokenizer
 
@@ -25,18 +26,23 @@ _FETCHES_AT_ONCE = 8
 class Bundle:
     """A version on this machine: `files` maps each path of the manifest that its target needs to a verified file.
 
-    `preferred` is the better kind of target that does not fit this machine, where there is one.
+    `preferred` is the better kind of target that does not fit this machine, where there is one; `pace` is what was
+    measured when it was built, if anything.
     """
 
     manifest: EngineManifest
     target: Target
     files: Mapping[str, Path]
     preferred: Target | None = None
+    pace: Pace | None = None
 
 
 @dataclass(frozen=True)
 class LoadedBundle:
-    """Everything of a bundle that serving needs, ready for use."""
+    """Everything of a bundle that serving needs, ready for use.
+
+    Beyond `worthwhile_rows` in a call more rows buy nothing on this machine; None: not known.
+    """
 
     manifest: EngineManifest
     target: Target
@@ -44,6 +50,7 @@ class LoadedBundle:
     tokenizer: PromptTokenizer
     samplers: SamplerTables
     preferred: Target | None = None
+    worthwhile_rows: int | None = None
 
 
 def fetch_bundle(
@@ -89,7 +96,7 @@ def fetch_bundle(
 
     with ThreadPoolExecutor(_FETCHES_AT_ONCE) as pool:  # hashing and reading release the interpreter lock
         files = dict(zip(needed, pool.map(bring, needed), strict=True))
-    return Bundle(manifest, chosen, files, choice.preferred)
+    return Bundle(manifest, chosen, files, choice.preferred, load_pace(store, model, manifest.version))
 
 
 def load_bundle(
@@ -102,7 +109,8 @@ def load_bundle(
     tokenizer = PromptTokenizer(bundle.files[manifest.text.tokenizer].read_bytes(), manifest.text)
     samplers = SamplerTables(bundle.files[manifest.samplers.tables].read_bytes(), manifest.samplers)
     engine = open_target(bundle.target, bundle.files, threads)
-    return LoadedBundle(manifest, bundle.target, engine, tokenizer, samplers, bundle.preferred)
+    rows = bundle.pace.worthwhile(bundle.target.name, processor(), threads) if bundle.pace else None
+    return LoadedBundle(manifest, bundle.target, engine, tokenizer, samplers, bundle.preferred, rows)
 
 
 def _is(expected: BundleFile, path: Path) -> bool:

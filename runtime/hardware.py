@@ -134,6 +134,15 @@ def _release(version: str) -> tuple[str, ...]:
     return tuple(version.split(".")[:2])
 
 
+def processor() -> str:
+    """The processor's name as Linux has it, else empty."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+
+
 def _cpu_features(cpuinfo: Path) -> frozenset[str]:
     """The flags of the first processor; none where the system does not list them."""
     try:

@@ -17,7 +17,7 @@ from darkroom.contracts import (
     StoredImage,
 )
 from darkroom.image_use import steps_run
-from darkroom.manifest import Target, resolve
+from darkroom.manifest import resolve
 from darkroom.storage import ObjectStore
 from runtime.admission import Admission
 from runtime.batcher import Batcher
@@ -69,7 +69,7 @@ class Service:
         self.admission = Admission(config.max_queue, metrics, clock)
         self.loop = Loop(
             self.admission,
-            Batcher(_most_rows(config, bundle.target), config.ageing_steps, strict=config.strict),
+            Batcher(_most_rows(config, bundle), config.ageing_steps, strict=config.strict),
             self._runner,
             self._uploader.upload,
             metrics,
@@ -210,8 +210,11 @@ class Service:
             self._metrics.images.inc(len(images))
 
 
-def _most_rows(config: RuntimeConfig, target: Target) -> int:
-    return config.max_rows if target.profile is None else min(config.max_rows, target.profile.rows[-1])
+def _most_rows(config: RuntimeConfig, bundle: LoadedBundle) -> int:
+    """The least of what the operator allows, the engine takes, and is worth its while."""
+    profile, worthwhile = bundle.target.profile, bundle.worthwhile_rows
+    taken = config.max_rows if profile is None else profile.rows[-1]
+    return min(config.max_rows, taken, taken if worthwhile is None else worthwhile)
 
 
 def _fallback(bundle: LoadedBundle) -> list[GenerationWarning]:

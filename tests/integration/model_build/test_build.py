@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from tokenizers import Tokenizer
 
 from darkroom import catalog
 from darkroom.manifest import EngineManifest
+from darkroom.pace import load_pace
 from darkroom.storage.directory import DirectoryStore
 from model_build import BuildRefused
 from model_build.build import Build
@@ -82,6 +84,20 @@ def test_the_report_is_beside_the_files_of_the_manifest(tiny_store: Path, manife
         images = {name: value for name, value in target["psnr"].items() if name.startswith("image/")}
         assert images.keys() == {f"image/{sampler}" for sampler in SAMPLERS}
         assert min(images.values()) >= TARGETS[target["name"]].psnr_floor
+
+
+def test_what_rows_cost_is_published_beside_it(
+    tiny_store: Path, tiny_checkpoint: Path, tiny_work: Path, tmp_path: Path
+) -> None:
+    assert tiny_store.exists(), "its stages are finished"
+    work = shutil.copytree(tiny_work / "tiny", tmp_path / "work" / "tiny").parent
+    store = DirectoryStore(tmp_path / "store")
+    made, _, _ = build(tiny_checkpoint, work, tmp_path / "store", targets=["openvino-fp32"], repeats=1)
+    pace = load_pace(store, "tiny", made.version)
+    assert pace is not None
+    assert set(pace.targets) == {"openvino-fp32"}
+    assert {1, 2, 4} <= set(pace.targets["openvino-fp32"])
+    assert pace.worthwhile("openvino-fp32", pace.processor, pace.threads) in {2, 4, 8, 16}
 
 
 def test_the_report_lists_the_layers_left_out_of_int8(tiny_store: Path, manifest: EngineManifest) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from model_build import BuildRefused
 from model_build.generation import Setting
-from model_build.measure import IMAGE, Reading, summary, take_turns
+from model_build.measure import IMAGE, Reading, row_costs, summary, take_turns
 
 SETTING = Setting("a cat", 64, 64, 4, 7.5, "ddim")
 WORK = {"unet": {"latents": np.zeros((2, 4, 8, 8), np.float32)}, IMAGE: SETTING}
@@ -92,3 +92,19 @@ def test_an_interrupt_ends_both(tmp_path: Path) -> None:
 
 def test_the_median_time_and_the_highest_peak() -> None:
     assert summary([Reading(3.0, 5), Reading(1.0, 9), Reading(2.0, 7)]) == Reading(2.0, 9)
+
+
+@dataclass(frozen=True)
+class Rows(Recorder):
+    def component(self, name: str, inputs: dict[str, Any]) -> list[np.ndarray]:
+        self._write(f"{name} {len(inputs['latents'])}")
+        return []
+
+
+def test_a_row_is_timed_in_calls_of_ever_more_rows(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    found = row_costs(Rows("a", log), WORK["unet"], repeats=2)  # type: ignore[arg-type]
+    asked = [int(line.split()[2]) for line in log.read_text().splitlines()]
+    assert asked == [rows for rows in found for _ in range(3)], "warmed once and timed twice"
+    assert list(found)[:3] == [1, 2, 4]
+    assert all(cost > 0 for cost in found.values())

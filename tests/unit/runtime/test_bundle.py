@@ -9,8 +9,9 @@ import pytest
 
 from darkroom import catalog, signing
 from darkroom.errors import EngineIncompatible, EngineIntegrity, ModelNotFound
+from darkroom.pace import PACE, Pace
 from runtime.bundle import Bundle, fetch_bundle, load_bundle
-from runtime.hardware import Machine
+from runtime.hardware import Machine, processor
 
 MACHINE = Machine({"openvino": "2026.4.1"}, frozenset())
 
@@ -127,3 +128,16 @@ def test_a_fallback_is_carried_to_who_answers(published, cache, engine) -> None:
     assert bundle.preferred is None
     flagged = replace(bundle, preferred=bundle.manifest.targets[0])
     assert load_bundle(flagged, 1, lambda *_: engine).preferred == bundle.manifest.targets[0]
+
+
+def test_what_was_measured_at_build_advises_where_it_was_measured(published, manifest, cache, engine) -> None:
+    def rows(threads: int) -> int | None:
+        bundle = fetch_bundle(published, "tiny", None, None, MACHINE, cache)
+        return load_bundle(bundle, threads, lambda *_: engine).worthwhile_rows
+
+    assert rows(2) is None
+    measured = Pace(processor=processor(), threads=2, targets={"plain": {1: 9.0, 2: 6.0, 4: 3.0, 8: 3.0}})
+    published.put(key(manifest, PACE), measured.model_dump_json().encode())
+    assert (rows(2), rows(8)) == (4, None)
+    published.put(key(manifest, PACE), b"damaged")
+    assert rows(2) is None

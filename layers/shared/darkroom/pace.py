@@ -1,0 +1,48 @@
+"""Pace: what a UNet row costs with so many in a call, measured at build, and how many are worth batching."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from darkroom.catalog import bundle_key
+from darkroom.errors import DarkroomError
+from darkroom.storage import ObjectStore
+
+PACE = "pace.json"  # beside a bundle's files and not one of them: measurements are no content
+_GUIDED = 2  # rows of a guided image: fewer cannot be asked for
+_WORTH = 1.05  # rows are batched for a twentieth of their time, not for less
+
+RowMilliseconds = dict[Annotated[int, Field(ge=1)], Annotated[float, Field(gt=0)]]
+
+
+class Pace(BaseModel):
+    """For each target, rows in one UNet call -> milliseconds a row; on this processor with so many threads."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    processor: str
+    threads: int
+    targets: dict[str, RowMilliseconds]
+
+    def worthwhile(self, target: str, processor: str, threads: int) -> int | None:
+        """Most rows that a call should have; None where nothing was measured of this target on such a machine."""
+        if (self.processor, self.threads) != (processor, threads) or not self.targets.get(target):
+            return None
+        return worthwhile(self.targets[target])
+
+
+def worthwhile(found: Mapping[int, float]) -> int:
+    """The fewest rows, but at least those of one guided image, that cost hardly more each than at any number."""
+    best = min(found.values())
+    return max(_GUIDED, min(rows for rows, cost in found.items() if cost <= _WORTH * best))
+
+
+def load_pace(store: ObjectStore, model: str, version: str) -> Pace | None:
+    """What was measured of a version; None where there is nothing, or nothing legible: it only advises."""
+    try:
+        return Pace.model_validate_json(store.get(bundle_key(model, version, PACE)))
+    except (DarkroomError, ValidationError):
+        return None
