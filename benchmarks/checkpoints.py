@@ -1,0 +1,99 @@
+"""Checkpoints of the published architectures with seeded random weights: speed does not depend on the weights.
+
+Another architecture is another function that makes its pipeline, and a line in `ARCHITECTURES`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+import transformers
+from tokenizers.pre_tokenizers import ByteLevel
+
+_VOCABULARY = 49_408  # CLIP's
+_LENGTH = 77
+_BEGIN, _END = "<|startoftext|>", "<|endoftext|>"
+_SCHEDULE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+
+
+def write(architecture: str, folder: Path, *, narrow: int = 1) -> Path:
+    """A checkpoint of a key of `ARCHITECTURES` as a diffusers folder of fp16 weights from a fixed seed; written once.
+
+    `narrow` divides all widths, by a power of two up to 16: a network of the same shape that a trial can afford.
+    """
+    if (folder / "model_index.json").exists():
+        return folder
+    aside = folder.with_name(folder.name + ".unfinished")  # so that a folder that is there is whole
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        pipeline = ARCHITECTURES[architecture](narrow)
+    pipeline.to(dtype=torch.float16, silence_dtype_warnings=True).save_pretrained(aside)
+    aside.rename(folder)
+    return folder
+
+
+def sd15(narrow: int = 1) -> diffusers.StableDiffusionPipeline:
+    """Stable Diffusion 1.5: 512 x 512 pixels."""
+    return diffusers.StableDiffusionPipeline(
+        text_encoder=text_encoder(768 // narrow, layers=12, heads=12, activation="quick_gelu"),
+        tokenizer=tokenizer(),
+        unet=diffusers.UNet2DConditionModel(
+            sample_size=64,
+            block_out_channels=[width // narrow for width in (320, 640, 1280, 1280)],
+            cross_attention_dim=768 // narrow,
+            attention_head_dim=8,
+            norm_num_groups=32 // narrow,
+        ),
+        vae=autoencoder(narrow),
+        scheduler=diffusers.DDIMScheduler(**_SCHEDULE, clip_sample=False, set_alpha_to_one=False, steps_offset=1),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+
+
+def text_encoder(width: int, *, layers: int, heads: int, activation: str) -> Any:
+    """CLIP's, or OpenCLIP's by its sizes."""
+    return transformers.CLIPTextModel(
+        transformers.CLIPTextConfig(
+            vocab_size=_VOCABULARY,
+            hidden_size=width,
+            intermediate_size=4 * width,
+            num_hidden_layers=layers,
+            num_attention_heads=heads,
+            hidden_act=activation,
+            max_position_embeddings=_LENGTH,
+            bos_token_id=_VOCABULARY - 2,
+            eos_token_id=_VOCABULARY - 1,
+            pad_token_id=_VOCABULARY - 1,
+        )
+    )
+
+
+def tokenizer() -> Any:
+    """A tokenizer of CLIP's size that knows bytes only: every prompt can be read, in more tokens."""
+    letters = sorted(ByteLevel.alphabet())
+    known = [*letters, *(f"{letter}</w>" for letter in letters)]
+    words = [*known, *(f"<|unused{index}|>" for index in range(_VOCABULARY - 2 - len(known))), _BEGIN, _END]
+    vocabulary = {word: index for index, word in enumerate(words)}
+    return transformers.CLIPTokenizer(vocab=vocabulary, merges=[], model_max_length=_LENGTH)
+
+
+def autoencoder(narrow: int = 1, *, sample_size: int = 512, scaling_factor: float = 0.18215) -> Any:
+    """Stable Diffusion's: four levels, 4 latent channels."""
+    return diffusers.AutoencoderKL(
+        block_out_channels=[width // narrow for width in (128, 256, 512, 512)],
+        down_block_types=["DownEncoderBlock2D"] * 4,
+        up_block_types=["UpDecoderBlock2D"] * 4,
+        layers_per_block=2,
+        norm_num_groups=32 // narrow,
+        sample_size=sample_size,
+        scaling_factor=scaling_factor,
+    )
+
+
+ARCHITECTURES: dict[str, Callable[[int], Any]] = {"sd15": sd15}

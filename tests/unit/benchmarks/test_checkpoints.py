@@ -1,0 +1,35 @@
+"""The benchmarks' checkpoints are the published architectures, and what the build stage can read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks import checkpoints
+from model_build.checkpoint import open_checkpoint
+
+# Parameters of the published checkpoints.
+PUBLISHED = {"sd15": {"unet": 859_520_964, "text_encoder": 123_060_480, "vae": 83_653_863}}
+
+
+@pytest.mark.parametrize("architecture", checkpoints.ARCHITECTURES)
+def test_it_has_as_many_parameters_as_the_published_one(architecture: str) -> None:
+    with torch.device("meta"):
+        pipeline = checkpoints.ARCHITECTURES[architecture](1)
+    found = {
+        name: sum(weights.numel() for weights in part.parameters())
+        for name, part in pipeline.components.items()
+        if isinstance(part, torch.nn.Module)
+    }
+    assert found == PUBLISHED[architecture]
+
+
+def test_a_narrow_one_is_written_once_and_can_be_read(tmp_path: Path) -> None:
+    folder = checkpoints.write("sd15", tmp_path / "narrow", narrow=16)
+    assert open_checkpoint(str(folder)).embedding_dim == 48
+    weights = next((folder / "unet").glob("*.safetensors"))
+    written = weights.stat().st_mtime_ns
+    assert checkpoints.write("sd15", folder, narrow=16) == folder
+    assert weights.stat().st_mtime_ns == written
