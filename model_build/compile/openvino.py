@@ -53,6 +53,8 @@ def _name_nodes(model: openvino.Model) -> None:
         if kind == "Parameter":
             continue
         node.set_friendly_name(f"{kind}_{index}")
+        if kind == "Result":  # its names are those that the graph's output is asked for by
+            continue
         for output in node.outputs():
             if all(reader.get_node().get_type_name() != "Result" for reader in output.get_target_inputs()):
                 output.set_names(set())

@@ -81,8 +81,8 @@ class GraphEngine:
         return self._vae_decoder({"latents": latents})
 
     def encode_image(self, image: Floats) -> tuple[Floats, Floats]:
-        found = self._vae_encoder.outputs({"image": image})
-        return found["mean"], found["std"]
+        mean, std = self._vae_encoder.outputs({"image": image}).values()
+        return mean, std
 
     @cached_property
     def _vae_encoder(self) -> Graph:

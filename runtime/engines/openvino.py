@@ -21,7 +21,8 @@ class OpenVinoGraph:
 
     def __init__(self, compiled: openvino.CompiledModel) -> None:
         self._request = compiled.create_infer_request()
-        self._names = [output.get_any_name() for output in compiled.outputs]
+        # Bundles of before ControlNets were compiled without output names; their graphs have one output of interest.
+        self._names = [min(output.get_names(), default=f"{place}") for place, output in enumerate(compiled.outputs)]
 
     def __call__(self, inputs: Mapping[str, Floats | Ids]) -> Floats:
         return self.outputs(inputs)[self._names[0]]

@@ -128,6 +128,17 @@ def test_int8_is_computed_in_int8(files: dict[str, Path]) -> None:
         assert sum(kind in ("u8", "i8") for kind in kinds) > 0.7 * len(kinds), kinds
 
 
+def test_the_outputs_of_an_ir_keep_the_names_the_runtime_asks_for(files: dict[str, Path]) -> None:
+    core = openvino.Core()
+    models = {component: core.read_model(files[f"openvino/{component}.xml"]) for component in COMPONENTS}
+    assert {name: [output.get_any_name() for output in model.outputs] for name, model in models.items()} == {
+        "text_encoder": ["prompt_embeds"],
+        "unet": ["noise_pred"],
+        "vae_decoder": ["image"],
+        "vae_encoder": ["mean", "std"],
+    }
+
+
 def test_weights_are_stored_in_half(manifest: EngineManifest, tiny_checkpoint: Path) -> None:
     stored = sum(path.stat().st_size for path in tiny_checkpoint.rglob("*.safetensors"))
     for files in ("openvino/", "onnxruntime/", "openvino-int8/"):

@@ -23,8 +23,8 @@ class Library:
         self.name = "out"
         self.outputs = [self]
 
-    def get_any_name(self) -> str:
-        return self.name
+    def get_names(self) -> set[str]:
+        return {self.name}
 
     def create_infer_request(self) -> Library:
         return self
@@ -91,3 +91,9 @@ def test_components_get_their_inputs_by_name() -> None:
     control = {"latents": "x", "timestep": "t", "control_image": "edges", "prompt_embeds": "embeds"}
     assert parts["controlnet_canny"].fed == control
     assert parts["vae_encoder"].fed == {"image": "pixels"}
+
+
+def test_a_graph_compiled_without_output_names_is_served_all_the_same() -> None:
+    nameless = Library()
+    nameless.get_names = set  # type: ignore[method-assign]
+    assert list(OpenVinoGraph(nameless).outputs({})) == ["0"]
