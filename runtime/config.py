@@ -114,7 +114,3 @@ def load(environment: Mapping[str, str] | None = None) -> RuntimeConfig:
             else "the runtime has no such setting; correct its name or unset it"
         )
         raise SettingsError(f"{PREFIX}{str(first['loc'][0]).upper()}: {reason}.") from None
-
-        reason = first["msg"] if known else "the runtime has no such setting; correct its name or unset it"
-        name = f"{PREFIX}{str(first['loc'][0]).upper()}"
-        raise SettingsError(f"{name}: {reason.removeprefix('Value error, ')}.") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -15,6 +16,7 @@ from runtime.canny import canny
 from runtime.config import RuntimeConfig
 
 Made = TypeVar("Made")
+_DECODED_AT_ONCE = 2  # one of 25 million pixels takes 200 MB while it is decoded; fetching waits for nobody
 
 
 class InputImages:
@@ -29,6 +31,7 @@ class InputImages:
         self._store = store
         self._max_bytes = max_bytes
         self._max_pixels = max_pixels
+        self._decoding = threading.BoundedSemaphore(_DECODED_AT_ONCE)
 
     @staticmethod
     def of(config: RuntimeConfig, store: ObjectStore) -> InputImages:
@@ -50,11 +53,13 @@ class InputImages:
 
     def decode(self, data: bytes, width: int, height: int, *, field: str = "/image") -> Pixels:
         """uint8 [height, width, 3]. Raises: as `image_decoding.decode` does."""
-        return _naming(field, lambda: image_decoding.decode(data, width, height, max_pixels=self._max_pixels))
+        with self._decoding:
+            return _naming(field, lambda: image_decoding.decode(data, width, height, max_pixels=self._max_pixels))
 
     def decode_mask(self, data: bytes, width: int, height: int, *, field: str = "/mask") -> Pixels:
         """uint8 [height, width], 0 or 255. Raises: as `image_decoding.decode` does."""
-        return _naming(field, lambda: image_decoding.decode_mask(data, width, height, max_pixels=self._max_pixels))
+        with self._decoding:
+            return _naming(field, lambda: image_decoding.decode_mask(data, width, height, max_pixels=self._max_pixels))
 
     def _read(self, source: str, tenant: str) -> bytes:
         if data_uri.is_data_uri(source):

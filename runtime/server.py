@@ -33,7 +33,7 @@ from runtime.metrics import Metrics
 from runtime.progress import EventStream, ProgressFeed, client_left
 from runtime.replica import Replica, Status
 
-_FETCHES_AT_ONCE = 4  # requests whose images are fetched and decoded side by side; others wait for their turn
+_FETCHES_AT_ONCE = 16  # requests whose images are fetched side by side: slow servers must not hold up the others'
 _JSON = "application/json"
 _PROBLEM = "application/problem+json"
 _EVENTS = "text/event-stream"

@@ -70,10 +70,13 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
         running = Deployment(process, client)
         reader = threading.Thread(target=running.read, daemon=True)
         reader.start()
-        running.wait_for(lambda line: "ready" in line.lower() and str(port) in line)
-        yield running
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=60) == 0, "".join(running.lines[-20:])
-    assert process.stdout
-    reader.join(timeout=10)
-    process.stdout.close()
+        try:
+            running.wait_for(lambda line: "ready" in line.lower() and str(port) in line)
+            yield running
+        finally:  # whatever came of it: a process left behind is reported in some other test
+            process.send_signal(signal.SIGTERM)
+            ended = process.wait(timeout=60)
+            reader.join(timeout=10)
+            assert process.stdout
+            process.stdout.close()
+    assert ended == 0, "".join(running.lines[-20:])

@@ -21,9 +21,13 @@ Answer = Callable[[], Iterable[bytes]]
 
 @dataclass
 class Remote:
-    """Answers each path with the raw bytes that are given for it, piece by piece until the client has gone."""
+    """Answers each path with the raw bytes that are given for it, piece by piece until the client has gone.
+
+    `connections` counts whoever connected, whether or not a request followed.
+    """
 
     port: int
+    connections: int = 0
     answers: dict[str, Answer] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
 
@@ -62,7 +66,9 @@ def serving(tls: ssl.SSLContext | None = None) -> Iterator[Remote]:
     def listen() -> None:
         with suppress(OSError):  # closed: the end
             while True:
-                threading.Thread(target=talk, args=(listener.accept()[0],), daemon=True).start()
+                connection, _ = listener.accept()
+                remote.connections += 1
+                threading.Thread(target=talk, args=(connection,), daemon=True).start()
 
     thread = threading.Thread(target=listen, daemon=True)
     thread.start()
