@@ -7,26 +7,34 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from darkroom import settings as configuration
-from darkroom.errors import InvalidPolicy
+from darkroom.endpoints import Endpoints
+from darkroom.errors import InvalidPolicy, ModelNotFound
 from darkroom.scaling.application_autoscaling import Desired, Endpoint, compile_policy
+from darkroom.scaling.instances import cores_and_gpus
 from darkroom.scaling.policy import ScalingPolicy
 from darkroom.scaling.reconcile import Client, Fenced, Report, clients, reconcile, remove
 from darkroom.scaling.storage import Hold, PolicyStore, StoredPolicy, open_policies
 from darkroom.scaling.timeline import timeline
-from functions.observability import count, flush, logger
+from functions.observability import count, flush, logger, traced
 
+EndpointOf = Callable[[str], Endpoint]
 AHEAD = timedelta(days=366)  # what scheduled actions are compiled for; each tick looks as far again
 _NOTHING = ScalingPolicy(min=1, max=1)  # stands in for a deleted policy, of which only the endpoint matters
 
 
+@traced
 def lambda_handler(_event: object, _context: object) -> dict[str, Any]:
     """One tick: model -> what was done. One model's failure does not keep the others from being looked at.
 
     Raises: RuntimeError in the end where a model failed, so that the scheduler shows it and tries again.
     """
-    policies = open_policies(configuration.load().policies_store)
+    settings = configuration.load()
+    policies, endpoints = open_policies(settings.policies_store), settings.endpoint_by_model()
+    known: EndpointOf = deployed(Endpoints(endpoints), sagemaker()) if endpoints else Endpoint
     try:
-        done = tick(policies, *clients(), now=lambda: datetime.now(UTC))
+        done = tick(
+            policies, *clients(), now=lambda: datetime.now(UTC), endpoint=known, leave=settings.instance_limits()
+        )
     finally:
         policies.close()
         flush()
@@ -36,10 +44,40 @@ def lambda_handler(_event: object, _context: object) -> dict[str, Any]:
     return done
 
 
+def sagemaker() -> Client:
+    """The control plane of endpoints, as the environment configures it."""
+    import boto3
+
+    client: Client = boto3.client("sagemaker")
+    return client
+
+
+def deployed(endpoints: Endpoints, client: Client) -> EndpointOf:
+    """Model -> its endpoint as it is deployed: the variant, whether it is asynchronous, and what its machine has."""
+
+    def endpoint(model: str) -> Endpoint:
+        name = endpoints.of(model)
+        live = client.describe_endpoint(EndpointName=name)["EndpointConfigName"]
+        config = client.describe_endpoint_config(EndpointConfigName=live)
+        variant = config["ProductionVariants"][0]
+        cores, gpus = cores_and_gpus(variant["InstanceType"])
+        return Endpoint(name, variant["VariantName"], "AsyncInferenceConfig" in config, gpus=gpus, cores=cores)
+
+    return endpoint
+
+
 def tick(
-    policies: PolicyStore, scaling: Client, cloudwatch: Client, *, now: Callable[[], datetime]
+    policies: PolicyStore,
+    scaling: Client,
+    cloudwatch: Client,
+    *,
+    now: Callable[[], datetime],
+    endpoint: EndpointOf = Endpoint,
+    leave: tuple[int, int] | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Reconcile every model whose policy is stored, and clean up after those that were deleted.
+
+    `leave`: the limits (min, max) that an endpoint keeps when its policy is deleted; without them it is scaled no more.
 
     An outcome is `reconciled`, `removed`, `refused` (the policy cannot be followed on AWS), `overtaken` (another tick
     took over) or `failed`; with it what was created, updated and deleted, and whether it was drift made by hand.
@@ -49,7 +87,7 @@ def tick(
     for stored in policies.all():
         if stored.document is None and stored.applied is None:
             continue  # nothing of ours is out there
-        done[stored.model] = said = _one(policies, stored.model, scaling, cloudwatch, now)
+        done[stored.model] = said = _one(policies, stored.model, scaling, cloudwatch, now, endpoint, leave)
         count(f"Scaling.{said['outcome']}")
         if said.get("drift"):
             count("Scaling.drift")
@@ -59,17 +97,24 @@ def tick(
 
 
 def _one(
-    policies: PolicyStore, model: str, scaling: Client, cloudwatch: Client, now: Callable[[], datetime]
+    policies: PolicyStore,
+    model: str,
+    scaling: Client,
+    cloudwatch: Client,
+    now: Callable[[], datetime],
+    endpoint: EndpointOf,
+    leave: tuple[int, int] | None,
 ) -> dict[str, Any]:
     hold = policies.take(model)
     # Read after taking over: an earlier holder that wrote something else in between can write no more.
     stored = next(one for one in policies.all() if one.model == model)
     try:
         if stored.document is None:
-            report = remove(_desired(stored, now()), scaling, cloudwatch, fence=lambda: policies.held(hold))
+            fence, nothing = (lambda: policies.held(hold)), _desired(stored, now(), endpoint(model))
+            report = remove(nothing, scaling, cloudwatch, fence=fence, leave=leave)
             return _told("removed", report, policies.applied(hold, None))
-        return _followed(policies, hold, stored, scaling, cloudwatch, now)
-    except InvalidPolicy as refused:
+        return _followed(policies, hold, stored, scaling, cloudwatch, now, endpoint(model))
+    except (InvalidPolicy, ModelNotFound) as refused:
         return {"outcome": "refused", "why": refused.detail, "field": refused.field}
     except Fenced:
         return {"outcome": "overtaken"}
@@ -85,8 +130,9 @@ def _followed(
     scaling: Client,
     cloudwatch: Client,
     now: Callable[[], datetime],
+    endpoint: Endpoint,
 ) -> dict[str, Any]:
-    desired = _desired(stored, now())
+    desired = _desired(stored, now(), endpoint)
     fingerprint = desired.fingerprint()
     if stored.applied is None and not policies.applied(hold, "begun"):  # even a tick that dies is cleaned up after
         return {"outcome": "overtaken"}
@@ -94,9 +140,9 @@ def _followed(
     return _told("reconciled", report, policies.applied(hold, fingerprint))
 
 
-def _desired(stored: StoredPolicy, now: datetime) -> Desired:
+def _desired(stored: StoredPolicy, now: datetime, endpoint: Endpoint) -> Desired:
     policy = stored.policy or _NOTHING
-    return compile_policy(policy, timeline(policy, now, now + AHEAD), Endpoint(stored.model))
+    return compile_policy(policy, timeline(policy, now, now + AHEAD), endpoint)
 
 
 def _told(outcome: str, report: Report, still_held: bool) -> dict[str, Any]:

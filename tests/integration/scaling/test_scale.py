@@ -7,6 +7,7 @@ import boto3
 import pytest
 from moto import mock_aws
 
+from darkroom.endpoints import Endpoints
 from darkroom.scaling.application_autoscaling import Endpoint
 from darkroom.scaling.storage.sql import SqlPolicyStore
 from functions import scale
@@ -110,6 +111,33 @@ def test_a_deleted_policy_leaves_nothing_behind(store, aws):
     assert aws[0].describe_scalable_targets(ServiceNamespace="sagemaker")["ScalableTargets"] == []
     assert aws[1].describe_alarms()["MetricAlarms"] == []
     assert tick(store, aws) == {}
+
+
+def test_the_deployments_own_limits_outlive_a_policy(store, aws):
+    """Without a policy the endpoint scales between what the template says; that is written once, not every minute."""
+
+    def told():
+        return scale.tick(store, *aws, now=lambda: NOW, leave=(0, 3))
+
+    store.put("crayon", POLICY, by="a")
+    told()
+    store.delete("crayon", by="a")
+    said = told()["crayon"]
+    assert (said["outcome"], said["updated"]) == ("removed", ["endpoint/crayon/variant/AllTraffic"])
+    (target,) = aws[0].describe_scalable_targets(ServiceNamespace="sagemaker")["ScalableTargets"]
+    assert (target["MinCapacity"], target["MaxCapacity"]) == (0, 3)
+    assert told() == {}
+
+
+def test_a_policy_is_followed_by_the_endpoint_as_it_is_deployed(store, aws):
+    """Its name, its variant and its GPUs are SageMaker's to say; a model without an endpoint is refused."""
+    known = scale.deployed(Endpoints({"m": "crayon"}), boto3.client("sagemaker"))
+    assert known("m") == Endpoint("crayon", "AllTraffic", asynchronous=False, gpus=1, cores=4)
+    for model in ("m", "nobody"):
+        store.put(model, {"min": 1, "max": 2}, by="a")
+    done = scale.tick(store, *aws, now=lambda: NOW, endpoint=known)
+    assert (done["m"]["outcome"], done["nobody"]["outcome"]) == ("reconciled", "refused")
+    assert aws[0].describe_scalable_targets(ServiceNamespace="sagemaker")["ScalableTargets"][0]["MaxCapacity"] == 2
 
 
 def test_one_model_that_aws_cannot_follow_does_not_hold_up_the_others(store, aws):

@@ -93,8 +93,16 @@ def reconcile(
     return writer.report
 
 
-def remove(desired: Desired, scaling: Client, cloudwatch: Client, *, fence: Callable[[], bool]) -> Report:
-    """Delete what is ours, and the scalable target with it; the endpoint keeps the instances it has.
+def remove(
+    desired: Desired,
+    scaling: Client,
+    cloudwatch: Client,
+    *,
+    fence: Callable[[], bool],
+    leave: tuple[int, int] | None = None,
+) -> Report:
+    """Delete what is ours, and the scalable target with it, or `leave` it with these limits (min, max); the endpoint
+    keeps the instances it has.
 
     Raises: Fenced, and what boto3 raises.
     """
@@ -103,9 +111,14 @@ def remove(desired: Desired, scaling: Client, cloudwatch: Client, *, fence: Call
     _actions(empty, scaling, writer)
     _alarms(empty, cloudwatch, writer, {})
     _obsolete_policies(empty, scaling, writer)
-    target = desired.endpoint.target
-    if _live_target(desired, scaling) is not None:
-        writer.write("deleted", target["ResourceId"], scaling.deregister_scalable_target, **target)
+    target, live = desired.endpoint.target, _live_target(desired, scaling)
+    name, register = target["ResourceId"], scaling.register_scalable_target
+    if leave is None:
+        if live is not None:
+            writer.write("deleted", name, scaling.deregister_scalable_target, **target)
+    elif live is None or (live["MinCapacity"], live["MaxCapacity"]) != leave:
+        limits = {"MinCapacity": leave[0], "MaxCapacity": leave[1]}
+        writer.put(name, register, exists=live is not None, **target, **limits)
     return writer.report
 
 
