@@ -19,11 +19,12 @@ run: .venv/installed ## Serve crayon on http://127.0.0.1:$(PORT); Ctrl-C stops e
 test: .venv-dev/installed ## Run all tests
 	.venv-dev/bin/python -m pytest $(ARGS)
 
-check: .venv-dev/installed ## Lint, format, types, who may import whom
+check: .venv-dev/installed ## Lint, format, types, who may import whom, the Dockerfile
 	.venv-dev/bin/ruff check .
 	.venv-dev/bin/ruff format --check .
 	.venv-dev/bin/mypy
 	.venv-dev/bin/lint-imports
+	.venv-dev/bin/hadolint --failure-threshold style infra/container/Dockerfile
 
 format: .venv-dev/installed ## Format the code
 	.venv-dev/bin/ruff check --fix .
