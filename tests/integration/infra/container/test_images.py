@@ -109,8 +109,9 @@ def test_a_stage_is_made_from_an_earlier_one_or_from_python_at_one_version(stage
 
 
 def test_the_context_holds_what_is_copied_and_nothing_more() -> None:
-    patterns = (ROOT / ".dockerignore").read_text().splitlines()
-    sent = exclude_paths(str(ROOT), [line for line in patterns if line and not line.startswith("#")])
+    lines = (ROOT / ".dockerignore").read_text().splitlines()
+    patterns = [line for line in lines if line and not line.startswith("#")]
+    sent = exclude_paths(str(ROOT), patterns, dockerfile="infra/container/Dockerfile")
     copied = {
         source
         for stage in STAGES.values()
