@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from typing import Annotated
 
@@ -11,7 +12,7 @@ from rich.table import Table
 
 from benchmarks.measure import RESULTS
 
-PARTS = ("crayon", "start")
+PARTS = ("crayon", "image", "start")
 
 
 def main(part: Annotated[str, typer.Argument(help=f"one of {', '.join(PARTS)}, or all")] = "all") -> None:
@@ -19,14 +20,8 @@ def main(part: Annotated[str, typer.Argument(help=f"one of {', '.join(PARTS)}, o
     if part not in (*PARTS, "all"):
         raise typer.BadParameter(f"there is no part {part!r}; use one of {', '.join(PARTS)}, or all")
     chosen = PARTS if part == "all" else (part,)
-    if "crayon" in chosen:
-        from benchmarks import crayon
-
-        crayon.run()
-    if "start" in chosen:
-        from benchmarks import start
-
-        start.run()
+    for name in chosen:
+        importlib.import_module(f"benchmarks.{name}").run()
     _show(chosen)
 
 
