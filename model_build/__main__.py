@@ -57,6 +57,9 @@ def build(
     token_merging: Annotated[
         float, typer.Option(min=0, max=0.6, help="Share of tokens merged around the finest self-attention; 0: none.")
     ] = 0.0,
+    controlnet: Annotated[
+        list[str] | None, typer.Option(help="TYPE=FOLDER, e.g. canny=...: a ControlNetModel of diffusers; repeatable.")
+    ] = None,
 ) -> None:
     """Export, optimise, compile, verify, report and publish; what is unchanged since the last time is skipped."""
     console = Console(stderr=True)
@@ -83,6 +86,7 @@ def build(
             raise BuildRefused(f"{name} is no model name: use letters, digits, dots, dashes and underscores.")
         if prompts is not None:
             plan = replace(plan, calibration=_lines(prompts))
+        plan = replace(plan, controlnets=_controlnets(controlnet or []))
         made, report = Build(plan, _store(store), Progress(console)).run()
     except (BuildRefused, DarkroomError, OSError) as refused:
         console.print(_sentence(refused), style="red", highlight=False, soft_wrap=True)
@@ -100,6 +104,18 @@ def _store(url: str) -> ObjectStore:
         return open_store(url)
     except ValueError as refused:
         raise BuildRefused(f"--store: {refused}.") from None
+
+
+def _controlnets(given: list[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for option in given:
+        kind, equals, source = option.partition("=")
+        if not (kind and equals and source):
+            raise BuildRefused(f"--controlnet {option}: write TYPE=FOLDER, as in canny=path/to/controlnet.")
+        if kind in found:
+            raise BuildRefused(f"--controlnet: {kind} is given twice.")
+        found[kind] = source
+    return found
 
 
 def _lines(prompts: Path) -> tuple[str, ...]:

@@ -5,25 +5,27 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from darkroom.manifest import Defaults, EngineManifest, Limits
+from darkroom.manifest import Defaults, EngineManifest
 from darkroom.pace import PACE, Pace
 from darkroom.storage import ObjectStore
-from model_build.checkpoint import Checkpoint, open_checkpoint
+from model_build import plan as planning
 from model_build.compile import INT8_ENGINES, Format, TargetSpec, engine_format, target_spec
-from model_build.generation import Setting, token_ids
+from model_build.controlnet import control_spec
+from model_build.generation import Setting, control_settings, token_ids
 from model_build.hardware import hardware, libraries, threads
 from model_build.layout import CALIBRATED, COMPONENTS, MAX_STEPS, NOTES, REPORT, SAMPLERS, TABLES, TOKENIZER
 from model_build.plan import Plan
 from model_build.progress import Progress
 from model_build.publish import Outputs, manifest, publish
+from model_build.sources import Sources
 from model_build.stages import Finished, Stage, Workspace
 
+_VERIFIES = ("verify", "generation", "control", "reference", "samplers", "trial")
 _TORCH = ("torch", "diffusers", "transformers")
-_EXPORT = ("model_build.export", "model_build.reference", "model_build.checkpoint")
+_EXPORT = tuple(f"model_build.{name}" for name in ("export", "reference", "checkpoint", "controlnet"))
 
 
 class Build:
@@ -34,22 +36,24 @@ class Build:
         self.plan = plan
         self.store = store
         self.progress = progress
+        self.sources = Sources(plan, progress)
         self.workspace = Workspace(plan.work / plan.name)
         self.targets = [target_spec(name) for name in dict.fromkeys(plan.targets)]
 
     def run(self) -> tuple[EngineManifest, dict[str, Any]]:
         """The published manifest and its report. Raises: BuildRefused, DarkroomError (the object store's)."""
         with self.workspace.held():
-            graphs = {component: self._optimized(component) for component in COMPONENTS}
+            components = [*COMPONENTS, *(controlnet.component for controlnet in self.sources.controlnets)]
+            graphs = {component: self._optimized(component) for component in components}
             parts = Outputs({}, self._samplers(), self._tokenizer(), self._preview(graphs["vae_decoder"]))
             formats = dict.fromkeys(target.format for target in self.targets)  # int8 is calibrated on its format's own
             engines: dict[str, Mapping[str, Finished]] = {
-                format_: {component: self._engine(format_, component, graphs[component]) for component in COMPONENTS}
+                format_: {component: self._engine(format_, component, graph) for component, graph in graphs.items()}
                 for format_ in formats
             }
             if any(target.precision == "int8" for target in self.targets):
                 calls = self._calibrated(replace(parts, engines=engines))
-                engines[INT8_ENGINES] = {name: self._quantized(name, graphs[name], calls) for name in COMPONENTS}
+                engines[INT8_ENGINES] = {name: self._quantized(name, graph, calls) for name, graph in graphs.items()}
             used = dict.fromkeys(target.engines for target in self.targets)
             outputs = replace(parts, engines={name: engines[name] for name in used})
             made = self._manifest(outputs, self.targets)
@@ -58,46 +62,9 @@ class Build:
                 publish(self.store, made, outputs, {name: measured / name for name in (REPORT, PACE)})
             return made, json.loads((measured / REPORT).read_text())
 
-    @cached_property
-    def checkpoint(self) -> Checkpoint:
-        with self.progress.running("checkpoint"):
-            return open_checkpoint(self.plan.checkpoint)
-
-    @cached_property
-    def pipeline(self) -> Any:
-        """diffusers' pipeline, its tokens merged as planned, loaded when the first stage needs it."""
-        from model_build.reference import load
-        from model_build.token_merging import merge_tokens
-
-        pipeline = load(self.checkpoint)
-        merge_tokens(pipeline.unet, self.plan.token_merging)
-        return pipeline
-
     @property
     def defaults(self) -> Defaults:
-        """The size is the one the UNet was made for."""
-        native = self.checkpoint.native_size
-        return Defaults(
-            width=self.plan.width or native,
-            height=self.plan.height or native,
-            num_inference_steps=self.plan.steps,
-            guidance_scale=self.plan.guidance,
-            sampler=self.plan.sampler,
-        )
-
-    @property
-    def limits(self) -> Limits:
-        """Sides from 64 pixels (or half the native side) to twice the native side, and twice the native area: beyond
-        that a Stable Diffusion UNet repeats its subject, and memory grows with the square of the area.
-        """
-        native, multiple = self.checkpoint.native_size, self.checkpoint.downscale
-        smallest = min(64, native // 2)
-        return Limits(
-            min_size=self.plan.min_size or max(smallest - smallest % multiple, multiple),
-            max_size=self.plan.max_size or 2 * native,
-            max_pixels=self.plan.max_pixels or 2 * native**2,
-            multiple_of=multiple,
-        )
+        return planning.defaults(self.plan, self.sources.checkpoint)
 
     def _run(
         self, stage: Stage, work: Callable[[Path, Callable[[], None]], None], total: int | None = None
@@ -117,7 +84,8 @@ class Build:
         def export(folder: Path, _: Callable[[], None]) -> None:
             from model_build.export import component_graph, export
 
-            export(component_graph(component, self.checkpoint, self.pipeline), folder / file)
+            graph = component_graph(component, self.sources.checkpoint, self.sources.pipeline, self.sources.networks)
+            export(graph, folder / file)
 
         def optimize(folder: Path, _: Callable[[], None]) -> None:
             from model_build.optimize import optimize
@@ -129,8 +97,14 @@ class Build:
             f"export/{component}",
             code=(*_EXPORT, "model_build.token_merging") if merged else _EXPORT,
             libraries=(*_TORCH, "onnxscript", "onnx-ir"),
-            inputs={"checkpoint": self.checkpoint.sha256},
-            parameters={"token_merging": self.plan.token_merging} if merged else {},
+            inputs={
+                "checkpoint": self.sources.checkpoint.sha256,
+                **{net.component: net.sha256 for net in self.sources.controlnets if net.component == component},
+            },
+            parameters={
+                **({"token_merging": self.plan.token_merging} if merged else {}),
+                **({"controlled": True} if component == "unet" and self.sources.controlnets else {}),
+            },
         )
         exported = self._run(stage, export)
         stage = Stage(
@@ -158,7 +132,8 @@ class Build:
         from model_build.calibration import settings
 
         defaults = self.defaults
-        images = settings(self.plan.calibration, defaults.width, defaults.height, defaults.guidance_scale)
+        types = [controlnet.type for controlnet in self.sources.controlnets]
+        images = settings(self.plan.calibration, defaults.width, defaults.height, defaults.guidance_scale, types)
         made = self._manifest(outputs, [target_spec("openvino-fp32")])
 
         def work(folder: Path, advance: Callable[[], None]) -> None:
@@ -169,7 +144,7 @@ class Build:
 
         stage = Stage(
             "calibrate",
-            code=("model_build.calibration", "model_build.generation"),
+            code=("model_build.calibration", "model_build.generation", "model_build.control"),
             libraries=("openvino", "numpy"),
             inputs={"version": made.version},
             parameters={"images": [asdict(image) for image in images]},
@@ -195,7 +170,7 @@ class Build:
         return self._run(stage, work)
 
     def _samplers(self) -> Finished:
-        config = self.checkpoint.sampler_config
+        config = self.sources.checkpoint.sampler_config
 
         def work(folder: Path, advance: Callable[[], None]) -> None:
             from safetensors.numpy import save_file
@@ -216,20 +191,20 @@ class Build:
         def work(folder: Path, _: Callable[[], None]) -> None:
             from model_build.tokenizer import write
 
-            ids = write(self.checkpoint, self.pipeline.tokenizer, folder / TOKENIZER)
+            ids = write(self.sources.checkpoint, self.sources.pipeline.tokenizer, folder / TOKENIZER)
             (folder / "ids.json").write_text(json.dumps(ids))
 
         stage = Stage(
             "tokenizer",
             code=("model_build.tokenizer",),
             libraries=("transformers", "tokenizers"),
-            inputs={"checkpoint": self.checkpoint.sha256},
+            inputs={"checkpoint": self.sources.checkpoint.sha256},
         )
         return self._run(stage, work)
 
     def _preview(self, decoder: Finished) -> Finished:
-        channels, downscale = self.checkpoint.latent_channels, self.checkpoint.downscale
-        scaling = self.checkpoint.scaling_factor
+        channels, downscale = self.sources.checkpoint.latent_channels, self.sources.checkpoint.downscale
+        scaling = self.sources.checkpoint.scaling_factor
 
         def work(folder: Path, _: Callable[[], None]) -> None:
             from model_build.preview import fit
@@ -247,25 +222,31 @@ class Build:
         return self._run(stage, work)
 
     def _manifest(self, outputs: Outputs, targets: list[TargetSpec]) -> EngineManifest:
-        plan = self.plan
+        plan, checkpoint = self.plan, self.sources.checkpoint
         return manifest(
-            plan.name, self.checkpoint, outputs, targets, self.defaults, self.limits, token_merging=plan.token_merging
+            *(plan.name, checkpoint, outputs, targets, self.defaults, planning.limits(plan, checkpoint)),
+            token_merging=plan.token_merging,
+            control=control_spec(self.sources.controlnets, checkpoint),
         )
 
     def _verified(self, made: EngineManifest, outputs: Outputs) -> Finished:
-        settings = [self._setting(sampler, self.plan.verify_steps or self.plan.steps) for sampler in SAMPLERS]
+        steps = self.plan.verify_steps or self.plan.steps
+        settings = [
+            *(self._setting(sampler, steps) for sampler in SAMPLERS),
+            *control_settings(self._setting(self.plan.sampler, steps), [net.type for net in self.sources.controlnets]),
+        ]
 
         def work(folder: Path, advance: Callable[[], None]) -> None:
             from model_build.reference import Reference
             from model_build.verify import verify
 
-            reference = Reference(self.checkpoint, self.pipeline)
+            reference = Reference(self.sources.checkpoint, self.sources.pipeline, self.sources.networks)
             found = verify(reference, made, outputs.files(), self.targets, settings, threads(), advance)
             (folder / "verify.json").write_text(json.dumps([asdict(agreement) for agreement in found], indent=1))
 
         stage = Stage(
             "verify",
-            code=tuple(f"model_build.{name}" for name in ("verify", "generation", "reference", "samplers", "trial")),
+            code=tuple(f"model_build.{name}" for name in _VERIFIES),
             libraries=tuple(libraries()),
             inputs={"version": made.version},
             parameters={
@@ -274,7 +255,7 @@ class Build:
                 "floors": {target.name: target.psnr_floor for target in self.targets},
             },
         )
-        return self._run(stage, work, total=len(SAMPLERS) * (1 + len(self.targets)))
+        return self._run(stage, work, total=len(settings) * (1 + len(self.targets)))
 
     def _report(self, made: EngineManifest, outputs: Outputs, verified: Finished) -> Finished:
         plan = self.plan
@@ -289,7 +270,7 @@ class Build:
             ids = token_ids(files[TOKENIZER], made.text, "", setting.prompt)
             for target in self.targets if plan.repeats else ():
                 side = BundleSide(made, target.name, files, threads())
-                baseline = ReferenceSide(self.checkpoint, threads())
+                baseline = ReferenceSide(self.sources.checkpoint, threads())
                 readings[target.name] = compare(baseline, side, setting, ids, repeats=plan.repeats, advance=advance)
                 rows = trial_inputs("unet", made, ids, setting.height, setting.width)
                 costs[target.name] = row_costs(side, rows, repeats=plan.repeats)

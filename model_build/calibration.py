@@ -12,6 +12,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from model_build.compile import Engine
+from model_build.control import ControlSetting
 from model_build.generation import BundlePipeline, Setting
 from model_build.layout import CALIBRATED, CALIBRATION_STEPS, SAMPLERS
 from model_build.trial import Arrays
@@ -45,12 +46,19 @@ def collect(pipeline: BundlePipeline, settings: Sequence[Setting], advance: Call
     }
 
 
-def settings(prompts: Sequence[str], width: int, height: int, guidance: float) -> list[Setting]:
-    """One image a prompt, each with another sampler and seed: their steps fall on different timesteps."""
-    return [
-        Setting(prompt, width, height, CALIBRATION_STEPS, guidance, SAMPLERS[index % len(SAMPLERS)], seed=index)
-        for index, prompt in enumerate(prompts)
-    ]
+def settings(
+    prompts: Sequence[str], width: int, height: int, guidance: float, controls: Sequence[str] = ()
+) -> list[Setting]:
+    """One image a prompt, each with another sampler and seed: their steps fall on different timesteps.
+
+    With ControlNets of the types `controls`, every other image is under one of them.
+    """
+    found = []
+    for index, prompt in enumerate(prompts):
+        sampler = SAMPLERS[index % len(SAMPLERS)]
+        control = (ControlSetting(controls[index // 2 % len(controls)]),) if controls and index % 2 else ()
+        found.append(Setting(prompt, width, height, CALIBRATION_STEPS, guidance, sampler, index, control))
+    return found
 
 
 def save(found: dict[str, Arrays], folder: Path) -> None:

@@ -95,7 +95,7 @@ def open_checkpoint(source: str) -> Checkpoint:
     Raises: BuildRefused.
     """
     folder = _folder(source)
-    index = _json(folder / "model_index.json")
+    index = read_json(folder / "model_index.json")
     kind = index.get("_class_name")
     if kind != "StableDiffusionPipeline":
         raise BuildRefused(f"{source} is a {kind}; only a StableDiffusionPipeline can be built.")
@@ -104,10 +104,10 @@ def open_checkpoint(source: str) -> Checkpoint:
         if found not in classes:
             raise BuildRefused(f"{source} has a {found} as {part}; only {' or '.join(classes)} can be built.")
     for part in _WEIGHTS:
-        _refuse_pickles(folder / part)
-    configs = {part: _json(folder / part / "config.json") for part in _WEIGHTS}
-    configs["scheduler"] = _json(folder / "scheduler" / "scheduler_config.json")
-    configs["tokenizer"] = _json(folder / "tokenizer" / "tokenizer_config.json")
+        refuse_pickles(folder / part, part)
+    configs = {part: read_json(folder / part / "config.json") for part in _WEIGHTS}
+    configs["scheduler"] = read_json(folder / "scheduler" / "scheduler_config.json")
+    configs["tokenizer"] = read_json(folder / "tokenizer" / "tokenizer_config.json")
     for part, key in (("text_encoder", "hidden_size"), ("vae", "block_out_channels")):
         if key not in configs[part]:
             raise BuildRefused(f"{part}/config.json of the checkpoint has no {key}.")
@@ -133,15 +133,16 @@ def _folder(source: str) -> Path:
         return path
     if path.is_absolute() or source.startswith(".") or source.count("/") > 1:
         raise BuildRefused(f"There is no folder {source}.")
-    return _download(source)
+    return download(source, _HUB_PATTERNS)
 
 
-def _download(hub_id: str) -> Path:
+def download(hub_id: str, patterns: list[str]) -> Path:
+    """The files of a hub repository that match. Raises BuildRefused."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(hub_id, allow_patterns=_HUB_PATTERNS))
+        return Path(snapshot_download(hub_id, allow_patterns=patterns))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError):
         raise BuildRefused(f"There is no folder {hub_id}, and it cannot be downloaded from the hub.") from None
 
@@ -155,7 +156,8 @@ def _used(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in used)
 
 
-def _json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object of a checkpoint. Raises BuildRefused."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -174,13 +176,14 @@ def _pickled(what: str) -> str:
     )
 
 
-def _refuse_pickles(part: Path) -> None:
+def refuse_pickles(part: Path, name: str) -> None:
+    """Raises BuildRefused where a folder has no safetensors; `name` is what the caller knows it by."""
     if any(part.glob("*.safetensors")):
         return  # pickles beside safetensors are never opened
     pickles = sorted(path.name for path in part.glob("*") if path.suffix in _PICKLES)
     if pickles:
-        raise BuildRefused(_pickled(f"{part.name}/{pickles[0]}"))
-    raise BuildRefused(f"The checkpoint has no safetensors weights in {part.name}; pickles are not read.")
+        raise BuildRefused(_pickled(f"{name}/{pickles[0]}"))
+    raise BuildRefused(f"The checkpoint has no safetensors weights in {name}; pickles are not read.")
 
 
 def _refuse_foreign_unet(configs: dict[str, dict[str, Any]]) -> None:

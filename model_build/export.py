@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +15,10 @@ import torch
 from torch.export import Dim
 
 from model_build.checkpoint import Checkpoint
+from model_build.controlnet import residuals
 
 _OPSET = 20
+NO_CONTROLNETS: Mapping[str, Any] = {}
 Axes = dict[int, str]
 _ROWS: Axes = {0: "rows"}
 _LATENTS: Axes = {0: "rows", 2: "height", 3: "width"}
@@ -25,11 +27,15 @@ _IMAGE: Axes = {0: "rows", 2: "image_height", 3: "image_width"}
 
 @dataclass(frozen=True)
 class Graph:
-    """What of a component is traced: the call, an example of each input, and the names of all dynamic axes."""
+    """What of a component is traced: the call, an example of each input, and the names of all dynamic axes.
+
+    The last `repeated` inputs are one variadic parameter of the module.
+    """
 
     module: torch.nn.Module
     inputs: dict[str, tuple[torch.Tensor, Axes]]
     outputs: dict[str, Axes]
+    repeated: int = 0
 
 
 class TextEncoder(torch.nn.Module):
@@ -59,6 +65,44 @@ class UNet(torch.nn.Module):
         return noise
 
 
+class ControlledUNet(torch.nn.Module):
+    """As `UNet`, and the residuals of ControlNets, [rows, c, h', w'] each: what is added on the way down, then in the
+    middle.
+    """
+
+    def __init__(self, unet: torch.nn.Module) -> None:
+        super().__init__()
+        self.unet = unet
+
+    def forward(
+        self, latents: torch.Tensor, timestep: torch.Tensor, prompt_embeds: torch.Tensor, *residuals: torch.Tensor
+    ) -> torch.Tensor:
+        *down, mid = residuals
+        noise: torch.Tensor = self.unet(
+            latents,
+            timestep,
+            prompt_embeds,
+            down_block_additional_residuals=tuple(down),
+            mid_block_additional_residual=mid,
+            return_dict=False,
+        )[0]
+        return noise
+
+
+class ControlNet(torch.nn.Module):
+    """What a UNet takes, and control_image [rows, 3, H, W] in [0, 1] -> the residuals, not scaled."""
+
+    def __init__(self, controlnet: torch.nn.Module) -> None:
+        super().__init__()
+        self.controlnet = controlnet
+
+    def forward(
+        self, latents: torch.Tensor, timestep: torch.Tensor, prompt_embeds: torch.Tensor, control_image: torch.Tensor
+    ) -> tuple[torch.Tensor, ...]:
+        down, mid = self.controlnet(latents, timestep, prompt_embeds, control_image, return_dict=False)
+        return (*down, mid)
+
+
 class VaeDecoder(torch.nn.Module):
     """latents [n, C, h, w], unscaled, as `AutoencoderKL.decode` takes them -> image [n, 3, 8h, 8w] in about [-1, 1]."""
 
@@ -83,8 +127,11 @@ class VaeEncoder(torch.nn.Module):
         return moments.mean, moments.std
 
 
-def component_graph(component: str, checkpoint: Checkpoint, pipeline: Any) -> Graph:
-    """What is traced of one component of a loaded StableDiffusionPipeline.
+def component_graph(
+    component: str, checkpoint: Checkpoint, pipeline: Any, controlnets: Mapping[str, Any] = NO_CONTROLNETS
+) -> Graph:
+    """What is traced of one component of a loaded StableDiffusionPipeline; `controlnets` are loaded ControlNetModels by
+    component. With any, the UNet takes their residuals.
 
     The example's latents are of odd size: that makes diffusers' UNet take the path on which each upsampler is told its
     output size, which holds for every size (the other one only where all halvings are exact).
@@ -94,10 +141,22 @@ def component_graph(component: str, checkpoint: Checkpoint, pipeline: Any) -> Gr
     if component == "text_encoder":
         ids = torch.zeros(2, length, dtype=torch.int64)
         return Graph(TextEncoder(pipeline.text_encoder), {"input_ids": (ids, _ROWS)}, {"prompt_embeds": _ROWS})
+    embeds = torch.zeros(2, length, width)
+    step = {"latents": (latents, _LATENTS), "timestep": (torch.zeros(2), _ROWS), "prompt_embeds": (embeds, _ROWS)}
+    added = {
+        residual.name: (
+            torch.zeros(2, residual.channels, -(-17 // residual.shrink), -(-19 // residual.shrink)),
+            {0: "rows", 2: f"height_{residual.shrink}", 3: f"width_{residual.shrink}"},
+        )
+        for residual in (residuals(checkpoint.configs["unet"]) if controlnets else ())
+    }
     if component == "unet":
-        embeds = torch.zeros(2, length, width)
-        inputs = {"latents": (latents, _LATENTS), "timestep": (torch.zeros(2), _ROWS), "prompt_embeds": (embeds, _ROWS)}
-        return Graph(UNet(pipeline.unet), inputs, {"noise_pred": _LATENTS})
+        module = ControlledUNet(pipeline.unet) if added else UNet(pipeline.unet)
+        return Graph(module, {**step, **added}, {"noise_pred": _LATENTS}, repeated=len(added))
+    if component in controlnets:
+        control = torch.zeros(2, 3, 17 * checkpoint.downscale, 19 * checkpoint.downscale)
+        outputs = {name: axes for name, (_, axes) in added.items()}
+        return Graph(ControlNet(controlnets[component]), {**step, "control_image": (control, _IMAGE)}, outputs)
     if component == "vae_decoder":
         return Graph(VaeDecoder(pipeline.vae), {"latents": (latents, _LATENTS)}, {"image": _IMAGE})
     image = torch.zeros(2, 3, 17 * checkpoint.downscale, 19 * checkpoint.downscale)
@@ -106,6 +165,8 @@ def component_graph(component: str, checkpoint: Checkpoint, pipeline: Any) -> Gr
 
 def export(graph: Graph, path: Path) -> None:
     """Write `graph` as ONNX to `path`, its weights beside it in `{path}.data`; the same bytes on every run."""
+    dynamic = [dict.fromkeys(axes, Dim.DYNAMIC) for _, axes in graph.inputs.values()]
+    named = len(dynamic) - graph.repeated
     with torch.no_grad(), _quiet():
         program = torch.onnx.export(
             graph.module.eval(),
@@ -114,7 +175,7 @@ def export(graph: Graph, path: Path) -> None:
             opset_version=_OPSET,
             input_names=list(graph.inputs),
             output_names=list(graph.outputs),
-            dynamic_shapes=[dict.fromkeys(axes, Dim.DYNAMIC) for _, axes in graph.inputs.values()],
+            dynamic_shapes=[*dynamic[:named], tuple(dynamic[named:])] if graph.repeated else dynamic,
             verbose=False,
         )
     assert program is not None  # noqa: S101  (torch types the result as optional for the legacy exporter)

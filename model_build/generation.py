@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from tokenizers import Tokenizer
 
 from darkroom.manifest import EngineManifest, TextSpec
 from model_build.compile import engine_format
+from model_build.control import ControlSetting, residuals
 from model_build.trial import Arrays
 
 Floats = NDArray[np.float32]
@@ -30,6 +31,18 @@ class Setting:
     guidance: float
     sampler: str
     seed: int = 0
+    controls: tuple[ControlSetting, ...] = ()
+
+
+def control_settings(setting: Setting, types: Sequence[str]) -> list[Setting]:
+    """The images with control that are compared: each ControlNet in all steps; several also together, in a part of
+    them.
+    """
+    each = [replace(setting, controls=(ControlSetting(kind),)) for kind in types]
+    if len(types) < 2:
+        return each
+    together = tuple(ControlSetting(kind, 0.7, 0.25 * (index % 2), 0.75) for index, kind in enumerate(types))
+    return [*each, replace(setting, controls=together)]
 
 
 def noises(seed: int, shape: tuple[int, ...]) -> Iterator[Floats]:
@@ -87,9 +100,11 @@ class BundlePipeline:
         )
         latents = np.float32(sigma) * next(draws)
         denoised = np.zeros_like(latents)
-        for timestep, c_in, *a, d_x, d_model, d_denoised, _ in table.astype(np.float32):
+        for step, (timestep, c_in, *a, d_x, d_model, d_denoised, _) in enumerate(table.astype(np.float32)):
             rows = np.repeat(c_in * latents, len(embeds), axis=0)
             feed = {"latents": rows, "timestep": np.full(len(rows), timestep), "prompt_embeds": embeds}
+            size = setting.width, setting.height
+            feed |= residuals(self.manifest.control, self.engines, setting.controls, step, setting.steps, size, feed)
             (output,) = self.engines["unet"](feed)
             if guided:
                 output = output[:1] + np.float32(setting.guidance) * (output[1:] - output[:1])

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from darkroom.manifest import Defaults, Limits
+from model_build.checkpoint import Checkpoint
 from model_build.layout import PROMPTS
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What to build. Sizes in pixels; None: derived from the checkpoint, see `Build.defaults` and `Build.limits`.
+    """What to build. Sizes in pixels; None: derived from the checkpoint, see `defaults` and `limits`.
 
     `prompt` and `verify_steps` (None: as many as by default) are for verify and report; `repeats` 0 times nothing.
     `calibration` has the prompts whose images an int8 target is calibrated on. `token_merging` is the share of tokens
-    that the UNet merges around its finest self-attention, see `model_build.token_merging`.
+    that the UNet merges around its finest self-attention, see `model_build.token_merging`. `controlnets` maps the type
+    of each ControlNet to its diffusers folder or hub id.
     """
 
     checkpoint: str
@@ -35,3 +38,30 @@ class Plan:
     repeats: int = 3
     calibration: Sequence[str] = PROMPTS
     token_merging: float = 0.0
+    controlnets: Mapping[str, str] = field(default_factory=dict)
+
+
+def defaults(plan: Plan, checkpoint: Checkpoint) -> Defaults:
+    """The size is the one the UNet was made for."""
+    native = checkpoint.native_size
+    return Defaults(
+        width=plan.width or native,
+        height=plan.height or native,
+        num_inference_steps=plan.steps,
+        guidance_scale=plan.guidance,
+        sampler=plan.sampler,
+    )
+
+
+def limits(plan: Plan, checkpoint: Checkpoint) -> Limits:
+    """Sides from 64 pixels (or half the native side) to twice the native side, and twice the native area: beyond that a
+    Stable Diffusion UNet repeats its subject, and memory grows with the square of the area.
+    """
+    native, multiple = checkpoint.native_size, checkpoint.downscale
+    smallest = min(64, native // 2)
+    return Limits(
+        min_size=plan.min_size or max(smallest - smallest % multiple, multiple),
+        max_size=plan.max_size or 2 * native,
+        max_pixels=plan.max_pixels or 2 * native**2,
+        multiple_of=multiple,
+    )

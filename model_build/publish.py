@@ -14,6 +14,7 @@ from darkroom.contracts import GenerationRequest
 from darkroom.errors import DarkroomError
 from darkroom.manifest import (
     BundleFile,
+    ControlSpec,
     Defaults,
     EngineManifest,
     LatentSpec,
@@ -74,6 +75,7 @@ def manifest(
     limits: Limits,
     *,
     token_merging: float,
+    control: ControlSpec | None,
 ) -> EngineManifest:
     """The manifest of a bundle, under the version that its content gives it; targets in order of preference.
 
@@ -106,6 +108,7 @@ def manifest(
         limits=limits,
         built_with=libraries(),
         token_merging=token_merging,
+        control=control,
     )
     try:
         resolve(GenerationRequest(prompt=""), unversioned)

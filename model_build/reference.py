@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import diffusers
@@ -14,7 +15,9 @@ from safetensors import SafetensorError
 
 from model_build import BuildRefused, samplers
 from model_build.checkpoint import Checkpoint
-from model_build.export import component_graph
+from model_build.control import control_image
+from model_build.controlnet import COMPONENT, MID, ControlNetSource
+from model_build.export import NO_CONTROLNETS, ControlledUNet, component_graph
 from model_build.generation import Floats, Setting, noises
 from model_build.trial import Arrays
 
@@ -47,12 +50,28 @@ def load(checkpoint: Checkpoint) -> Any:
     return pipeline
 
 
+def load_controlnets(sources: Sequence[ControlNetSource]) -> dict[str, Any]:
+    """diffusers' ControlNetModels in float32, by component. Raises: BuildRefused."""
+    loaded = {}
+    for source in sources:
+        try:
+            loaded[source.component] = diffusers.ControlNetModel.from_pretrained(
+                source.folder, torch_dtype=torch.float32, use_safetensors=True, local_files_only=True
+            )
+        except (OSError, RuntimeError, SafetensorError, ValueError) as refused:
+            reason = str(refused).strip().split("\n")[0]
+            raise BuildRefused(f"diffusers cannot load the ControlNet: {reason}") from None
+    return loaded
+
+
 class Reference:
     """What a bundle is compared with."""
 
-    def __init__(self, checkpoint: Checkpoint, pipeline: Any) -> None:
+    def __init__(self, checkpoint: Checkpoint, pipeline: Any, controlnets: Mapping[str, Any] = NO_CONTROLNETS) -> None:
+        """`controlnets` are loaded ControlNetModels by component."""
         self.checkpoint = checkpoint
         self.pipeline = pipeline
+        self.controlnets = controlnets
 
     def generate(self, setting: Setting) -> Floats:
         """An image [height, width, 3] in [0, 1]."""
@@ -60,9 +79,19 @@ class Reference:
         shape = (1, self.checkpoint.latent_channels, setting.height // side, setting.width // side)
         draws = noises(setting.seed, shape)
         latents = torch.from_numpy(next(draws))
-        self.pipeline.scheduler = samplers.create(setting.sampler, self.checkpoint.sampler_config, setting.steps)
+        control = self._control(setting)
+        pipeline: Any = self.pipeline
+        if control:
+            networks = [self.controlnets[f"{COMPONENT}{asked.type}"] for asked in setting.controls]
+            pipeline = diffusers.StableDiffusionControlNetPipeline(
+                **self.pipeline.components,
+                controlnet=networks,
+                requires_safety_checker=False,
+            )
+            pipeline.set_progress_bar_config(disable=True)
+        pipeline.scheduler = samplers.create(setting.sampler, self.checkpoint.sampler_config, setting.steps)
         with samplers.replaced_noise(lambda _: torch.from_numpy(next(draws))):
-            found = self.pipeline(
+            found = pipeline(
                 setting.prompt,
                 width=setting.width,
                 height=setting.height,
@@ -70,13 +99,31 @@ class Reference:
                 guidance_scale=setting.guidance,
                 latents=latents,
                 output_type="np",
+                **control,
             )
         image: Floats = found.images[0]
         return image
 
+    def _control(self, setting: Setting) -> dict[str, Any]:
+        """What StableDiffusionControlNetPipeline is told more; empty without control."""
+        if not setting.controls:
+            return {}
+        size = setting.width, setting.height
+        return {
+            "image": [
+                torch.from_numpy(control_image(*size, seed=index))[None] for index, _ in enumerate(setting.controls)
+            ],
+            "controlnet_conditioning_scale": [control.scale for control in setting.controls],
+            "control_guidance_start": [control.start for control in setting.controls],
+            "control_guidance_end": [control.end for control in setting.controls],
+        }
+
     def component(self, name: str, inputs: Arrays) -> list[NDArray[Any]]:
         """One component's outputs, in its graph's order."""
-        module = component_graph(name, self.checkpoint, self.pipeline).module
+        if name == "unet" and MID in inputs:
+            module: torch.nn.Module = ControlledUNet(self.pipeline.unet)
+        else:
+            module = component_graph(name, self.checkpoint, self.pipeline, self.controlnets).module
         with torch.no_grad():
             found = module(*(torch.from_numpy(np.asarray(value)) for value in inputs.values()))
         return [value.numpy() for value in (found if isinstance(found, tuple) else (found,))]

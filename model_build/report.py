@@ -11,7 +11,7 @@ from rich.table import Table
 from darkroom.manifest import EngineManifest
 from model_build.generation import Setting
 from model_build.hardware import hardware, software, threads
-from model_build.layout import COMPONENTS, REPORT
+from model_build.layout import REPORT
 from model_build.measure import IMAGE, WORKS, Reading
 
 _LABELS = {
@@ -63,7 +63,11 @@ def assemble(
             {
                 "name": agreement["target"],
                 "psnr_floor": agreement["floor"],
-                "psnr": {**agreement["components"], **{f"image/{k}": v for k, v in agreement["samplers"].items()}},
+                "psnr": {
+                    **agreement["components"],
+                    **{f"image/{k}": v for k, v in agreement["samplers"].items()},
+                    **{f"control/{k}": v for k, v in agreement["controls"].items()},
+                },
                 "times": {
                     work: _times(*readings[agreement["target"]][work], calls[work])
                     for work in WORKS
@@ -118,16 +122,20 @@ def _table(model: str, target: Mapping[str, Any], sampler: str, caption: str) ->
     table.add_column("", no_wrap=True)
     for heading in ("baseline", "optimised", "speed-up", "images/s", "peak MiB", "PSNR"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for component in COMPONENTS:
+    for component in (name for name in target["psnr"] if "/" not in name):
         times = _cells(target["times"].get(component))
-        table.add_row(_LABELS[component], *times, f"{target['psnr'][component]:.1f} dB")
+        table.add_row(_label(component), *times, f"{target['psnr'][component]:.1f} dB")
     table.add_row(
         f"image, {sampler}", *_cells(target["times"].get(IMAGE)), f"{target['psnr'][f'image/{sampler}']:.1f} dB"
     )
     for work, error in target["psnr"].items():
-        if work.startswith("image/") and work != f"image/{sampler}":
+        if "/" in work and work != f"image/{sampler}":
             table.add_row(work.replace("/", ", "), *_cells(None), f"{error:.1f} dB")
     return table
+
+
+def _label(component: str) -> str:
+    return _LABELS.get(component) or f"ControlNet {component.removeprefix('controlnet_')}"
 
 
 def _cells(times: Mapping[str, Any] | None) -> list[str]:

@@ -22,12 +22,18 @@ def trial_inputs(component: str, manifest: EngineManifest, ids: NDArray[np.int64
     size = (height // latents.downscale, width // latents.downscale)
     if component == "text_encoder":
         return {"input_ids": ids}
-    if component == "unet":
-        return {
+    if component == "unet" or component.startswith("controlnet_"):
+        inputs: Arrays = {
             "latents": random.standard_normal((2, latents.channels, *size), np.float32),
             "timestep": np.array([999.0, 421.5], np.float32),
             "prompt_embeds": random.standard_normal((2, text.max_length, text.embedding_dim), np.float32),
         }
+        if component != "unet":
+            return {**inputs, "control_image": random.integers(0, 2, (2, 3, height, width)).astype(np.float32)}
+        for residual in manifest.control.residuals if manifest.control else ():
+            shape = (2, residual.channels, -(-size[0] // residual.shrink), -(-size[1] // residual.shrink))
+            inputs[residual.name] = np.float32(0.1) * random.standard_normal(shape, np.float32)
+        return inputs
     if component == "vae_decoder":
         return {"latents": random.standard_normal((1, latents.channels, *size), np.float32) / latents.scaling_factor}
     return {"image": random.uniform(-1, 1, (1, 3, height, width)).astype(np.float32)}

@@ -23,12 +23,15 @@ _IDENTICAL = 200.0  # dB; what is written where there is no difference at all
 
 @dataclass(frozen=True)
 class Agreement:
-    """How near a target comes to diffusers, as PSNR in dB: each component's outputs, and each sampler's image."""
+    """How near a target comes to diffusers, as PSNR in dB: each component's outputs, each sampler's image, and an image
+    with each ControlNet, and with all of them.
+    """
 
     target: str
     floor: float
     components: dict[str, float]
     samplers: dict[str, float]
+    controls: dict[str, float]
 
 
 def psnr(wanted: NDArray[Any], found: NDArray[Any], peak: float) -> float:
@@ -48,9 +51,10 @@ def verify(
     threads: int,
     advance: Callable[[], None],
 ) -> list[Agreement]:
-    """Compare every target; `settings` has one image for each sampler, and each is one call of `advance` per target.
+    """Compare every target; `settings` has one image for each sampler, then those with control, and each is one call of
+    `advance` per target.
 
-    Raises: BuildRefused, naming the first target and sampler whose PSNR lies below the target's floor.
+    Raises: BuildRefused, naming the first target and image whose PSNR lies below the target's floor.
     """
     wanted = []
     for setting in settings:
@@ -60,17 +64,25 @@ def verify(
     for target in targets:
         bundle = BundlePipeline(manifest, target.name, files, threads)
         ids = token_ids(files[manifest.text.tokenizer], manifest.text, "", settings[0].prompt)
-        components = {name: _component(name, reference, bundle, ids, settings[0]) for name in COMPONENTS}
-        images = {}
+        names = [*COMPONENTS, *(net.component for net in (manifest.control.nets if manifest.control else ()))]
+        components = {name: _component(name, reference, bundle, ids, settings[0]) for name in names}
+        images: dict[str, float] = {}
+        controls: dict[str, float] = {}
         for setting, image in zip(settings, wanted, strict=True):
-            images[setting.sampler] = psnr(image, bundle.generate(setting), peak=1.0)
-            if images[setting.sampler] < target.psnr_floor:
+            found = psnr(image, bundle.generate(setting), peak=1.0)
+            control = "+".join(control.type for control in setting.controls)
+            if found < target.psnr_floor:
+                how = f"control {control}" if control else f"sampler {setting.sampler}"
                 raise BuildRefused(
-                    f"With sampler {setting.sampler}, target {target.name} agrees with diffusers to "
-                    f"{images[setting.sampler]} dB only; at least {target.psnr_floor} dB is asked for."
+                    f"With {how}, target {target.name} agrees with diffusers to {found} dB only; "
+                    f"at least {target.psnr_floor} dB is asked for."
                 )
+            if control:
+                controls[control] = found
+            else:
+                images[setting.sampler] = found
             advance()
-        agreements.append(Agreement(target.name, target.psnr_floor, components, images))
+        agreements.append(Agreement(target.name, target.psnr_floor, components, images, controls))
     return agreements
 
 

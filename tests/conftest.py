@@ -50,6 +50,40 @@ def tiny_store(tiny_checkpoint: Path, tiny_work: Path, tmp_path_factory: pytest.
     return root
 
 
+@pytest.fixture(scope="session")
+def tiny_controlnets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Folders of two random ControlNets of the tiny checkpoint, by type; not to be changed."""
+    from tests.tiny_checkpoint import write_tiny_controlnet
+
+    root = tmp_path_factory.mktemp("controlnets")
+    return {kind: str(write_tiny_controlnet(root / kind, seed)) for seed, kind in enumerate(("canny", "depth"), 1)}
+
+
+@pytest.fixture(scope="session")
+def controlled_store(
+    tiny_checkpoint: Path, tiny_controlnets: dict[str, str], tiny_work: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The root of a DirectoryStore that serves the tiny checkpoint with both ControlNets as the model `controlled`."""
+    from rich.console import Console
+
+    from darkroom.storage.directory import DirectoryStore
+    from model_build.build import Build
+    from model_build.plan import Plan
+    from model_build.progress import Progress
+
+    root = tmp_path_factory.mktemp("controlled")
+    targets = ["openvino-fp32", "onnx-cpu"]
+    plan = Plan(
+        *(str(tiny_checkpoint), "controlled", targets, tiny_work),
+        verify_steps=4,
+        repeats=0,
+        controlnets=tiny_controlnets,
+    )
+    with _alone(tiny_work / "tests.lock"):
+        Build(plan, DirectoryStore(root), Progress(Console(file=io.StringIO()))).run()
+    return root
+
+
 @contextmanager
 def _alone(lock: Path) -> Iterator[None]:
     """Wait for other test runs in this checkout."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import AutoencoderKL, ControlNetModel, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
@@ -40,6 +40,21 @@ def write_tiny_checkpoint(
     finally:
         torch.random.set_rng_state(seed)
     pipeline.to(dtype=dtype, silence_dtype_warnings=True).save_pretrained(folder)
+    return folder
+
+
+def write_tiny_controlnet(folder: Path, seed: int) -> Path:
+    """Save a ControlNetModel for that checkpoint; trained ones begin with residuals of zero, this one's can be seen."""
+    state = torch.random.get_rng_state()
+    torch.manual_seed(seed)
+    try:
+        controlnet = ControlNetModel.from_unet(_unet(), conditioning_embedding_out_channels=(4, 8, 8, 16))
+        for layer in (*controlnet.controlnet_down_blocks, controlnet.controlnet_mid_block):
+            torch.nn.init.normal_(layer.weight, std=0.6)
+        torch.nn.init.normal_(controlnet.controlnet_cond_embedding.conv_out.weight, std=0.5)
+    finally:
+        torch.random.set_rng_state(state)
+    controlnet.eval().to(torch.float16).save_pretrained(folder)
     return folder
 
 

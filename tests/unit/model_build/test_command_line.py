@@ -25,6 +25,8 @@ def build(*arguments: str) -> tuple[int, str]:
         (["--target", "tensorrt"], f"There is no target tensorrt; use {', '.join(TARGETS)}."),
         (["--name", "../up"], "../up is no model name: use letters, digits, dots, dashes and underscores."),
         (["--prompts", "none.txt"], "There is no file none.txt with prompts."),
+        (["--controlnet", "canny"], "--controlnet canny: write TYPE=FOLDER, as in canny=path/to/controlnet."),
+        (["--controlnet", "a=b", "--controlnet", "a=c"], "--controlnet: a is given twice."),
         (["--store", "ftp://host/x"], "--store: no object store for ftp://; use one of file, s3."),
     ],
 )

@@ -24,6 +24,7 @@ AGREEMENTS = [
         "floor": 40.0,
         "components": dict.fromkeys(COMPONENTS, 120.5),
         "samplers": {sampler: 60.0 + index for index, sampler in enumerate(SAMPLERS)},
+        "controls": {},
     }
 ]
 SEEDS = (Reading(13.433, 8 << 30), Reading(3.105, 4 << 30))  # the seeds' own example: 4.33 times
@@ -87,3 +88,15 @@ def test_layers_left_out_of_int8_are_counted_and_kept(manifest: EngineManifest) 
     report = assemble(manifest, SETTING, AGREEMENTS, {}, notes, repeats=0)
     assert report["targets"][0]["quantization"] == notes["openvino-fp32"]
     assert "1 layers left out of int8, see report.json" in shown(report)
+
+
+def test_controlnets_have_lines_of_their_own(manifest: EngineManifest) -> None:
+    (plain,) = AGREEMENTS
+    components = {**dict.fromkeys(COMPONENTS, 120.5), "controlnet_canny": 99.5}
+    controlled = {**plain, "components": components, "controls": {"canny": 71.25}}
+    report = assemble(manifest, SETTING, [controlled], {}, {}, repeats=0)
+    (target,) = report["targets"]
+    assert (target["psnr"]["controlnet_canny"], target["psnr"]["control/canny"]) == (99.5, 71.25)
+    lines = [" ".join(line.split()) for line in shown(report).splitlines()]
+    assert any("ControlNet canny" in line and "99.5 dB" in line for line in lines)
+    assert any("control, canny" in line and "71.2 dB" in line for line in lines)

@@ -1,0 +1,45 @@
+"""Sources: the checkpoint and its ControlNets, opened at once, and loaded into diffusers when a stage needs them."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+from model_build.checkpoint import Checkpoint, open_checkpoint
+from model_build.controlnet import ControlNetSource, open_controlnets
+from model_build.plan import Plan
+from model_build.progress import Progress
+
+
+class Sources:
+    """What a plan builds from. Every property may raise BuildRefused."""
+
+    def __init__(self, plan: Plan, progress: Progress) -> None:
+        self._plan = plan
+        self._progress = progress
+
+    @cached_property
+    def checkpoint(self) -> Checkpoint:
+        with self._progress.running("checkpoint"):
+            return open_checkpoint(self._plan.checkpoint)
+
+    @cached_property
+    def controlnets(self) -> tuple[ControlNetSource, ...]:
+        return open_controlnets(self._plan.controlnets, self.checkpoint)
+
+    @cached_property
+    def pipeline(self) -> Any:
+        """diffusers' pipeline, its tokens merged as planned."""
+        from model_build.reference import load
+        from model_build.token_merging import merge_tokens
+
+        pipeline = load(self.checkpoint)
+        merge_tokens(pipeline.unet, self._plan.token_merging)
+        return pipeline
+
+    @cached_property
+    def networks(self) -> dict[str, Any]:
+        """diffusers' ControlNets by component."""
+        from model_build.reference import load_controlnets
+
+        return load_controlnets(self.controlnets)
