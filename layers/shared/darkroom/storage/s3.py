@@ -1,9 +1,12 @@
 """S3Store: objects in a bucket of S3, Tencent COS or any other S3-compatible service.
 
-Credentials are found as boto3 always finds them (environment, profile, role). The rest comes from the environment too,
-in the words of the service, not under `DARKROOM_`, because build stage, runtime and API share one store:
+Credentials are found as boto3 always finds them (environment, profile, role), or are given beside them. The rest comes
+from the environment too, in the words of the service, not under `DARKROOM_`, because build stage, runtime and API share
+one store:
 
     S3_ENDPOINT_URL       another service than AWS, such as https://cos.ap-guangzhou.myqcloud.com; default: AWS
+    S3_ACCESS_KEY_ID      with S3_SECRET_ACCESS_KEY: for that service alone, where the other credentials are AWS's (a
+    S3_SECRET_ACCESS_KEY  Lambda function has a role, and its variables AWS_* are not ours to set)
     S3_REGION             default: as boto3 finds it (AWS_REGION, profile), else us-east-1
     S3_ADDRESSING_STYLE   virtual | path | auto (default). COS wants virtual; MinIO and most local servers want path
     S3_CHECKSUMS          when_required (default) | when_supported. Over https boto3's own default streams an
@@ -214,6 +217,8 @@ def connect(environment: Mapping[str, str]) -> Any:
         "s3",
         endpoint_url=environment.get("S3_ENDPOINT_URL") or None,
         region_name=environment.get("S3_REGION") or session.region_name or "us-east-1",
+        aws_access_key_id=environment.get("S3_ACCESS_KEY_ID") or None,
+        aws_secret_access_key=environment.get("S3_SECRET_ACCESS_KEY") or None,
         config=config,
     )
 

@@ -80,6 +80,17 @@ def test_an_upload_is_one_signed_body_that_cos_takes(store: S3Store, wire: Wire)
     assert head.method == "HEAD"
 
 
+def test_a_service_may_have_credentials_of_its_own_beside_a_role(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "of the role")
+    own = {"S3_ACCESS_KEY_ID": "cos-id", "S3_SECRET_ACCESS_KEY": "cos-secret"}
+    address = S3Store("images-1250000000", environment=COS | own).url("a", expires=60)
+    assert "cos-id" in address
+    assert "Security-Token" not in address
+    # Empty, as a template sets them where there is none.
+    empty = {"S3_ACCESS_KEY_ID": "", "S3_SECRET_ACCESS_KEY": ""}
+    assert "Security-Token" in S3Store("images-1250000000", environment=COS | empty).url("a", expires=60)
+
+
 def test_parts_of_a_large_file_are_each_protected(store: S3Store, wire: Wire, tmp_path: Path) -> None:
     (tmp_path / "large").write_bytes(b"0123456789abcdefXY")
     begun = b"<InitiateMultipartUploadResult><UploadId>u</UploadId></InitiateMultipartUploadResult>"
