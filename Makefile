@@ -1,5 +1,6 @@
-# Darkroom: run · test · check · bench · build
-# `.venv` serves and never holds torch; `.venv-dev` tests, checks and compiles checkpoints.
+# Darkroom: run · test · check · bench · build · deploy
+# `.venv` serves and never holds torch; `.venv-dev` tests, checks and compiles checkpoints. `.venv-sam` and `.venv-checkov` hold
+# tools for the AWS template, whose requirements exclude ours and each other's.
 
 PYTHON ?= python3
 PORT ?= 8080
@@ -7,8 +8,11 @@ PART ?= all
 BUNDLE ?= model_build/crayon/bundle
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 export PORT
+# The template's Python, on PATH or in pyenv; byte code for Lambda is compiled with it.
+LAMBDA_PYTHON ?= $(shell for found in python3.13 "$$(pyenv prefix "$$(pyenv latest 3.13)" 2>/dev/null)/bin/python3.13"; do \
+  "$$found" -c '' 2>/dev/null && echo "$$found" && break; done)
 
-.PHONY: help run test check format bench build clean
+.PHONY: help run test test-template check validate format bench build deploy destroy clean
 
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -16,8 +20,11 @@ help: ## Show what can be made
 run: .venv/installed ## Serve crayon on http://127.0.0.1:$(PORT); Ctrl-C stops everything
 	@exec .venv/bin/python -m local
 
-test: .venv-dev/installed ## Run all tests
+test: .venv-dev/installed ## Run all tests but those of test-template
 	.venv-dev/bin/python -m pytest $(ARGS)
+
+test-template: .venv-dev/installed .venv-sam/installed ## Leave out each property of the AWS template, and make it in moto
+	.venv-dev/bin/python -m pytest -m template tests/infrastructure $(ARGS)
 
 check: .venv-dev/installed ## Lint, format, types, who may import whom, the Dockerfile
 	.venv-dev/bin/ruff check .
@@ -25,6 +32,9 @@ check: .venv-dev/installed ## Lint, format, types, who may import whom, the Dock
 	.venv-dev/bin/mypy
 	.venv-dev/bin/lint-imports
 	.venv-dev/bin/hadolint --failure-threshold style infra/container/Dockerfile
+
+validate: .venv-dev/installed .venv-sam/installed .venv-checkov/installed ## Check the AWS template and what is built of it
+	@LAMBDA_PYTHON="$(LAMBDA_PYTHON)" PYTHONPATH=. .venv-dev/bin/python infra/aws/validate.py
 
 format: .venv-dev/installed ## Format the code
 	.venv-dev/bin/ruff check --fix .
@@ -37,8 +47,16 @@ build: .venv-dev/installed ## Compile the bundled checkpoint into model_build/cr
 	.venv-dev/bin/python -m model_build build model_build/crayon/checkpoint --name crayon --guidance 4 \
 	  --target openvino-bf16 --target openvino-fp32 --store $(BUNDLE)
 
+deploy: .venv-sam/installed ## Build and deploy to AWS; asks for each parameter
+	LAMBDA_PYTHON="$(LAMBDA_PYTHON)" .venv-sam/bin/sam build
+	.venv-sam/bin/sam deploy --guided --capabilities CAPABILITY_IAM CAPABILITY_AUTO_EXPAND
+
+destroy: .venv-sam/installed ## Delete the AWS stack; buckets and tables stay, with what is in them
+	.venv-sam/bin/sam delete
+	@echo "The buckets and tables of the stack were kept. Delete them by hand if you mean to."
+
 clean: ## Remove environments and build output; images and jobs under .darkroom stay
-	rm -rf .venv .venv-dev .darkroom/build
+	rm -rf .venv .venv-dev .venv-sam .venv-checkov .aws-sam .darkroom/build
 
 .venv/installed: pyproject.toml constraints.txt
 	@echo "Installing what serving needs into .venv (about a minute, once) ..."
@@ -52,4 +70,10 @@ clean: ## Remove environments and build output; images and jobs under .darkroom 
 	@$(PYTHON) -m venv .venv-dev
 	@.venv-dev/bin/python $(PIP_INSTALL) torch==2.13.0
 	@.venv-dev/bin/python $(PIP_INSTALL) --editable '.[dev]'
+	@touch $@
+
+.venv-%/installed: infra/aws/requirements-%.txt
+	@echo "Installing $* into .venv-$* (about a minute, once) ..."
+	@$(PYTHON) -m venv .venv-$*
+	@.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
 	@touch $@

@@ -1,0 +1,175 @@
+"""`make validate`: the template and what is built of it, checked without an account; each step says what it saw."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import platform
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from collections import Counter
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+SAM, CHECKOV = ROOT / ".venv-sam/bin", ROOT / ".venv-checkov/bin"
+TEMPLATE, BUILT = ROOT / "template.yaml", ROOT / ".aws-sam/build"
+REGION = "us-east-1"
+MOST_BYTES = 40_000_000  # zipped, layer and function together
+MOST_MILLISECONDS = 350  # median of the cold imports of functions.api
+IMPORTS = 9
+
+
+def main() -> None:
+    python = lambda_python()
+    built = (lambda: sam_build(python), lambda: cold_import(python))
+    for step in (cfn_lint, sam_validate, rules, cloudformation, *built, checkov):
+        begun = time.monotonic()
+        said = step()
+        print(f"ok  {said} ({time.monotonic() - begun:.0f} s)", flush=True)
+
+
+def run(*command: str | Path, **environment: str) -> str:
+    """Standard output of a command that must succeed; what it said goes to standard error where it does not."""
+    told = {**os.environ, "SAM_CLI_TELEMETRY": "0", "AWS_DEFAULT_REGION": REGION, **environment}
+    done = subprocess.run(command, cwd=ROOT, env=told, capture_output=True, text=True, timeout=600)
+    if done.returncode:
+        sys.exit(f"{done.stdout}{done.stderr}\nvalidate: {Path(command[0]).name} failed (exit code {done.returncode})")
+    return done.stdout
+
+
+def lambda_python() -> str:
+    """The template's Python: LAMBDA_PYTHON as the Makefile found it."""
+    found = os.environ.get("LAMBDA_PYTHON", "")
+    wanted = yaml_template()["Globals"]["Function"]["Runtime"].removeprefix("python")
+    asked = "import sys; print('%d.%d' % sys.version_info[:2])"
+    if not found or run(found, "-c", asked).strip() != wanted:
+        sys.exit(
+            f"validate: Python {wanted} is needed to build what Lambda runs: put python{wanted} on PATH, or in pyenv."
+        )
+    return found
+
+
+def yaml_template() -> dict:
+    from tests.infrastructure.stack import read
+
+    return read(TEMPLATE)
+
+
+def cfn_lint() -> str:
+    run(SAM / "cfn-lint", "--regions", REGION, "--", TEMPLATE)
+    known = run(SAM / "cfn-lint", "--list-rules").count("\n")
+    kinds = Counter(said["Type"] for said in yaml_template()["Resources"].values())
+    return f"cfn-lint: {sum(kinds.values())} resources of {len(kinds)} types by {known} rules, no finding"
+
+
+def sam_validate() -> str:
+    run(SAM / "sam", "validate", "--lint", "--template", TEMPLATE, "--region", REGION)
+    return "sam validate --lint: a valid SAM template"
+
+
+def rules() -> str:
+    from tests.infrastructure import mutation, rulebook
+    from tests.infrastructure.stack import CONFIGURATIONS
+
+    template = yaml_template()
+    found = [f"{name}: {said}" for name in CONFIGURATIONS for said in rulebook.violations(template, name)]
+    if found:
+        sys.exit("\n".join(found))
+    count = sum(1 for _ in mutation.properties(template))
+    configurations = f"{len(CONFIGURATIONS)} configurations"
+    return f"our own rules: {len(rulebook.load())} in {configurations} over {count} properties, none broken"
+
+
+def cloudformation() -> str:
+    """What SAM makes of the template, in moto's CloudFormation; what that skips, through the services' own APIs."""
+    tests = "tests/infrastructure/test_translated.py"
+    said = run(sys.executable, "-m", "pytest", "-m", "template or not template", tests, PYTHONPATH=".:layers/shared")
+    from tests.infrastructure.stack import CONFIGURATIONS
+    from tests.infrastructure.test_translated import SKIPPED
+
+    (passed,) = re.findall(r"^(\d+) passed", said, re.MULTILINE)
+    made = f"{len(CONFIGURATIONS)} configurations made in moto"
+    return f"CloudFormation: {made}, {len(SKIPPED)} types that moto skips replayed through their APIs ({passed} tests)"
+
+
+def sam_build(python: str) -> str:
+    run(SAM / "sam", "build", "--template", TEMPLATE, LAMBDA_PYTHON=python)
+    layer, function = zipped(BUILT / "SharedLayer"), zipped(BUILT / "ApiFunction")
+    if layer + function > MOST_BYTES:
+        sys.exit(
+            f"validate: layer and function: {(layer + function) / 1e6:.1f} MB zipped, {MOST_BYTES / 1e6:.0f} at most"
+        )
+    names = sorted(one.name for one in BUILT.iterdir() if one.is_dir())
+    sizes = f"layer {layer / 1e6:.1f} MB and function {function / 1e6:.2f} MB zipped"
+    return f"sam build: {', '.join(names)} for arm64; {sizes} (at most {MOST_BYTES / 1e6:.0f} together)"
+
+
+def zipped(folder: Path) -> int:
+    """Bytes of the archive that would be uploaded."""
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as packed:
+        for file in sorted(folder.rglob("*")):
+            if file.is_file():
+                packed.write(file, file.relative_to(folder))
+    return archive.tell()
+
+
+def cold_import(python: str) -> str:
+    """Layer and function built for this machine, imported in fresh interpreters of the template's Python."""
+    with tempfile.TemporaryDirectory() as folder:
+        layer, function = Path(folder, "layer"), Path(folder, "function")
+        make = shutil.which("make") or "make"
+        build = {"LAMBDA_PYTHON": python, "LAMBDA_MACHINE": platform.machine()}
+        run(make, "-s", "-C", "layers/shared", "build-SharedLayer", **build, ARTIFACTS_DIR=str(layer))
+        run(make, "-s", "-C", "functions", "build-ApiFunction", **build, ARTIFACTS_DIR=str(function))
+        command = [python, "-I", ROOT / "infra/aws/cold_import.py", layer, function, "functions.api"]
+        run(*command)  # reads the files from disk once
+        spent = [json.loads(run(*command)) for _ in range(IMPORTS)]
+        wall, cpu = (statistics.median(one[clock] for one in spent) for clock in ("wall", "cpu"))
+        modules = [f"functions.{one.stem}" for one in sorted(Path(function, "functions").glob("*.py")) if handles(one)]
+        others = [one for one in modules if one != "functions.api"]
+        every = json.loads(run(*command, *others))
+    # A busy machine stretches the wall clock, not the work; either one being short enough shows what the import costs.
+    if min(wall, cpu) > MOST_MILLISECONDS:
+        sys.exit(
+            f"validate: importing functions.api takes {wall:.0f} ms ({cpu:.0f} of CPU), {MOST_MILLISECONDS} at most"
+        )
+    if every["handlers"] != len(modules) or every["answer"] != 200:
+        sys.exit(f"validate: a handler cannot be imported, or GET /openapi.json answers {every['answer']}")
+    said = f"{wall:.0f} ms, {cpu:.0f} ms of CPU, median of {IMPORTS} (at most {MOST_MILLISECONDS})"
+    return f"cold import of functions.api: {said}; {len(modules)} handlers import, GET /openapi.json answers 200"
+
+
+def handles(source: Path) -> bool:
+    return "\ndef lambda_handler(" in source.read_text(encoding="utf-8")
+
+
+def checkov() -> str:
+    """Findings are exactly those of the baseline, each with its reason."""
+    quiet = ("--framework", "cloudformation", "--output", "json", "--quiet", "--compact", "--soft-fail")
+    report = json.loads(run(CHECKOV / "checkov", "--file", TEMPLATE, *quiet))
+    found = {(one["check_id"], one["resource"].rpartition(".")[2]) for one in report["results"]["failed_checks"]}
+    baseline = yaml.safe_load((ROOT / "infra/aws/checkov.yaml").read_text(encoding="utf-8"))
+    known = {(check, name) for check, said in baseline.items() for name in said["resources"] if said["why"]}
+    for check, name in sorted(found - known):
+        print(f"validate: checkov: {name}: {check}, which infra/aws/checkov.yaml does not explain", file=sys.stderr)
+    for check, name in sorted(known - found):
+        print(
+            f"validate: infra/aws/checkov.yaml explains {check} of {name}, which is not found any more", file=sys.stderr
+        )
+    if found != known or report["summary"]["parsing_errors"]:
+        sys.exit(1)
+    return f"checkov: {report['summary']['passed']} checks passed, {len(found)} findings, all explained in the baseline"
+
+
+if __name__ == "__main__":
+    main()
