@@ -1,0 +1,1 @@
+"""Releases: which versions of a model its endpoint runs, and how it comes to run others."""
