@@ -49,6 +49,7 @@ class Front:
     error_topic: str = ""
     queue: deque[Queued] = field(default_factory=deque)
     received: list[Queued] = field(default_factory=list)
+    variants: list[str | None] = field(default_factory=list)
     url: str = ""
 
     def __enter__(self) -> Front:
@@ -89,6 +90,7 @@ class Front:
             return _error(400, _VALIDATION_ERROR, {"Message": f"Endpoint {endpoint} of account 1 not found."})
         if operation == "async-invocations":
             return self._accept(headers, body)
+        self.variants.append(headers.get(f"{_PREFIX}Target-Variant"))
         answered = self._invoke(headers.get("Content-Type", ""), headers.get("Accept", ""), body)
         if answered.status_code == 200:
             return 200, {"Content-Type": "application/json"}, answered.content

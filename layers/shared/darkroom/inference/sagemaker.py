@@ -38,7 +38,7 @@ class SageMakerAsync:
         self._endpoints = endpoints
         self._spool = spool
         self._job_seconds = job_seconds
-        self._client = _Client(client, read_seconds=5, attempts=3, late=Unreached)
+        self._client = RuntimeClient(client, read_seconds=5, attempts=3, late=Unreached)
         self._wall = wall
 
     def submit(self, job: Job) -> Job:
@@ -53,7 +53,7 @@ class SageMakerAsync:
         left = self._job_seconds - max(0.0, self._wall() - job.created_at)
         if left <= 0:
             raise DeadlineExceeded
-        body = _invocation(job, left)
+        body = invocation(job, left)
         place: dict[str, Any] = {"Body": body}
         if len(body) > INLINE_BYTES:
             place = {"InputLocation": self._spool.keep(job.id, body)}
@@ -91,7 +91,7 @@ class SageMakerRealTime:
         self._jobs = jobs
         self._seconds = max(_CUT_OFF_SECONDS, seconds - _CUT_OFF_SECONDS)
         self._attempts = attempts
-        self._client = _Client(client, read_seconds=self._seconds, attempts=1, late=DeadlineExceeded)
+        self._client = RuntimeClient(client, read_seconds=self._seconds, attempts=1, late=DeadlineExceeded)
         self._clock = clock
         self._sleep = sleep
 
@@ -130,12 +130,13 @@ class SageMakerRealTime:
             ContentType=JSON,
             Accept=JSON,
             InferenceId=job.id,
-            Body=_invocation(job, seconds),
+            Body=invocation(job, seconds),
         )
         return read_result(answer["Body"].read())
 
 
-def _invocation(job: Job, seconds: float) -> bytes:
+def invocation(job: Job, seconds: float) -> bytes:
+    """What the container is sent."""
     invocation = Invocation(id=job.id, tenant=job.tenant, request=job.request, deadline_seconds=seconds)
     return invocation.model_dump_json().encode()
 
@@ -144,7 +145,7 @@ def _within(seconds: float, limits: tuple[int, int]) -> int:
     return max(limits[0], min(int(seconds), limits[1]))
 
 
-class _Client:
+class RuntimeClient:
     """boto3's `sagemaker-runtime` client, made on first use, with its failures in our words."""
 
     def __init__(self, given: Any, *, read_seconds: float, attempts: int, late: type[DarkroomError]) -> None:

@@ -48,10 +48,14 @@ class Spool:
 
     def failure(self, job_id: str, reason: str) -> DarkroomError:
         """What the container answered, or else what SageMaker's sentence lets us know. Raises: StorageUnavailable."""
+        return self.failed(job_id, reason) or read_problem(b"", reason)
+
+    def failed(self, job_id: str, reason: str = "") -> DarkroomError | None:
+        """What the container answered; None where it has not failed. Raises: StorageUnavailable."""
         try:
             return read_problem(self._store.get(f"failed/{job_id}"), reason)
         except ObjectNotFound:
-            return read_problem(b"", reason)
+            return None
 
 
 def open_spool(url: str) -> Spool:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol
 
-from darkroom.release.machine import Action, Reweigh, Update, adopt, decide
+from darkroom.release.machine import Action, Reweigh, Step, Update, adopt, decide, refused
 from darkroom.release.state import Release, Seen
 from darkroom.release.storage import ReleaseStore
 
@@ -19,14 +20,27 @@ class World(Protocol):
         """How things are now; `release` says what is of interest."""
 
     def act(self, action: Action) -> None:
-        """Do it; doing it again changes nothing."""
+        """Do it; doing it again changes nothing. Raises: NotNow, Refused."""
+
+
+class NotNow(Exception):
+    """It cannot be done at this moment; ask again later."""
+
+
+class Refused(Exception):
+    """It cannot be done, however often it is asked; the message is for people."""
 
 
 class Overtaken(Exception):
     """Somebody else carries the release out now; nothing more was written here."""
 
 
-def advance(model: str, store: ReleaseStore, world: World) -> Release | None:
+Told = Callable[[Release, Step, BaseException | None], None]  # what was known, the step taken, why it was refused
+
+
+def advance(
+    model: str, store: ReleaseStore, world: World, told: Told = lambda _release, _step, _refusal: None
+) -> Release | None:
     """Bring the release as far as it comes now; None where there is no endpoint to speak of yet.
 
     Raises: Overtaken, and whatever the store and the world raise; calling again goes on from there.
@@ -43,15 +57,22 @@ def advance(model: str, store: ReleaseStore, world: World) -> Release | None:
             if not store.save(hold, release):
                 raise Overtaken
             continue
-        step = decide(release, replace(seen, request=stored.request if stored else None))
-        if step.action is None and step.after == release:
+        step, refusal = decide(release, replace(seen, request=stored.request if stored else None)), None
+        if step == Step(release):
             return release
         if step.action is not None:
             if not store.held(hold):
                 raise Overtaken
-            world.act(step.action)
+            try:
+                world.act(step.action)
+            except NotNow:
+                return release
+            except Refused as refusing:
+                refusal = refusing
+                step = replace(step, after=refused(release, str(refusing), seen.now))
         if not store.save(hold, step.after):
             raise Overtaken
+        told(release, step, refusal)
         release = step.after
         if isinstance(step.action, Update | Reweigh):
             return release  # it takes minutes, and may not show at once

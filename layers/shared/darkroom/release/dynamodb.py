@@ -61,8 +61,8 @@ class DynamoReleaseStore:
         text = json.dumps(asdict(traffic))
         request = Request(seen + 1, traffic)
         unchanged = "#number = :seen" if before else "attribute_not_exists(#number)"
-        values = {"number": request.number, "asked": text, "seen": seen}
-        line = {"kind": f"asked:{model}", "entry": f"{request.number:012d}", "number": request.number}
+        values: Item = {"number": request.number, "asked": text, "seen": seen}
+        line: Item = {"kind": f"asked:{model}", "entry": f"{request.number:012d}", "number": request.number}
         self._table.write(
             [
                 self._table.updating(_key(model), "SET #number = :number, #asked = :asked", unchanged, values),

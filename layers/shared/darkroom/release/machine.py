@@ -93,6 +93,11 @@ def decide(release: Release, seen: Seen) -> Step:
     return _PHASES[release.phase](release, seen)
 
 
+def refused(release: Release, why: str, now: float) -> Release:
+    """What comes of an action that will never be done."""
+    return _fail(release, why, now)
+
+
 # ---- a phase each -------------------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,178 @@
+"""An endpoint told to change, against moto's models and configurations and a fake of its deployments."""
+
+from collections.abc import Iterator
+from itertools import count
+from typing import Any
+
+import boto3
+import pytest
+
+from darkroom.release.advance import NotNow, Refused
+from darkroom.release.endpoint import Endpoint, Look
+from darkroom.release.state import UNPINNED, Status, Traffic
+from tests.fakes import aws
+from tests.fakes.control_plane import ControlPlane
+
+OLD, NEW = "a" * 16, "b" * 16
+_names = count()
+
+
+@pytest.fixture(scope="module")
+def moto() -> Iterator[str]:
+    with aws.serving() as url:
+        yield url
+
+
+@pytest.fixture
+def plane(moto: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[ControlPlane]:
+    with ControlPlane(moto) as started:
+        for name, value in aws.environment(moto).items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER", started.url)
+        yield started
+
+
+def deployed(instances: int = 1, **how: Any) -> Endpoint:
+    """An endpoint as the stack makes it."""
+    sagemaker, name = boto3.client("sagemaker"), f"darkroom-tiny{next(_names)}"
+    container = {"Image": "123456789012.dkr.ecr.us-east-1.amazonaws.com/runtime:1", "Environment": {"A": "1"}}
+    role = "arn:aws:iam::123456789012:role/container"
+    sagemaker.create_model(ModelName=f"{name}-stack", ExecutionRoleArn=role, PrimaryContainer=container)
+    variant = {
+        "VariantName": "AllTraffic",
+        "ModelName": f"{name}-stack",
+        "InitialInstanceCount": instances,
+        "InstanceType": "ml.g4dn.xlarge",
+        "InitialVariantWeight": 1.0,
+    }
+    sagemaker.create_endpoint_config(EndpointConfigName=f"{name}-stack", ProductionVariants=[variant])
+    sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=f"{name}-stack")
+    return Endpoint(name, sagemaker, boto3.client("cloudwatch"), **how)
+
+
+def changes(plane: ControlPlane) -> list[str]:
+    return [operation for operation, _ in plane.calls]
+
+
+def test_what_the_stack_made_follows_the_pointer(plane):
+    assert deployed().look() == Look(Status.READY, Traffic(UNPINNED))
+
+
+def test_an_endpoint_that_is_not_there_is_absent(plane):
+    assert Endpoint("gone", boto3.client("sagemaker"), boto3.client("cloudwatch")).look() == Look(Status.ABSENT)
+
+
+def test_an_update_makes_what_is_missing_and_is_seen_to_come(plane):
+    endpoint = deployed()
+    plane.calls.clear()
+    endpoint.update(Traffic(NEW), careful=True)
+    assert changes(plane) == ["CreateModel", "CreateEndpointConfig", "UpdateEndpoint"]
+    assert endpoint.look() == Look(Status.BUSY, Traffic(UNPINNED), Traffic(NEW))
+    plane.finish(endpoint.name)
+    assert endpoint.look() == Look(Status.READY, Traffic(NEW))
+    made = plane.calls[0][1]
+    assert made["PrimaryContainer"]["Environment"] == {"A": "1", "RUNTIME_VERSION": NEW}
+    assert made["ModelName"].startswith(f"{endpoint.name}-{NEW}-")
+
+
+def test_an_update_that_was_cut_short_is_finished(plane):
+    """The process died after each of its calls."""
+    endpoint = deployed()
+    for dies_at in ("create_endpoint_config", "update_endpoint"):
+        crashing = Endpoint(endpoint.name, _Crashing(endpoint.sagemaker, dies_at), endpoint.cloudwatch)
+        with pytest.raises(RuntimeError):
+            crashing.update(Traffic(NEW), careful=True)
+    endpoint.update(Traffic(NEW), careful=True)
+    assert changes(plane).count("CreateModel") == 2  # the stack's and ours
+    assert changes(plane).count("CreateEndpointConfig") == 2
+    assert endpoint.look().coming == Traffic(NEW)
+
+
+def test_versions_side_by_side_share_requests_as_told(plane):
+    endpoint = deployed()
+    endpoint.update(Traffic(OLD, NEW, 10), careful=True)
+    plane.finish(endpoint.name)
+    assert endpoint.look().running == Traffic(OLD, NEW, 10)
+    endpoint.reweigh(Traffic(OLD, NEW, 40))
+    assert endpoint.look().status is Status.BUSY
+    plane.finish(endpoint.name)
+    assert endpoint.look() == Look(Status.READY, Traffic(OLD, NEW, 40))
+    endpoint.update(Traffic(NEW), careful=True)
+    plane.finish(endpoint.name)
+    assert endpoint.look().running == Traffic(NEW)
+
+
+@pytest.mark.parametrize(
+    ("instances", "shift", "kind"), [(1, "canary", "ALL_AT_ONCE"), (2, "canary", "CANARY"), (5, "linear", "LINEAR")]
+)
+def test_traffic_moves_as_the_instances_allow(plane, instances, shift, kind):
+    endpoint = deployed(instances, shift=shift, alarms=("slow",))
+    endpoint.update(Traffic(NEW), careful=True)
+    how = plane.endpoints[endpoint.name].deployment
+    assert how["BlueGreenUpdatePolicy"]["TrafficRoutingConfiguration"]["Type"] == kind
+    assert how["AutoRollbackConfiguration"] == {"Alarms": [{"AlarmName": "slow"}]}
+
+
+def test_an_alarm_that_rings_already_does_not_end_the_release_that_mends_it(plane):
+    endpoint = deployed(alarms=("slow", "errors"))
+    endpoint.cloudwatch.put_metric_alarm(
+        AlarmName="errors", Namespace="n", MetricName="m", Period=60, EvaluationPeriods=1, Threshold=1.0,
+        ComparisonOperator="GreaterThanThreshold", Statistic="Sum",
+    )  # fmt: skip
+    endpoint.cloudwatch.set_alarm_state(AlarmName="errors", StateValue="ALARM", StateReason="a test")
+    assert endpoint.ringing() == ("errors",)
+    endpoint.update(Traffic(NEW), careful=True)
+    assert plane.endpoints[endpoint.name].deployment["AutoRollbackConfiguration"] == {"Alarms": [{"AlarmName": "slow"}]}
+
+
+def test_while_the_endpoint_changes_it_is_asked_later(plane):
+    endpoint = deployed()
+    endpoint.update(Traffic(NEW), careful=True)
+    with pytest.raises(NotNow):
+        endpoint.update(Traffic(OLD), careful=False)
+    with pytest.raises(NotNow):
+        endpoint.reweigh(Traffic(OLD, NEW, 10))
+
+
+def test_what_sagemaker_will_never_do_is_refused(plane):
+    endpoint = deployed()
+    with pytest.raises(Refused, match="SageMaker refused"):
+        endpoint.reweigh(Traffic(OLD, NEW, 10))  # there is nothing beside
+
+
+@pytest.mark.parametrize(
+    ("said", "status"),
+    [
+        ("Creating", Status.BUSY),
+        ("SystemUpdating", Status.BUSY),
+        ("RollingBack", Status.BUSY),
+        ("Failed", Status.BROKEN),
+        ("OutOfService", Status.BROKEN),
+        ("UpdateRollbackFailed", Status.READY),
+    ],
+)
+def test_every_status_is_understood(plane, said, status):
+    endpoint = deployed()
+    plane.endpoints[endpoint.name].status = said
+    look = endpoint.look()
+    assert look.status is status
+    assert said != "UpdateRollbackFailed" or look.running is None  # a mixture
+
+
+def test_an_endpoint_that_went_back_runs_what_it_ran(plane):
+    endpoint = deployed()
+    endpoint.update(Traffic(NEW), careful=True)
+    plane.go_back(endpoint.name)
+    assert endpoint.look() == Look(Status.READY, Traffic(UNPINNED))
+
+
+class _Crashing:
+    """A client that dies before one operation."""
+
+    def __init__(self, client: Any, dies_at: str) -> None:
+        self._client, self._dies_at = client, dies_at
+
+    def __getattr__(self, name: str) -> Any:
+        if name == self._dies_at:
+            raise RuntimeError(name)
+        return getattr(self._client, name)
