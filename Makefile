@@ -48,6 +48,7 @@ build: .venv-dev/installed ## Compile the bundled checkpoint into model_build/cr
 	  --target openvino-bf16 --target openvino-fp32 --store $(BUNDLE)
 
 deploy: .venv-sam/installed ## Build and deploy to AWS; asks for each parameter
+	@test -n "$(LAMBDA_PYTHON)" || { echo "Python 3.13 is needed to build what Lambda runs: put python3.13 on PATH, or in pyenv."; exit 1; }
 	LAMBDA_PYTHON="$(LAMBDA_PYTHON)" .venv-sam/bin/sam build
 	.venv-sam/bin/sam deploy --guided --capabilities CAPABILITY_IAM CAPABILITY_AUTO_EXPAND
 
