@@ -14,6 +14,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from darkroom import catalog
+from darkroom.storage.directory import DirectoryStore
 from tests.fakes.deployment import RUNTIME, running
 
 ROOT = Path(__file__).parent.parent.parent.parent
@@ -205,7 +207,9 @@ def test_a_broken_bundle(tmp_path: Path, tiny_store: Path, pattern: str) -> None
 def test_a_bundle_that_breaks_in_the_store(tmp_path: Path, tiny_store: Path) -> None:
     data = tmp_path / "data"
     with running(tmp_path, program=RUNTIME, bundle_store=tiny_store, default_model="tiny"):
-        victim = max((data / "store").rglob("*.bin"), key=lambda path: path.stat().st_size)
+        manifest = catalog.load_manifest(DirectoryStore(data / "store"), "tiny")
+    served = Path(manifest.targets[0].components["unet"]).with_suffix(".bin")
+    victim = data / "store" / catalog.bundle_key("tiny", manifest.version, str(served))
     victim.write_bytes(victim.read_bytes()[:-7] + b"flipped")
     port = free_port()
     said = refusal(start(port, data, tiny_store))
