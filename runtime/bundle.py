@@ -13,7 +13,7 @@ from darkroom.catalog import bundle_key, load_manifest
 from darkroom.errors import EngineIntegrity, ObjectNotFound
 from darkroom.manifest import BundleFile, EngineManifest, Target
 from darkroom.pace import Pace, load_pace
-from darkroom.storage import ObjectStore
+from darkroom.storage import ObjectReader
 from runtime.engines import Engine, open_engine
 from runtime.hardware import Machine, choose_target, processor
 from runtime.samplers import SamplerTables
@@ -54,7 +54,7 @@ class LoadedBundle:
 
 
 def fetch_bundle(
-    store: ObjectStore,
+    store: ObjectReader,
     model: str,
     version: str | None,
     target: str | None,

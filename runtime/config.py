@@ -36,6 +36,9 @@ class RuntimeConfig(BaseModel):
     ageing_steps: int = Field(8, ge=1, description="steps a trajectory may be passed over before its turn is certain")
     strict: bool = Field(False, description="run every image alone, so that its pixels depend on no neighbour")
     threads: int = Field(0, ge=0, le=1024, description="engine threads; 0: one per processor")
+    bundle_dir: Path = Field(
+        Path("/opt/ml/model"), description="folder of one version, as SageMaker mounts it; read where it has a manifest"
+    )
     cache_dir: Path = Field(Path(".darkroom/cache"), description="where bundles from a remote store are kept")
     trusted_keys: str = Field("", description="public keys, comma-separated; given, only signed bundles are loaded")
     gpu_memory_fraction: float = Field(

@@ -21,6 +21,7 @@ from runtime.config import RuntimeConfig
 from runtime.engines import open_engine
 from runtime.hardware import this_machine
 from runtime.metrics import Metrics
+from runtime.mounted import bundles
 from runtime.replica import Replica
 from runtime.server import build_app
 from runtime.service import Service
@@ -56,8 +57,9 @@ async def _serve(config: RuntimeConfig) -> None:
 
     def load() -> Service:
         machine = this_machine()
+        source = bundles(config.bundle_dir, store)
         bundle = fetch_bundle(
-            store, config.model, config.version, config.target, machine, config.cache_dir, config.trusted
+            source, config.model, config.version, config.target, machine, config.cache_dir, config.trusted
         )
         opener = partial(open_engine, gpu_bytes=machine.gpu_bytes(config.gpu_memory_fraction))
         loaded = load_bundle(bundle, config.thread_count, opener)

@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field, ValidationError
 from darkroom.contracts import MODEL_NAME
 from darkroom.errors import EngineIntegrity, ModelNotFound, ObjectNotFound
 from darkroom.manifest import MANIFEST, VERSION, EngineManifest
-from darkroom.storage import ObjectStore
+from darkroom.storage import ObjectReader, ObjectStore
 from darkroom.storage import keys as object_keys
 
 _NAME = re.compile(MODEL_NAME)
@@ -29,13 +29,17 @@ def bundle_key(model: str, version: str, path: str) -> str:
     return f"models/{model}/{version}/{path}"
 
 
+def pointer_key(model: str) -> str:
+    return f"models/{model}/current.json"
+
+
 def models(store: ObjectStore) -> list[str]:
     """Names of all models that have a served version."""
     found = (re.fullmatch(r"models/([^/]+)/current\.json", key) for key in store.keys("models/"))
     return [match[1] for match in found if match and _NAME.fullmatch(match[1])]
 
 
-def current_version(store: ObjectStore, model: str) -> str:
+def current_version(store: ObjectReader, model: str) -> str:
     """The version served.
 
     Raises: ModelNotFound, also for a name no model can have (before the store is asked); EngineIntegrity.
@@ -43,7 +47,7 @@ def current_version(store: ObjectStore, model: str) -> str:
     if not _NAME.fullmatch(model):
         raise ModelNotFound("There is no model of this name.")
     try:
-        return Pointer.model_validate_json(store.get(f"models/{model}/current.json")).version
+        return Pointer.model_validate_json(store.get(pointer_key(model))).version
     except ObjectNotFound:
         raise ModelNotFound("There is no model of this name.") from None
     except ValidationError:
@@ -56,7 +60,7 @@ def versions(store: ObjectStore, model: str) -> list[str]:
     return [match[1] for match in found if match and re.fullmatch(VERSION, match[1])]
 
 
-def load_manifest(store: ObjectStore, model: str, version: str | None = None) -> EngineManifest:
+def load_manifest(store: ObjectReader, model: str, version: str | None = None) -> EngineManifest:
     """The manifest of a version (default: the served one), checked against its own content hash.
 
     Raises: ModelNotFound, EngineIntegrity.
@@ -110,7 +114,7 @@ def set_current(store: ObjectStore, model: str, version: str) -> None:
     """
     load_manifest(store, model, version)
     pointer = Pointer(version=version).model_dump_json().encode()
-    store.put(f"models/{model}/current.json", pointer, content_type="application/json")
+    store.put(pointer_key(model), pointer, content_type="application/json")
 
 
 def _check(manifest: EngineManifest, files: Mapping[str, Path]) -> None:

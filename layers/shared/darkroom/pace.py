@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from darkroom.catalog import bundle_key
 from darkroom.errors import DarkroomError
-from darkroom.storage import ObjectStore
+from darkroom.storage import ObjectReader
 
 PACE = "pace.json"  # beside a bundle's files and not one of them: measurements are no content
 _GUIDED = 2  # rows of a guided image: fewer cannot be asked for
@@ -40,7 +40,7 @@ def worthwhile(found: Mapping[int, float]) -> int:
     return max(_GUIDED, min(rows for rows, cost in found.items() if cost <= _WORTH * best))
 
 
-def load_pace(store: ObjectStore, model: str, version: str) -> Pace | None:
+def load_pace(store: ObjectReader, model: str, version: str) -> Pace | None:
     """What was measured of a version; None where there is nothing, or nothing legible: it only advises."""
     try:
         return Pace.model_validate_json(store.get(bundle_key(model, version, PACE)))

@@ -13,7 +13,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -106,42 +107,63 @@ def account(tiny_store: Path) -> Iterator[Account]:
         yield made
 
 
+@contextmanager
+def started(account: Account, **variables: str) -> Iterator[Running]:
+    """The real runtime, started as SageMaker starts it: with the argument `serve`, until it is ready.
+
+    It must end well: a signal is sent where the test sent none.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        clean = {name: value for name, value in os.environ.items() if not name.startswith(("RUNTIME_", "AWS_", "S3_"))}
+        settings = {
+            "RUNTIME_STORE_URL": "s3://engines",
+            "RUNTIME_IMAGES_URL": "s3://images",
+            "RUNTIME_MODEL": "tiny",
+            "RUNTIME_TARGET": "openvino-fp32",
+            "RUNTIME_THREADS": "1",
+            "RUNTIME_FD": str(listening.fileno()),
+            **variables,
+        }
+        process = subprocess.Popen(
+            [sys.executable, "-m", "runtime", "serve"],
+            env={**clean, **account.environment, **settings},
+            pass_fds=[listening.fileno()],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        running = Running(process, f"http://127.0.0.1:{listening.getsockname()[1]}")
+        with process:
+            try:
+                running.told("ready")
+                yield running
+                process.send_signal(signal.SIGTERM)
+                process.communicate(timeout=PATIENCE_SECONDS)
+                assert process.returncode == 0
+            finally:
+                process.kill()
+
+
+@dataclass(frozen=True)
+class Running:
+    process: subprocess.Popen[str]
+    url: str
+
+    def told(self, event: str) -> None:
+        """Wait until the log tells of an event."""
+        assert self.process.stdout
+        lines = []
+        for line in self.process.stdout:
+            lines.append(json.loads(line))
+            if lines[-1]["event"] == event:
+                return
+        raise AssertionError(lines)
+
+
 @pytest.fixture(scope="session")
 def container(account: Account, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The real runtime, started as SageMaker starts it; gives its base URL."""
-    listening = socket.create_server(("127.0.0.1", 0))
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("RUNTIME_", "AWS_", "S3_"))}
-    variables = {
-        "RUNTIME_STORE_URL": "s3://engines",
-        "RUNTIME_IMAGES_URL": "s3://images",
-        "RUNTIME_MODEL": "tiny",
-        "RUNTIME_TARGET": "openvino-fp32",
-        "RUNTIME_THREADS": "1",
-        "RUNTIME_CACHE_DIR": str(tmp_path_factory.mktemp("cache")),
-        "RUNTIME_FD": str(listening.fileno()),
-    }
-    program = [sys.executable, "-m", "runtime", "serve"]
-    environment = {**clean, **account.environment, **variables}
-    with (
-        listening,
-        subprocess.Popen(
-            program, env=environment, pass_fds=[listening.fileno()], stdout=subprocess.PIPE, text=True
-        ) as process,
-    ):
-        try:
-            assert process.stdout
-            log = []
-            for line in process.stdout:
-                log.append(json.loads(line))
-                if log[-1]["event"] == "ready":
-                    break
-            assert log[-1]["event"] == "ready", log
-            yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-            process.send_signal(signal.SIGTERM)
-            process.communicate(timeout=PATIENCE_SECONDS)
-            assert process.returncode == 0
-        finally:
-            process.kill()
+    """The base URL of a runtime that has the tiny bundle from the object store."""
+    with started(account, RUNTIME_CACHE_DIR=str(tmp_path_factory.mktemp("cache"))) as running:
+        yield running.url
 
 
 class Stack:

@@ -7,6 +7,7 @@ import json
 import socket
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -97,6 +98,18 @@ def test_ping_tells_what_is_served(serving, manifest) -> None:
     answer = serving.client.get("/ping")
     assert answer.status_code == 200
     assert answer.json() == {"status": "ready", "model": "tiny", "version": manifest.version, "target": "plain"}
+
+
+def test_ping_does_not_wait_for_the_engine(serving, engine, gate) -> None:
+    """SageMaker takes a container that does not answer within two seconds as ill."""
+    engine.before_predict = gate
+    with ThreadPoolExecutor(1) as caller:
+        answer = caller.submit(serving.client.post, "/invocations", json={"prompt": "a cat"})
+        assert gate.reached.wait(PATIENCE)
+        assert serving.client.get("/ping").json()["status"] == "ready"  # while the engine is held
+        assert not answer.done()
+        gate.open.set()
+        assert answer.result().status_code == 200
 
 
 def test_ping_is_503_while_loading(service, config, metrics) -> None:

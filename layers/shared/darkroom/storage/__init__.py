@@ -17,7 +17,17 @@ class UploadUrl:
     headers: dict[str, str]
 
 
-class ObjectStore(Protocol):
+class ObjectReader(Protocol):
+    """What loading a bundle needs of an ObjectStore."""
+
+    def get(self, key: str, *, limit: int | None = None) -> bytes:
+        """The whole object. Raises ObjectTooLarge where it has more than `limit` bytes."""
+
+    def fetch(self, key: str, destination: Path) -> Path:
+        """A local file with the object's bytes: `destination`, written atomically, or the store's own file."""
+
+
+class ObjectStore(ObjectReader, Protocol):
     """Keys are relative POSIX paths (`darkroom.storage.keys`); an invalid one is never found and cannot be written.
 
     Every write is whole or absent: no reader ever sees a part of an object.
@@ -28,12 +38,6 @@ class ObjectStore(Protocol):
 
     def put(self, key: str, body: bytes | Path, *, content_type: str = "application/octet-stream") -> None:
         """Store an object, replacing one of the same key; a Path is streamed from disk."""
-
-    def get(self, key: str, *, limit: int | None = None) -> bytes:
-        """The whole object. Raises ObjectTooLarge where it has more than `limit` bytes."""
-
-    def fetch(self, key: str, destination: Path) -> Path:
-        """A local file with the object's bytes: `destination`, written atomically, or the store's own file."""
 
     def exists(self, key: str) -> bool: ...
 
