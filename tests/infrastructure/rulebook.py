@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from darkroom.settings import SettingsError
 from tests.infrastructure.stack import CONFIGURATIONS, Stack
 
 Rule = Callable[[Stack], Iterator[str]]
+UNREADABLE = (KeyError, ValueError, TypeError, AttributeError, IndexError, SettingsError)
 RULES: dict[str, Rule] = {}
 
 
@@ -40,14 +42,14 @@ def violations(template: Mapping[str, Any], configuration: str) -> Iterator[str]
     """
     try:
         stack = Stack(template, CONFIGURATIONS[configuration])
-    except (KeyError, ValueError, TypeError, AttributeError, IndexError) as broken:
+    except UNREADABLE as broken:
         yield f"the template cannot be evaluated: {broken!r}"
         return
     for name, check in load().items():
         try:
             for said in check(stack):
                 yield f"{name}: {said}"
-        except (KeyError, ValueError, TypeError, AttributeError, IndexError) as broken:
+        except UNREADABLE as broken:
             yield f"{name}: cannot be checked: {broken!r}"
 
 

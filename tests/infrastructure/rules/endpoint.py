@@ -9,6 +9,7 @@ from zoneinfo import available_timezones
 from darkroom.scaling.application_autoscaling import DIMENSION, MOST_ACTIONS, Endpoint, compile_policy
 from darkroom.scaling.policy import ScalingPolicy
 from darkroom.scaling.timeline import timeline
+from tests.infrastructure import schedule
 from tests.infrastructure.iam import allows
 from tests.infrastructure.rulebook import rule, states, wants
 from tests.infrastructure.rules.functions import environment
@@ -151,9 +152,11 @@ def limits_are_in_order(stack: Stack) -> Iterator[str]:
         actions = target.get("ScheduledActions", [])
         yield from wants(len(actions) <= MOST_ACTIONS, f"{len(actions)} scheduled actions")
         for action in actions:
+            yield from wants(schedule.is_legal(action["Schedule"]), f"no schedule: {action}")
             yield from wants(action.get("Timezone", "UTC") in available_timezones(), f"no zone: {action}")
             limits = action["ScalableTargetAction"]
-            ordered = limits["MinCapacity"] <= limits["MaxCapacity"]
+            both = {"MinCapacity", "MaxCapacity"} <= limits.keys()
+            ordered = both and limits["MinCapacity"] <= limits["MaxCapacity"]
             yield from wants(ordered, "an action sets both limits, in order")
 
 

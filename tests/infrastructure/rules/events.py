@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
+from tests.infrastructure import schedule
 from tests.infrastructure.iam import allows
 from tests.infrastructure.rulebook import rule, states, wants
 from tests.infrastructure.stack import Stack
 
-_RATE = re.compile(r"rate\((?:1 (?:minute|hour|day)|(?:[2-9]|[1-9]\d+) (?:minutes|hours|days))\)")
 # Which function each rule is for, and how often at least.
 TICKS = {"ScaleTick": ("scale", 5), "OverdueTick": ("job_events", 1)}
 
@@ -19,9 +18,8 @@ def ticks_come_often_enough(stack: Stack) -> Iterator[str]:
     """A policy is followed within five minutes; an overdue job is seen within one."""
     for name, (function, minutes) in TICKS.items():
         tick = stack.resources[name]
-        schedule = tick["ScheduleExpression"]
-        yield from wants(bool(_RATE.fullmatch(schedule)), f"{name}: no schedule: {schedule}")
-        yield from wants(schedule in (f"rate({minutes} minutes)", f"rate({minutes} minute)"), f"{name}: {schedule}")
+        said = tick["ScheduleExpression"]
+        yield from wants(said in (f"rate({minutes} minutes)", f"rate({minutes} minute)"), f"{name}: {said}")
         (target,) = tick["Targets"]
         wanted = stack.functions()[function]["FunctionName"]
         yield from wants(target["Arn"].endswith(f":{wanted}"), f"{name} does not reach {wanted}")
@@ -38,6 +36,8 @@ def events_are_on_and_say_why(stack: Stack) -> Iterator[str]:
         yield from states(one.name, one.properties, "Description")
         both = {"ScheduleExpression", "EventPattern"} & one.properties.keys()
         yield from wants(len(both) == 1, f"{one.name} has neither schedule nor pattern")
+        legal = "ScheduleExpression" not in both or schedule.is_legal(one["ScheduleExpression"])
+        yield from wants(legal, f"{one.name}: no schedule: {one.get('ScheduleExpression')}")
         for target in one["Targets"]:
             yield from states(one.name, target, "Id", "Arn", "RetryPolicy.MaximumEventAgeInSeconds")
 

@@ -171,7 +171,10 @@ def functions_are_told_what_they_read(stack: Stack) -> Iterator[str]:
     """Every setting that a function's modules read is set, or has a default that is right on AWS; no other is."""
     for name, function in stack.functions().items():
         told = environment(function)
-        settings.load(told)
+        try:
+            settings.load(told)
+        except settings.SettingsError as refused:
+            yield f"{function.name} would not start: {refused}"
         reads = _reads(f"functions.{name}")
         for one in sorted(reads["settings"] - DEFAULTS.keys() - (set() if name == "api" else OF_THE_API)):
             variable = f"{settings.PREFIX}{one.upper()}"
