@@ -54,6 +54,12 @@ class Admission:
             self._accept(generation)
         generation.answer.add_done_callback(lambda _: self._release(generation))
 
+    def hand_over(self, generation: Generation) -> None:
+        """Let the engine have a generation that was held, because it needs the engine after all."""
+        with self._changed:
+            self._arrived.append(generation)
+            self._changed.notify_all()
+
     def _accept(self, generation: Generation) -> None:
         self._room()
         self._unanswered.add(generation)

@@ -14,6 +14,7 @@ from darkroom.errors import EngineIntegrity, ObjectNotFound
 from darkroom.manifest import BundleFile, EngineManifest, Target
 from darkroom.pace import Pace, load_pace
 from darkroom.storage import ObjectReader
+from runtime.cache.calibrated import PromptMap
 from runtime.engines import Engine, open_engine
 from runtime.hardware import Machine, choose_target, processor
 from runtime.samplers import SamplerTables
@@ -51,6 +52,7 @@ class LoadedBundle:
     samplers: SamplerTables
     preferred: Target | None = None
     worthwhile_rows: int | None = None
+    prompt_map: PromptMap | None = None
 
 
 def fetch_bundle(
@@ -74,9 +76,10 @@ def fetch_bundle(
     choice = choose_target(manifest, machine, target)
     chosen = choice.target
     folder = cache / model / manifest.version
-    needed = dict.fromkeys(
-        (manifest.text.tokenizer, manifest.samplers.tables, *chosen.components.values(), *chosen.files)
-    )
+    shared = [manifest.text.tokenizer, manifest.samplers.tables]
+    if manifest.cache is not None:
+        shared.append(manifest.cache.tensors)
+    needed = dict.fromkeys((*shared, *chosen.components.values(), *chosen.files))
 
     def bring(path: str) -> Path:
         expected, local = manifest.file(path), folder / path
@@ -110,7 +113,8 @@ def load_bundle(
     samplers = SamplerTables(bundle.files[manifest.samplers.tables].read_bytes(), manifest.samplers)
     engine = open_target(bundle.target, bundle.files, threads)
     rows = bundle.pace.worthwhile(bundle.target.name, processor(), threads) if bundle.pace else None
-    return LoadedBundle(manifest, bundle.target, engine, tokenizer, samplers, bundle.preferred, rows)
+    prompt_map = PromptMap(bundle.files[manifest.cache.tensors].read_bytes()) if manifest.cache else None
+    return LoadedBundle(manifest, bundle.target, engine, tokenizer, samplers, bundle.preferred, rows, prompt_map)
 
 
 def _is(expected: BundleFile, path: Path) -> bool:

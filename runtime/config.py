@@ -55,6 +55,19 @@ class RuntimeConfig(BaseModel):
     fetch_seconds: float = Field(10.0, gt=0, description="all the time that fetching an image may take")
     max_image_bytes: int = Field(20 << 20, ge=1024, description="largest file of a request's image")
     max_image_pixels: int = Field(25_000_000, ge=64, description="most pixels of a request's image, by its header")
+    cache: Literal["auto", "off", "darkroom", "nirvana", "lru", "lfu", "fifo"] = Field(
+        "auto", description="caching policy; auto: darkroom where the bundle is calibrated, else finished images only"
+    )
+    cache_quality: float = Field(
+        0.99, gt=0, lt=1, description="share of uncached quality that every image from the cache should have (darkroom)"
+    )
+    cache_deepest: float = Field(
+        0.8, ge=0, lt=1, description="largest share of its steps that an image may skip (darkroom); less: more variety"
+    )
+    cache_memory_mb: int = Field(256, ge=1, description="memory for latents")
+    cache_disk_mb: int = Field(1024, ge=0, description="local disk for latents, below cache_dir; 0: none")
+    cache_store_mb: int = Field(1024, ge=0, description="object store for latents that replicas share; 0: none")
+    cache_share_seconds: float = Field(5.0, gt=0, description="between two exchanges with the store")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @field_validator("fetch_allow")

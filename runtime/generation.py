@@ -7,10 +7,18 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass
 
-from darkroom.contracts import GenerationRequest, GenerationResult, GenerationWarning, StoredImage, Timings
+from darkroom.contracts import (
+    CacheReport,
+    GenerationRequest,
+    GenerationResult,
+    GenerationWarning,
+    StoredImage,
+    Timings,
+)
 from darkroom.errors import DarkroomError
 from runtime.arrays import Floats, Pixels
 from runtime.inputs import Inputs
+from runtime.latent_cache import Visit
 from runtime.tokenizer import Tokens
 from runtime.trajectory import Status, Trajectory
 
@@ -89,6 +97,8 @@ class Generation:
         self.deadline = deadline
         self.warnings = list(warnings)
         self.listener = listener
+        self.visit: Visit | None = None
+        self.cached = CacheReport()
         self.stopwatch = Stopwatch(accepted)
         self.begun = False
         self.answer: Future[GenerationResult] = Future()

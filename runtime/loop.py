@@ -15,6 +15,7 @@ from runtime.batcher import Batcher
 from runtime.generation import Generation
 from runtime.metrics import Metrics
 from runtime.original import Original
+from runtime.request_cache import RequestCache
 from runtime.runner import Runner, StepOutcome
 from runtime.trajectory import Status, Trajectory
 
@@ -32,16 +33,21 @@ class Loop:
         runner: Runner,
         deliver: Callable[[Generation, list[Pixels]], None],
         metrics: Metrics,
+        cache: RequestCache | None = None,
         *,
         hung_seconds: float,
         clock: Callable[[], float],
     ) -> None:
-        """`deliver` takes all images of a request and must return at once; `clock` gives monotonic seconds."""
+        """`deliver` takes all images of a request and must return at once; `clock` gives monotonic seconds.
+
+        `cache` may let images enter at a later step.
+        """
         self._admission = admission
         self._batcher = batcher
         self._runner = runner
         self._deliver = deliver
         self._metrics = metrics
+        self._cache = cache
         self._hung_seconds = hung_seconds
         self._clock = clock
         self._log = structlog.get_logger()
@@ -81,6 +87,9 @@ class Loop:
         """One step boundary, then one step of one batch; False where there was nothing to step."""
         self._take_in()
         self._drop()
+        if self._cache is not None:
+            for generation in self._live:
+                self._cache.boundary(generation)
         owners = {trajectory: generation for generation in self._live for trajectory in generation.trajectories}
         batch = self._batcher.pick([trajectory for trajectory in owners if trajectory.steps_left], self._turn)
         if not batch:
@@ -150,6 +159,8 @@ class Loop:
                 latents = moments[0] + moments[1] * trajectory.encoder_noise()
                 original = Original(latents, generation.inputs.latent_mask)
             trajectory.begin({"prompt_embeds": embeds}, original=original)
+        if self._cache is not None:
+            self._cache.begun(generation, embeds[-1:])
 
     def _step(self, batch: list[Trajectory], owners: dict[Trajectory, Generation]) -> None:
         rows, steps = sum(trajectory.rows for trajectory in batch), [trajectory.step for trajectory in batch]
@@ -159,6 +170,8 @@ class Loop:
         self._record(batch, rows, steps, self._clock() - started, outcome)
         for trajectory in batch:
             trajectory.last_turn = self._turn
+            if self._cache is not None and trajectory not in outcome.failures:
+                self._cache.stepped(owners[trajectory], trajectory)
         for trajectory, error in outcome.failures.items():
             self._fail(owners[trajectory], error)
         for generation in dict.fromkeys(owners[trajectory] for trajectory in batch):
@@ -197,6 +210,8 @@ class Loop:
         seconds = self._clock() - started
         generation.stopwatch.decode += seconds
         self._metrics.decode_seconds.observe(seconds)
+        if self._cache is not None:
+            self._cache.decoded(generation, trajectory)
         trajectory.end()
         images = generation.developed(trajectory.index, pixels)
         if images is not None:

@@ -37,6 +37,21 @@ class Metrics:
         self.batch_splits = counter("batch_splits", "Batches that ran out of memory and were split")
         self.upload_retries = counter("upload_retries", "Uploads that were tried again")
 
+        self.cache_lookups = counter(
+            "cache_lookups", "Prompts looked up: hit, miss, or not tried as hopeless", "outcome"
+        )
+        self.cache_hits = counter("cache_hits", "Images that entered at a later step, by that step", "step")
+        self.cache_steps_saved = counter("cache_steps_saved", "Steps that images did not take")
+        self.cache_repeats = counter("cache_repeats", "Images answered from a finished one: same request, same seed")
+        self.cache_not_admitted = counter("cache_not_admitted", "Images not remembered: too near to one that is")
+        self.cache_evictions = counter("cache_evictions", "Entries that had to leave a tier", "tier")
+        self.cache_damaged = counter("cache_damaged", "Entries that were not what was written; each was a miss")
+        self.cache_failures = counter("cache_failures", "Writes and reads of a tier that failed", "tier")
+        self.cache_lookup_seconds = seconds("cache_lookup", "Looking a prompt up and entering, one request")
+        self.cache_bytes = Gauge(
+            "darkroom_runtime_cache_bytes", "Bytes held by a tier", ["tier"], registry=self._registry
+        )
+
         self.batch_rows = Histogram(
             "darkroom_runtime_batch_rows", "UNet rows in one step", registry=self._registry, buckets=_ROWS
         )

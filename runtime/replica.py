@@ -130,6 +130,7 @@ class Replica:
         if self._draining:  # told to stop while it was loading
             return
         self._service = service
+        service.share()
         self._log.info("ready", seconds=round(seconds, 3), **identity)
         service.loop.run()
 

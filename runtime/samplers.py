@@ -22,7 +22,9 @@ from darkroom.manifest import SamplerSpec
 from runtime.arrays import Doubles, Floats
 
 COLUMNS = ("timestep", "c_in", "a_x", "a_model", "a_denoised", "a_noise", "d_x", "d_model", "d_denoised", "d_noise")
-_TIMESTEP, _C_IN, _A_NOISE, _D_X = (COLUMNS.index(name) for name in ("timestep", "c_in", "a_noise", "d_x"))
+_TIMESTEP, _C_IN, _A_DENOISED, _A_NOISE, _D_X, _D_DENOISED = (
+    COLUMNS.index(name) for name in ("timestep", "c_in", "a_denoised", "a_noise", "d_x", "d_denoised")
+)
 _UPDATES = slice(COLUMNS.index("a_x"), len(COLUMNS))
 
 
@@ -53,6 +55,10 @@ class SamplerTable:
 
     def needs_noise(self, step: int) -> bool:
         return bool(self.coefficients[step, _A_NOISE])
+
+    def looks_back(self, step: int) -> bool:
+        """Whether the coming step uses the denoised estimate of the one before."""
+        return bool(self.coefficients[step, _A_DENOISED] or self.coefficients[step, _D_DENOISED])
 
     def marginal(self, step: int) -> tuple[float, float]:
         """(signal, noise): before this step, latents x of an image x0 are signal * x0 + noise * n, with n ~ N(0, 1).

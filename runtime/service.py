@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -30,6 +30,7 @@ from runtime.inputs import Inputs
 from runtime.loop import Loop
 from runtime.metrics import Metrics
 from runtime.previews import Previewer
+from runtime.request_cache import open_cache, repeat_report
 from runtime.request_images import read_inputs
 from runtime.runner import Runner
 from runtime.tokenizer import Tokens
@@ -61,6 +62,7 @@ class Service:
         manifest = bundle.manifest
         self._runner = Runner(bundle.engine, manifest.latents, bundle.tokenizer.encode("").ids, manifest.control)
         self._images = InputImages.of(config, store)
+        self._cache = open_cache(config, bundle, store, metrics)
         self._unsent = Unsent(_UNSENT_BYTES)
         self._uploader = Uploader(store, metrics, self._unsent, self._finish, wait)
         self._fallback = _fallback(bundle)
@@ -73,6 +75,7 @@ class Service:
             self._runner,
             self._uploader.upload,
             metrics,
+            self._cache,
             hung_seconds=config.hung_seconds,
             clock=clock,
         )
@@ -108,7 +111,11 @@ class Service:
         """
         generation = self._generation(invocation, listener)
         images = self._unsent.find(generation)
-        if images is None:
+        known = self._cache.repeated(generation) if self._cache is not None else []
+        if images is None and known:
+            self.admission.hold(generation)
+            self._uploader.copy(generation, known, self._repeated, self._not_repeated)
+        elif images is None:
             self.admission.submit(generation)
         else:
             generation.skip_engine()
@@ -120,6 +127,13 @@ class Service:
         """Let the loop end after its step, and start no further upload."""
         self.admission.stop()
         self._uploader.close()
+        if self._cache is not None:
+            self._cache.close()
+
+    def share(self) -> None:
+        """Begin to take what was remembered before and elsewhere, in the background."""
+        if self._cache is not None:
+            self._cache.sharing.start()
 
     def identity(self) -> dict[str, str]:
         """What is served: model, version and target."""
@@ -191,6 +205,19 @@ class Service:
             for control, pixels in zip(request.control or (), inputs.controls, strict=True)
         ]
 
+    def _repeated(self, generation: Generation, images: Sequence[GeneratedImage]) -> None:
+        """Answer with copies of finished images; called by the uploader."""
+        generation.skip_engine()
+        generation.cached = repeat_report(generation)
+        self._metrics.cache_repeats.inc(len(images))
+        self._finish(generation, list(images))
+
+    def _not_repeated(self, generation: Generation) -> None:
+        """Draw it after all; called by the uploader."""
+        if self._cache is not None:
+            self._cache.not_repeated(generation)
+        self.admission.hand_over(generation)
+
     def _finish(self, generation: Generation, stored: list[StoredImage]) -> None:
         """Answer with the stored images; called by the uploader."""
         manifest = self._bundle.manifest
@@ -203,9 +230,12 @@ class Service:
             version=manifest.version,
             target=self._bundle.target.name,
             timings=generation.stopwatch.timings(self._clock()),
+            cache=generation.visit.report() if generation.visit else generation.cached,
             warnings=generation.warnings,
         )
         self._unsent.forget(generation)
+        if self._cache is not None:
+            self._cache.answered(generation, images)
         if generation.succeed(result):
             self._metrics.images.inc(len(images))
 

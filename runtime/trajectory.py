@@ -103,6 +103,22 @@ class Trajectory:
         self.denoised = np.zeros(self.shape, np.float32)
         self.status = Status.STEPPING
 
+    def enter(self, latents: Floats, step: int, denoised: Floats | None = None) -> None:
+        """Having begun, go on at this later step from `latents` and, where it is known, the denoised estimate before.
+
+        The noise of the steps between is drawn and dropped, so that this step's is the one it would have had.
+        """
+        while self.step < step:
+            self.draw_noise()
+            self.step += 1
+        self._entry = step if denoised is None else -1
+        self.latents = latents
+        self.denoised = np.zeros(self.shape, np.float32) if denoised is None else denoised
+
+    def initial_noise(self) -> Floats:
+        """What its seed begins with, float32 N(0, 1) [C, h, w]; the noise stream stays where it is."""
+        return np.random.Generator(np.random.Philox(self.seed)).standard_normal(self.shape, np.float32)
+
     def update(self) -> Doubles:
         """float64 [8]: the sampler's coefficients for the coming step."""
         return self.table.update(self.step, first=self.step == self._entry)

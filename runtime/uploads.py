@@ -62,9 +62,46 @@ class Uploader:
         for index in range(len(images) + len(generation.inputs.controls)):
             self._pool.submit(self._upload_one, generation, images, index)
 
+    def copy(
+        self,
+        generation: Generation,
+        images: Sequence[GeneratedImage],
+        copied: Callable[[Generation, list[GeneratedImage]], None],
+        changed: Callable[[Generation], None],
+    ) -> None:
+        """Returns at once. Store finished images again as this request's own, so that each is its owner's to delete.
+
+        Calls `copied` with the copies, or `changed` where one of them is no longer there, or not what it was.
+        """
+        self._pool.submit(self._copy_all, generation, images, copied, changed)
+
     def close(self) -> None:
         """Start nothing more; does not wait."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _copy_all(
+        self,
+        generation: Generation,
+        images: Sequence[GeneratedImage],
+        copied: Callable[[Generation, list[GeneratedImage]], None],
+        changed: Callable[[Generation], None],
+    ) -> None:
+        try:
+            copies = [self._copy_one(generation, image, index) for index, image in enumerate(images)]
+        except (DarkroomError, ValueError):
+            changed(generation)
+            return
+        copied(generation, copies)
+
+    def _copy_one(self, generation: Generation, image: GeneratedImage, index: int) -> GeneratedImage:
+        """Raises ValueError where the image is not what it was, and DarkroomError as the store does."""
+        body = self._store.get(image.key)
+        if hashlib.sha256(body).hexdigest() != image.sha256:
+            raise ValueError(image.key)
+        key = image_key(generation.id, index, generation.request.output_format.value)
+        if key != image.key:
+            self._store.put(key, body, content_type=image.content_type)
+        return image.model_copy(update={"key": key})
 
     def _upload_one(self, generation: Generation, images: Sequence[Pixels], index: int) -> None:
         try:

@@ -88,7 +88,13 @@ class GenerationRequest(Contract):
     seed: Annotated[int, Field(ge=0, le=MAX_SEED)] | None = None
     num_images: Annotated[int, Field(ge=1, le=8)] = 1
     output_format: Annotated[OutputFormat, Field(strict=False)] = OutputFormat.PNG
-    cache: Literal["auto", "off"] = "auto"
+    cache: Annotated[
+        Literal["auto", "on", "off"],
+        Field(
+            description="may an image start from that of a similar prompt: auto, where no seed is named (the same seed "
+            "is then the same image, whatever was made before); on, with a named seed too; off, never"
+        ),
+    ] = "auto"
     image: Annotated[ImageSource | None, Field(exclude_if=_unset)] = None
     strength: Annotated[
         Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None,
@@ -123,8 +129,11 @@ class GenerationRequest(Contract):
         return self.image is not None or self.control is not None
 
     def seeded(self) -> GenerationRequest:
-        """The same request with its seed drawn, so that a retry makes the same image."""
-        return self if self.seed is not None else self.model_copy(update={"seed": secrets.randbelow(MAX_SEED + 1)})
+        """The same request with its seed drawn, so that a retry makes the same image; `auto` then means `on`."""
+        if self.seed is not None:
+            return self
+        cache = "on" if self.cache == "auto" else self.cache
+        return self.model_copy(update={"seed": secrets.randbelow(MAX_SEED + 1), "cache": cache})
 
 
 def _conflict(said: str, member: str) -> PydanticCustomError:
@@ -169,7 +178,10 @@ class Timings(Contract):
 
 
 class CacheReport(Contract):
-    """Whether the trajectory entered at a later step from another prompt's latents."""
+    """Whether work was saved: steps that all images together did not take, and the similarity of what they began from.
+
+    Similarity 1 is the same prompt; of a finished image that was asked for again all steps are skipped.
+    """
 
     hit: bool = False
     steps_skipped: int = 0

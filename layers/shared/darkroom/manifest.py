@@ -163,6 +163,34 @@ class Limits(Part):
     multiple_of: int = 8
 
 
+class CacheLevel(Part):
+    """How often an image that enters at `timestep` from a prompt at squared distance d is not what was asked for:
+    1 / (1 + exp(-(intercept + slope * log d))), fitted to distances up to `farthest`.
+    """
+
+    timestep: float
+    intercept: float
+    slope: Annotated[float, Field(gt=0)]
+    farthest: Annotated[float, Field(gt=0)]
+
+
+class CacheSpec(Part):
+    """What the build measured so that similar prompts may share work; it holds at this size, from this guidance on.
+
+    `tensors` is a safetensors file with the map from prompts to mean images; `criterion` says what judged the images,
+    `failing` the share that it found wrong without a cache; `random_distance` is two prompts' mean squared distance.
+    """
+
+    tensors: BundlePath
+    criterion: str
+    width: int
+    height: int
+    guidance_scale: float
+    failing: Annotated[float, Field(ge=0, lt=1)]
+    random_distance: Annotated[float, Field(gt=0)]
+    levels: Annotated[list[CacheLevel], Field(min_length=1)]
+
+
 class EngineManifest(Part):
     """All that a runtime needs to know of a bundle; everything it opens is listed in `files` with size and SHA-256.
 
@@ -186,6 +214,7 @@ class EngineManifest(Part):
     signature: Annotated[Signature | None, Field(exclude_if=operator.not_)] = None
     control: Annotated[ControlSpec | None, Field(exclude_if=operator.not_)] = None
     token_merging: Annotated[float, Field(ge=0, le=1, exclude_if=operator.not_)] = 0.0
+    cache: Annotated[CacheSpec | None, Field(exclude_if=operator.not_)] = None
 
     @property
     def control_types(self) -> list[str]:
@@ -195,6 +224,7 @@ class EngineManifest(Part):
     def _complete(self) -> EngineManifest:
         known = {file.path for file in self.files}
         used = {path for target in self.targets for path in (*target.files, *target.components.values())}
+        used |= {self.cache.tensors} if self.cache else set()
         missing = (used | {self.text.tokenizer, self.samplers.tables}) - known
         if missing:
             raise ValueError(f"not listed in files: {sorted(missing)}")

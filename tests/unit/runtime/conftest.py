@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ from tokenizers.pre_tokenizers import Whitespace
 
 from darkroom.contracts import GenerationRequest, Invocation
 from darkroom.errors import ObjectNotFound, ObjectTooLarge
-from darkroom.manifest import EngineManifest
+from darkroom.manifest import CacheSpec, EngineManifest
 from runtime.bundle import LoadedBundle
+from runtime.cache.calibrated import PromptMap
 from runtime.config import RuntimeConfig
 from runtime.generation import Generation
 from runtime.metrics import Metrics
@@ -301,6 +303,51 @@ def bundle(manifest: EngineManifest, engine: FakeEngine, tables: SamplerTables) 
     return LoadedBundle(manifest, manifest.targets[1], engine, tokenizer, tables)
 
 
+def prompt_map_file(**changed: Any) -> bytes:
+    """A calibration under which a prompt is the sum of its words: its code, its place in the index, its mean image."""
+    size = LENGTH * DIM
+    tensors = {
+        "prompt_mean": np.zeros(size),
+        "prompt_basis": np.ones((size, 1)) / DIM,
+        "hidden": np.zeros((1, 1)),
+        "hidden_bias": np.zeros(1),
+        "output": np.zeros((1, 1)),
+        "skip": np.ones((1, 1)),
+        "output_bias": np.zeros(1),
+        "image_basis": np.full((1, 4 * 4 * 4), 0.01),
+        "metric": np.ones(1),
+        **changed,
+    }
+    return save({name: np.asarray(tensor, np.float16) for name, tensor in tensors.items()})
+
+
+def cache_spec(**changed: Any) -> CacheSpec:
+    """Fails in 1 of 100 at squared distance 1.5 from timestep 250 on, and from 500 on at squared distance 4."""
+    odds = float(np.log(0.01 / 0.99))
+    levels = [
+        {"timestep": timestep, "intercept": odds - 2 * float(np.log(reach)), "slope": 2.0, "farthest": 1e6}
+        for timestep, reach in ((250.0, 1.5), (500.0, 4.0))
+    ]
+    spec = {
+        "tensors": "cache.safetensors",
+        "criterion": "test",
+        "width": 32,
+        "height": 32,
+        "guidance_scale": 1.0,
+        "failing": 0.0,
+        "random_distance": 100.0,
+        "levels": levels,
+    }
+    return CacheSpec.model_validate({**spec, **changed})
+
+
+@pytest.fixture
+def calibrated(bundle: LoadedBundle) -> LoadedBundle:
+    """The bundle with a calibration."""
+    manifest = bundle.manifest.model_copy(update={"cache": cache_spec()})
+    return replace(bundle, manifest=manifest, prompt_map=PromptMap(prompt_map_file()))
+
+
 @pytest.fixture
 def build_service(
     bundle: LoadedBundle, store: MemoryStore, metrics: Metrics, clock: Clock
@@ -308,8 +355,8 @@ def build_service(
     """Builds services of the fake bundle with these settings; upload delays take no time."""
     built: list[Service] = []
 
-    def build(**settings: Any) -> Service:
-        service = Service(bundle, RuntimeConfig(**settings), store, metrics, clock, lambda _: None)
+    def build(served: LoadedBundle | None = None, **settings: Any) -> Service:
+        service = Service(served or bundle, RuntimeConfig(**settings), store, metrics, clock, lambda _: None)
         built.append(service)
         return service
 

@@ -48,7 +48,7 @@ def test_a_retry_of_the_invocation_uploads_without_the_engine(service, admit, tu
     assert [image.key for image in result.images] == ["images/same/0.png", "images/same/1.png"]
     assert result.timings.denoise == 0
 
-    again = admit(service, id="same", num_images=2)  # stored by now, so not kept any longer
+    again = admit(service, id="same", num_images=2, cache="off")  # stored by now, so not kept any longer
     turn_until_idle(service)
     assert again.answer.result(PATIENCE).images == result.images
     assert len(engine.calls) > steps

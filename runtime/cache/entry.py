@@ -1,0 +1,95 @@
+"""One thing the cache remembers, and its form as bytes: whatever is wrong with those is found out before use."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from runtime.arrays import Floats
+
+Halves = NDArray[np.float16]
+
+MAGIC = b"latents1"
+_DIGEST = 32
+
+
+class Damaged(Exception):
+    """These bytes are not those of an entry as it was written."""
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """Latents that a trajectory had before `step`; `step` equal to `steps` means those of the finished image.
+
+    `scope` says who may see it (see `runtime.cache.scope`), `origin` which trajectory it comes from; `vector`, float32
+    [D], is what its prompt is found by. `latents` and `denoised` are float16 [C, h, w]; `denoised` is there only where
+    the sampler looks back at it.
+    """
+
+    scope: str
+    origin: str
+    step: int
+    steps: int
+    vector: Floats
+    latents: Halves
+    denoised: Halves | None = None
+
+    @property
+    def id(self) -> str:
+        return f"{self.origin}-{self.step}"
+
+    @property
+    def nbytes(self) -> int:
+        """What it is accounted with in memory."""
+        return self.vector.nbytes + self.latents.nbytes + (0 if self.denoised is None else self.denoised.nbytes)
+
+
+def halved(latents: Floats) -> Halves | None:
+    """float32 -> float16, None where a value is not finite, before or after."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        small = latents.astype(np.float16)
+    return small if np.isfinite(small).all() else None
+
+
+def pack(entry: Entry) -> bytes:
+    """A SHA-256 and what it is of."""
+    arrays = {"vector": entry.vector, "latents": entry.latents}
+    if entry.denoised is not None:
+        arrays["denoised"] = entry.denoised
+    told = {"scope": entry.scope, "origin": entry.origin, "step": str(entry.step), "steps": str(entry.steps)}
+    body = save({name: np.ascontiguousarray(array) for name, array in arrays.items()}, told)
+    return MAGIC + hashlib.sha256(body).digest() + body
+
+
+def unpack(packed: bytes) -> Entry:
+    """Raises Damaged."""
+    start = len(MAGIC) + _DIGEST
+    body = packed[start:]
+    if not packed.startswith(MAGIC) or hashlib.sha256(body).digest() != packed[len(MAGIC) : start]:
+        raise Damaged
+    try:
+        arrays, told = load(body), _metadata(body)
+        return Entry(
+            scope=told["scope"],
+            origin=told["origin"],
+            step=int(told["step"]),
+            steps=int(told["steps"]),
+            vector=arrays["vector"],
+            latents=arrays["latents"],
+            denoised=arrays.get("denoised"),
+        )
+    except (SafetensorError, KeyError, ValueError):  # whole, but written by something else
+        raise Damaged from None
+
+
+def _metadata(body: bytes) -> dict[str, str]:
+    """The free part of a safetensors header, which the library's numpy reader leaves out."""
+    length = int.from_bytes(body[:8], "little")
+    found = json.loads(body[8 : 8 + length]).get("__metadata__", {})
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,80 @@
+"""What a caching policy decides: how prompts are compared, what is remembered, and where a similar prompt enters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Protocol
+
+from runtime.arrays import Floats, Ids
+from runtime.cache.calibrated import Calibrated, Calibration
+from runtime.cache.entry import Entry
+from runtime.cache.eviction import EVICTIONS, Eviction
+from runtime.cache.published import Published
+from runtime.samplers import SamplerTable
+from runtime.trajectory import Trajectory
+
+
+class Policy(Protocol):
+    """Decides and computes; holds no entries."""
+
+    name: str
+    dimensions: int
+    candidates: int
+    """How many of the nearest prompts are looked at."""
+    reusable: bool
+    """Whether one entry may start several images of a request: only where each keeps its own noise."""
+
+    def vector(self, prompt_embeds: Floats, ids: Ids) -> Floats:
+        """float32 [1, L, D] and int64 [1, L] -> what is kept of a prompt, float32."""
+
+    def point(self, vector: Floats) -> Floats:
+        """Where a vector stands in the index, float32 [dimensions]."""
+
+    def similarity(self, distance: float) -> float:
+        """Of two prompts by the squared distance of their points; 1: the same."""
+
+    def applies(self, width: int, height: int, guidance_scale: float) -> bool:
+        """Whether its decisions hold for images of this kind."""
+
+    def deepest(self, distance: float, table: SamplerTable) -> int:
+        """The last step that a prompt so far away may enter at; 0: none."""
+
+    def keeps(self, table: SamplerTable) -> Collection[int]:
+        """The steps whose latents are remembered; the table's number of steps stands for the finished image."""
+
+    def usable(self, step: int, deepest: int, table: SamplerTable) -> int:
+        """Where latents kept at `step` may be entered, by who may go as far as `deepest`; 0: nowhere."""
+
+    def enter(self, trajectory: Trajectory, entry: Entry, vector: Floats, step: int) -> None:
+        """Let a trajectory that has begun go on at `step` from the entry; `vector` is its own prompt's."""
+
+    def admits(self, distance: float | None, table: SamplerTable) -> bool:
+        """Whether to remember a trajectory whose nearest prompt was so far away (None: there was none)."""
+
+    def eviction(self) -> Eviction: ...
+
+
+def _published(name: str, eviction: str) -> Callable[[int, int, Calibration | None], Policy]:
+    return lambda width, end_token, _: Published(name, EVICTIONS[eviction], width, end_token)
+
+
+def _calibrated(_width: int, _end_token: int, calibration: Calibration | None) -> Policy:
+    if calibration is None:
+        raise ValueError(
+            "this bundle is not calibrated; run calibrate-cache and build it with --cache, or choose another policy"
+        )
+    return Calibrated(calibration, EVICTIONS["saved-work"])
+
+
+_POLICIES: dict[str, Callable[[int, int, Calibration | None], Policy]] = {
+    "darkroom": _calibrated,
+    "nirvana": _published("nirvana", "lcbfu"),
+    "lru": _published("lru", "lru"),
+    "lfu": _published("lfu", "lfu"),
+    "fifo": _published("fifo", "fifo"),
+}
+
+
+def open_policy(name: str, *, embedding_dim: int, end_token: int, calibration: Calibration | None) -> Policy:
+    """A policy of the registry; `end_token` marks a prompt's end. Raises ValueError, KeyError for an unknown name."""
+    return _POLICIES[name](embedding_dim, end_token, calibration)

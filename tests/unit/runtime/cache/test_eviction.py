@@ -1,0 +1,68 @@
+"""Who leaves first, by each rule."""
+
+from __future__ import annotations
+
+import pytest
+
+from runtime.cache.eviction import EVICTIONS
+
+
+def order(name: str, events: list[tuple[str, int]]) -> list[str]:
+    """Add a, b and c (steps 5, 20, 10), hit entries, then evict all."""
+    eviction = EVICTIONS[name]()
+    for entry, step in (("a", 5), ("b", 20), ("c", 10)):
+        eviction.added(entry, step, 100)
+    for entry, saved in events:
+        eviction.hit(entry, saved)
+    left = []
+    for _ in range(3):
+        left.append(eviction.victim())
+        eviction.removed(left[-1])
+    return left
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("fifo", ["a", "b", "c"]),
+        ("lru", ["b", "c", "a"]),
+        ("lfu", ["b", "c", "a"]),
+        ("lcbfu", ["b", "c", "a"]),  # 0 hits; 1 hit x 10; 3 hits x 5
+        ("saved-work", ["b", "a", "c"]),  # 10; 15 + 2.5; 40 + 5
+    ],
+)
+def test_the_lowest_score_goes_first(name: str, expected: list[str]) -> None:
+    assert order(name, [("c", 40), ("a", 5), ("a", 5), ("a", 5)]) == expected
+
+
+def test_lcbfu_is_hits_times_step() -> None:
+    assert order("lcbfu", [("a", 5), ("a", 5), ("a", 5), ("b", 20), ("c", 10), ("c", 10)]) == ["a", "b", "c"]
+
+
+def test_saved_work_counts_bytes() -> None:
+    eviction = EVICTIONS["saved-work"]()
+    eviction.added("large", 10, 400)
+    eviction.added("small", 10, 100)
+    eviction.hit("large", 10)  # (10 + 5) / 400 < 5 / 100
+    assert eviction.victim() == "large"
+
+
+def test_saved_work_ages() -> None:
+    eviction = EVICTIONS["saved-work"]()
+    eviction.added("old", 10, 1)
+    eviction.hit("old", 5)
+    for number in range(4):  # each comes and goes, and raises the floor for who comes next
+        eviction.added(f"passing {number}", 10, 1)
+        victim = eviction.victim()
+        eviction.removed(victim)
+        if victim == "old":
+            break
+    assert victim == "old"
+
+
+def test_nothing_is_nobodys_victim() -> None:
+    eviction = EVICTIONS["lru"]()
+    with pytest.raises(LookupError):
+        eviction.victim()
+    eviction.hit("unknown", 1)
+    eviction.removed("unknown")
