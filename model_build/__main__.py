@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -15,6 +16,7 @@ from darkroom.errors import DarkroomError
 from darkroom.storage import ObjectStore, open_store
 from model_build import BuildRefused
 from model_build.build import Build
+from model_build.cache_trials import Effort
 from model_build.compile import TARGETS
 from model_build.plan import Plan
 from model_build.progress import Progress
@@ -60,6 +62,9 @@ def build(
     controlnet: Annotated[
         list[str] | None, typer.Option(help="TYPE=FOLDER, e.g. canny=...: a ControlNetModel of diffusers; repeatable.")
     ] = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="What calibrate-cache wrote, so that similar prompts may share work.")
+    ] = None,
 ) -> None:
     """Export, optimise, compile, verify, report and publish; what is unchanged since the last time is skipped."""
     console = Console(stderr=True)
@@ -80,6 +85,7 @@ def build(
         verify_steps=verify_steps,
         repeats=repeats,
         token_merging=token_merging,
+        cache=cache,
     )
     try:
         if not re.fullmatch(MODEL_NAME, name):
@@ -89,14 +95,58 @@ def build(
         plan = replace(plan, controlnets=_controlnets(controlnet or []))
         made, report = Build(plan, _store(store), Progress(console)).run()
     except (BuildRefused, DarkroomError, OSError) as refused:
-        console.print(_sentence(refused), style="red", highlight=False, soft_wrap=True)
-        raise typer.Exit(1) from None
+        raise _refusal(console, refused) from None
     except KeyboardInterrupt:
         console.print("Stopped; finished stages are kept, and the same command goes on from there.")
         raise typer.Exit(_INTERRUPTED) from None
     for table in tables(report):
         Console(width=None if console.is_terminal else _WIDTH).print(table)
     typer.echo(f"{made.model} {made.version}")
+
+
+@app.command()
+def calibrate_cache(
+    name: Annotated[str, typer.Argument(help="Name of the model in the object store; its served bundle is measured.")],
+    store: Annotated[str, typer.Option(help="Object store: file:///path or s3://bucket/prefix.")],
+    out: Annotated[Path, typer.Option(help="Folder for what build takes with --cache.")],
+    target: Annotated[str | None, typer.Option(help="The engines to measure with; else the first target's.")] = None,
+    criterion: Annotated[
+        str, typer.Option(help="What says that an image is wrong: moved, or crayon for crayon's judge.")
+    ] = "moved",
+    prompts: Annotated[
+        Path | None, typer.Option(help="Prompts as users write them, a line each; needed for the criterion moved.")
+    ] = None,
+    glances: Annotated[int, typer.Option(min=64, help="Prompts whose mean image is learnt, three UNet calls each.")] = (
+        Effort.prompts
+    ),
+    trials: Annotated[
+        int, typer.Option(min=64, help="Pairs of prompts that are drawn, about 3.5 images each.")
+    ] = Effort.pairs,
+) -> None:
+    """Measure how alike two prompts must be for one to start from the other's image; then build again with --cache."""
+    from model_build import cache_calibration
+    from model_build.cache_criterion import criterion_named
+
+    console = Console(stderr=True)
+    effort = Effort(glances, trials)
+    try:
+        judge = criterion_named(criterion, _lines(prompts) if prompts is not None else ())
+        with tempfile.TemporaryDirectory() as folder:
+            bundle = cache_calibration.fetch(_store(store), name, target, Path(folder))
+            with Progress(console).running(
+                "calibrate-cache", cache_calibration.work(effort, bundle.manifest)
+            ) as advance:
+                tensors, told = cache_calibration.calibrate(bundle, judge, effort, advance)
+        cache_calibration.save(tensors, told, out)
+    except (BuildRefused, DarkroomError, OSError) as refused:
+        raise _refusal(console, refused) from None
+    Console(width=None if console.is_terminal else _WIDTH).print(cache_calibration.table(told))
+
+
+def _refusal(console: Console, refused: Exception) -> typer.Exit:
+    """Say why, in one sentence."""
+    console.print(_sentence(refused), style="red", highlight=False, soft_wrap=True)
+    return typer.Exit(1)
 
 
 def _store(url: str) -> ObjectStore:

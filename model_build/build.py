@@ -12,6 +12,7 @@ from darkroom.manifest import Defaults, EngineManifest
 from darkroom.pace import PACE, Pace
 from darkroom.storage import ObjectStore
 from model_build import plan as planning
+from model_build.cache_calibration import load as load_cache
 from model_build.compile import INT8_ENGINES, Format, TargetSpec, engine_format, target_spec
 from model_build.controlnet import control_spec
 from model_build.generation import Setting, control_settings, token_ids
@@ -43,9 +44,10 @@ class Build:
     def run(self) -> tuple[EngineManifest, dict[str, Any]]:
         """The published manifest and its report. Raises: BuildRefused, DarkroomError (the object store's)."""
         with self.workspace.held():
+            cache = load_cache(self.plan.cache, self.sources.checkpoint.sha256) if self.plan.cache else None
             components = [*COMPONENTS, *(controlnet.component for controlnet in self.sources.controlnets)]
             graphs = {component: self._optimized(component) for component in components}
-            parts = Outputs({}, self._samplers(), self._tokenizer(), self._preview(graphs["vae_decoder"]))
+            parts = Outputs({}, self._samplers(), self._tokenizer(), self._preview(graphs["vae_decoder"]), cache)
             formats = dict.fromkeys(target.format for target in self.targets)  # int8 is calibrated on its format's own
             engines: dict[str, Mapping[str, Finished]] = {
                 format_: {component: self._engine(format_, component, graph) for component, graph in graphs.items()}

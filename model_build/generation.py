@@ -78,8 +78,8 @@ class BundlePipeline:
             component: opener.open(files[path], target.options, threads)
             for component, path in target.components.items()
         }
-        self._tokenizer = files[manifest.text.tokenizer]
-        self._tables = files[manifest.samplers.tables]
+        self.tokenizer = files[manifest.text.tokenizer]
+        self.tables = files[manifest.samplers.tables]
 
     def component(self, name: str, inputs: Arrays) -> list[NDArray[Any]]:
         """One component's outputs, in its graph's order."""
@@ -90,9 +90,9 @@ class BundlePipeline:
         spec = self.manifest.latents
         guided = setting.guidance > 1
         prompts = ("", setting.prompt) if guided else (setting.prompt,)
-        ids = token_ids(self._tokenizer, self.manifest.text, *prompts)
+        ids = token_ids(self.tokenizer, self.manifest.text, *prompts)
         (embeds,) = self.engines["text_encoder"]({"input_ids": ids})
-        with safe_open(self._tables, "numpy") as tables:
+        with safe_open(self.tables, "numpy") as tables:
             table = tables.get_tensor(f"{setting.sampler}/{setting.steps}")
             sigma = tables.get_tensor(f"{setting.sampler}/init_noise_sigma")[setting.steps - 1]
         draws = noises(

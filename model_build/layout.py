@@ -8,6 +8,7 @@ MAX_STEPS = 100
 
 TOKENIZER = "tokenizer.json"
 TABLES = "samplers.safetensors"
+CACHE = "cache.safetensors"
 REPORT = "report.json"  # beside the manifest's files and not one of them: measurements are no content
 NOTES = "notes.json"  # beside a stage's outputs, for the report
 

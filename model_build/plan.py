@@ -18,7 +18,7 @@ class Plan:
     `prompt` and `verify_steps` (None: as many as by default) are for verify and report; `repeats` 0 times nothing.
     `calibration` has the prompts whose images an int8 target is calibrated on. `token_merging` is the share of tokens
     that the UNet merges around its finest self-attention, see `model_build.token_merging`. `controlnets` maps the type
-    of each ControlNet to its diffusers folder or hub id.
+    of each ControlNet to its diffusers folder or hub id. `cache` is what `model_build.cache_calibration` wrote.
     """
 
     checkpoint: str
@@ -39,6 +39,7 @@ class Plan:
     calibration: Sequence[str] = PROMPTS
     token_merging: float = 0.0
     controlnets: Mapping[str, str] = field(default_factory=dict)
+    cache: Path | None = None
 
 
 def defaults(plan: Plan, checkpoint: Checkpoint) -> Defaults:

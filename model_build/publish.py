@@ -27,10 +27,11 @@ from darkroom.manifest import (
 )
 from darkroom.storage import ObjectStore
 from model_build import BuildRefused
+from model_build.cache_calibration import Calibration
 from model_build.checkpoint import Checkpoint
 from model_build.compile import ENTRY_SUFFIX, TargetSpec
 from model_build.hardware import libraries
-from model_build.layout import MAX_STEPS, NOTES, SAMPLERS, TABLES, TOKENIZER
+from model_build.layout import CACHE, MAX_STEPS, NOTES, SAMPLERS, TABLES, TOKENIZER
 from model_build.stages import Finished
 
 
@@ -42,6 +43,7 @@ class Outputs:
     samplers: Finished
     tokenizer: Finished
     preview: Finished
+    cache: Calibration | None = None
 
     def artefacts(self) -> dict[str, tuple[Path, str]]:
         """Every file of the bundle: its path there -> the local file and its SHA-256."""
@@ -49,6 +51,8 @@ class Outputs:
             TOKENIZER: (self.tokenizer.folder / TOKENIZER, self.tokenizer.files[TOKENIZER]),
             TABLES: (self.samplers.folder / TABLES, self.samplers.files[TABLES]),
         }
+        if self.cache is not None:
+            found[CACHE] = self.cache.folder / CACHE, self.cache.sha256
         for engines, components in self.engines.items():
             for done in components.values():
                 found |= {f"{engines}/{name}": (done.folder / name, done.files[name]) for name in _bundled(done)}
@@ -109,6 +113,7 @@ def manifest(
         built_with=libraries(),
         token_merging=token_merging,
         control=control,
+        cache=outputs.cache.spec if outputs.cache else None,
     )
     try:
         resolve(GenerationRequest(prompt=""), unversioned)
