@@ -44,7 +44,7 @@ def test_a_mounted_bundle_is_served_and_images_are_uploaded(account: Account, mo
 
 
 def test_sigterm_lets_an_invocation_end_with_its_images(account: Account, mounted: Path) -> None:
-    variables = {"RUNTIME_BUNDLE_DIR": str(mounted), "RUNTIME_LOG_LEVEL": "debug"}
+    variables = {"RUNTIME_BUNDLE_DIR": str(mounted), "RUNTIME_LOG_LEVEL": "debug", "RUNTIME_DRAIN_SECONDS": "50"}
     with ThreadPoolExecutor(1) as caller, started(account, **variables) as running:
         asked = {"id": "drained", "request": LONG}
         answer = caller.submit(
