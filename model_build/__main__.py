@@ -17,7 +17,7 @@ from darkroom.storage import ObjectStore, open_store
 from model_build import BuildRefused
 from model_build.build import Build
 from model_build.cache_trials import Effort
-from model_build.compile import TARGETS
+from model_build.compile import GPU_TARGETS, TARGETS
 from model_build.plan import Plan
 from model_build.progress import Progress
 from model_build.report import tables
@@ -39,7 +39,11 @@ def build(
     name: Annotated[str, typer.Option(help="Name of the model in the object store.")],
     store: Annotated[str, typer.Option(help="Object store: file:///path or s3://bucket/prefix.")],
     target: Annotated[
-        list[str] | None, typer.Option(help=f"In order of preference; all by default: {', '.join(TARGETS)}.")
+        list[str] | None,
+        typer.Option(
+            help=f"In order of preference; by default {', '.join(TARGETS)}. On a machine with the GPU: "
+            f"{', '.join(name for name, spec in GPU_TARGETS.items() if spec.needs_gpu)}."
+        ),
     ] = None,
     work: Annotated[Path, typer.Option(help="Where finished stages are kept.")] = Path(".darkroom/build"),
     steps: Annotated[int, typer.Option(min=1, max=100, help="Default number of steps.")] = 25,
@@ -65,6 +69,8 @@ def build(
     cache: Annotated[
         Path | None, typer.Option(help="What calibrate-cache wrote, so that similar prompts may share work.")
     ] = None,
+    rows: Annotated[int, typer.Option(min=2, max=256, help="Most UNet rows a TensorRT engine takes.")] = 8,
+    stripped: Annotated[bool, typer.Option(help="TensorRT engines without weights: smaller, slower to load.")] = False,
 ) -> None:
     """Export, optimise, compile, verify, report and publish; what is unchanged since the last time is skipped."""
     console = Console(stderr=True)
@@ -86,6 +92,8 @@ def build(
         repeats=repeats,
         token_merging=token_merging,
         cache=cache,
+        rows=rows,
+        stripped=stripped,
     )
     try:
         if not re.fullmatch(MODEL_NAME, name):

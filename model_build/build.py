@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from darkroom.fingerprint import Fingerprint
 from darkroom.manifest import Defaults, EngineManifest
 from darkroom.pace import PACE, Pace
 from darkroom.storage import ObjectStore
@@ -15,9 +16,11 @@ from model_build import plan as planning
 from model_build.cache_calibration import load as load_cache
 from model_build.compile import INT8_ENGINES, Format, TargetSpec, engine_format, target_spec
 from model_build.controlnet import control_spec
+from model_build.device import Device, compiled_for, require
 from model_build.generation import Setting, control_settings, token_ids
 from model_build.hardware import hardware, libraries, threads
 from model_build.layout import CALIBRATED, COMPONENTS, MAX_STEPS, NOTES, REPORT, SAMPLERS, TABLES, TOKENIZER
+from model_build.own_engines import OwnEngines
 from model_build.plan import Plan
 from model_build.progress import Progress
 from model_build.publish import Outputs, manifest, publish
@@ -32,14 +35,21 @@ _EXPORT = tuple(f"model_build.{name}" for name in ("export", "reference", "check
 class Build:
     """One run of the build stage; `run()` runs it."""
 
-    def __init__(self, plan: Plan, store: ObjectStore, progress: Progress) -> None:
-        """Raises BuildRefused for a target that is not in the registry."""
+    def __init__(self, plan: Plan, store: ObjectStore, progress: Progress, device: Device | None = None) -> None:
+        """`device` is the GPU that is compiled for; None: this machine's, where a target needs one.
+
+        Raises: BuildRefused for a target that is not in the registry, or that this machine cannot compile.
+        """
         self.plan = plan
         self.store = store
         self.progress = progress
         self.sources = Sources(plan, progress)
         self.workspace = Workspace(plan.work / plan.name)
-        self.targets = [target_spec(name) for name in dict.fromkeys(plan.targets)]
+        specs = [target_spec(name) for name in dict.fromkeys(plan.targets)]
+        for spec in specs if device is None else ():
+            device = require(spec) if spec.needs_gpu else device
+        self.device = device
+        self.targets = [compiled_for(device, spec, stripped=plan.stripped) for spec in specs]
 
     def run(self) -> tuple[EngineManifest, dict[str, Any]]:
         """The published manifest and its report. Raises: BuildRefused, DarkroomError (the object store's)."""
@@ -48,7 +58,8 @@ class Build:
             components = [*COMPONENTS, *(controlnet.component for controlnet in self.sources.controlnets)]
             graphs = {component: self._optimized(component) for component in components}
             parts = Outputs({}, self._samplers(), self._tokenizer(), self._preview(graphs["vae_decoder"]), cache)
-            formats = dict.fromkeys(target.format for target in self.targets)  # int8 is calibrated on its format's own
+            # int8 is calibrated on its format's own
+            formats = dict.fromkeys(target.format for target in self.targets if not target.own)
             engines: dict[str, Mapping[str, Finished]] = {
                 format_: {component: self._engine(format_, component, graph) for component, graph in graphs.items()}
                 for format_ in formats
@@ -56,6 +67,10 @@ class Build:
             if any(target.precision == "int8" for target in self.targets):
                 calls = self._calibrated(replace(parts, engines=engines))
                 engines[INT8_ENGINES] = {name: self._quantized(name, graph, calls) for name, graph in graphs.items()}
+            own = {target.engines: self._own(target, graphs) for target in self.targets if target.own}
+            engines |= {name: {part: done for part, (done, _) in made.items()} for name, made in own.items()}
+            fingerprints = {name: [mark for _, mark in made.values()] for name, made in own.items()}
+            parts = replace(parts, fingerprints=fingerprints)
             used = dict.fromkeys(target.engines for target in self.targets)
             outputs = replace(parts, engines={name: engines[name] for name in used})
             made = self._manifest(outputs, self.targets)
@@ -128,6 +143,15 @@ class Build:
             inputs={"graph": graph.digest},
         )
         return self._run(stage, work)
+
+    def _own(self, target: TargetSpec, graphs: Mapping[str, Finished]) -> dict[str, tuple[Finished, Fingerprint]]:
+        checkpoint = self.sources.checkpoint
+        maker = OwnEngines(
+            *(checkpoint, self._run, self.store, planning.profile(self.plan, checkpoint)),
+            device=self.device if target.needs_gpu else None,
+            controlnets=[f"{controlnet.type}:{controlnet.sha256}" for controlnet in self.sources.controlnets],
+        )
+        return {component: maker.engine(target, component, graph) for component, graph in graphs.items()}
 
     def _calibrated(self, outputs: Outputs) -> Finished:
         """What the checkpoint's own trajectories feed its networks, recorded from the engines in full precision."""

@@ -67,6 +67,11 @@ class Checkpoint:
         return float(self.configs["vae"].get("scaling_factor", 0.18215))
 
     @property
+    def vae_overflows(self) -> bool:
+        """Whether its config says that the autoencoder must stay in float32, as SDXL's does."""
+        return self.configs["vae"].get("force_upcast") is True
+
+    @property
     def native_size(self) -> int:
         """Side in pixels of the square images the UNet was made for."""
         size = self.configs["unet"].get("sample_size") or 64

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import os
 import platform
-from importlib.metadata import version
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 _FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
+_ALSO = {"onnxruntime": ("onnxruntime-gpu",)}
 LIBRARIES = (
     *("diffusers", "numpy", "onnx", "onnxruntime", "onnxscript", "openvino"),
     *("safetensors", "tokenizers", "torch", "transformers"),
 )
+
+
+def installed(library: str) -> str:
+    """A library's version; ONNX Runtime's under either of its distributions' names."""
+    for name in (library, *_ALSO.get(library, ())):
+        with suppress(PackageNotFoundError):
+            return version(name)
+    return version(library)
 
 
 def threads() -> int:
@@ -35,7 +45,7 @@ def hardware() -> dict[str, Any]:
 
 def libraries() -> dict[str, str]:
     """Version of every library that has a hand in a bundle."""
-    return {library: version(library) for library in LIBRARIES}
+    return {library: installed(library) for library in LIBRARIES}
 
 
 def software() -> dict[str, str]:

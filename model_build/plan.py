@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from darkroom.fingerprint import Profile
 from darkroom.manifest import Defaults, Limits
 from model_build.checkpoint import Checkpoint
 from model_build.layout import PROMPTS
@@ -16,6 +17,7 @@ class Plan:
     """What to build. Sizes in pixels; None: derived from the checkpoint, see `defaults` and `limits`.
 
     `prompt` and `verify_steps` (None: as many as by default) are for verify and report; `repeats` 0 times nothing.
+    `rows` is the most UNet rows that an engine with bounds takes; with `stripped` it has no weights of its own.
     `calibration` has the prompts whose images an int8 target is calibrated on. `token_merging` is the share of tokens
     that the UNet merges around its finest self-attention, see `model_build.token_merging`. `controlnets` maps the type
     of each ControlNet to its diffusers folder or hub id. `cache` is what `model_build.cache_calibration` wrote.
@@ -40,6 +42,8 @@ class Plan:
     token_merging: float = 0.0
     controlnets: Mapping[str, str] = field(default_factory=dict)
     cache: Path | None = None
+    rows: int = 8
+    stripped: bool = False
 
 
 def defaults(plan: Plan, checkpoint: Checkpoint) -> Defaults:
@@ -65,4 +69,15 @@ def limits(plan: Plan, checkpoint: Checkpoint) -> Limits:
         max_size=plan.max_size or 2 * native,
         max_pixels=plan.max_pixels or 2 * native**2,
         multiple_of=multiple,
+    )
+
+
+def profile(plan: Plan, checkpoint: Checkpoint) -> Profile:
+    """Which UNet calls an engine with bounds takes: all the limits allow, best at a guided image of default size."""
+    usual, bounds, scale = defaults(plan, checkpoint), limits(plan, checkpoint), checkpoint.downscale
+    least, most = bounds.min_size // scale, bounds.max_size // scale
+    return Profile(
+        rows=(1, 2, plan.rows),
+        height=(least, usual.height // scale, most),
+        width=(least, usual.width // scale, most),
     )

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from importlib.metadata import version
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from darkroom import catalog
 from darkroom.contracts import GenerationRequest
 from darkroom.errors import DarkroomError
+from darkroom.fingerprint import Fingerprint
 from darkroom.manifest import (
     BundleFile,
     ControlSpec,
@@ -29,21 +29,25 @@ from darkroom.storage import ObjectStore
 from model_build import BuildRefused
 from model_build.cache_calibration import Calibration
 from model_build.checkpoint import Checkpoint
-from model_build.compile import ENTRY_SUFFIX, TargetSpec
-from model_build.hardware import libraries
+from model_build.compile import CONTEXT_SUFFIX, ENTRY_SUFFIX, TargetSpec
+from model_build.hardware import installed, libraries
 from model_build.layout import CACHE, MAX_STEPS, NOTES, SAMPLERS, TABLES, TOKENIZER
 from model_build.stages import Finished
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """The finished stages that a bundle is put together from; `engines`: set of engine files -> component -> stage."""
+    """The finished stages that a bundle is put together from; `engines`: set of engine files -> component -> stage.
+
+    `fingerprints` has those of the sets that belong to one target.
+    """
 
     engines: Mapping[str, Mapping[str, Finished]]
     samplers: Finished
     tokenizer: Finished
     preview: Finished
     cache: Calibration | None = None
+    fingerprints: Mapping[str, Sequence[Fingerprint]] = field(default_factory=dict)
 
     def artefacts(self) -> dict[str, tuple[Path, str]]:
         """Every file of the bundle: its path there -> the local file and its SHA-256."""
@@ -97,7 +101,7 @@ def manifest(
             BundleFile(path=path, size=local.stat().st_size, sha256=digest)
             for path, (local, digest) in sorted(outputs.artefacts().items())
         ],
-        targets=[_target(target, outputs.engines[target.engines]) for target in targets],
+        targets=[_target(target, outputs) for target in targets],
         text=TextSpec(
             tokenizer=TOKENIZER, max_length=checkpoint.max_length, embedding_dim=checkpoint.embedding_dim, **token_ids
         ),
@@ -127,20 +131,30 @@ def publish(store: ObjectStore, made: EngineManifest, outputs: Outputs, measured
     catalog.publish(store, made, {**outputs.files(), **measured})
 
 
-def _target(spec: TargetSpec, components: Mapping[str, Finished]) -> Target:
+def _target(spec: TargetSpec, outputs: Outputs) -> Target:
+    components, fingerprints = outputs.engines[spec.engines], outputs.fingerprints.get(spec.engines, ())
     paths = {component: [f"{spec.engines}/{name}" for name in _bundled(done)] for component, done in components.items()}
-    suffix = ENTRY_SUFFIX[spec.format]
+    requires = Requirements(library=spec.format, version=installed(spec.format), cpu_features=list(spec.cpu_features))
+    if fingerprints:
+        made = fingerprints[0].model_dump(include={"cuda", "tensorrt", "gpu_architecture"})
+        requires = requires.model_copy(update=made)
     return Target(
         name=spec.name,
         format=spec.format,
         precision=spec.precision,
-        components={
-            component: next(path for path in found if path.endswith(suffix)) for component, found in paths.items()
-        },
+        components={component: _entry(found, ENTRY_SUFFIX[spec.format]) for component, found in paths.items()},
         files=sorted(path for found in paths.values() for path in found),
-        requires=Requirements(library=spec.format, version=version(spec.format), cpu_features=list(spec.cpu_features)),
+        requires=requires,
         options=dict(spec.options),
+        profile=fingerprints[0].profile if fingerprints else None,
+        fingerprints=list(fingerprints),
     )
+
+
+def _entry(paths: Sequence[str], suffix: str) -> str:
+    """The file that is opened: where a graph lies beside its engine, the model that names the engine."""
+    entries = [path for path in paths if path.endswith(suffix)]
+    return next((path for path in entries if path.endswith(CONTEXT_SUFFIX)), entries[0])
 
 
 def _bundled(done: Finished) -> list[str]:

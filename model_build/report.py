@@ -34,7 +34,7 @@ def assemble(
 ) -> dict[str, Any]:
     """The report as JSON: times in milliseconds, memory in bytes, errors as PSNR in dB.
 
-    `notes` says how a quantized target's components were made, layers left out included.
+    `notes` says how a target's components were quantized, layers left out included, or what of them was fused.
     `agreements` is what `verify` found; `readings` has what `measure.compare` found for each target, and is empty where
     nothing was timed.
     """
@@ -73,11 +73,18 @@ def assemble(
                     for work in WORKS
                     if agreement["target"] in readings
                 },
-                **({"quantization": notes[agreement["target"]]} if agreement["target"] in notes else {}),
+                **_noted(notes.get(agreement["target"], {})),
             }
             for agreement in agreements
         ],
     }
+
+
+def _noted(components: Mapping[str, Any]) -> dict[str, Any]:
+    """How its components were made: what was fused, or how they were quantized."""
+    if not components:
+        return {}
+    return {"fusion" if all("fused" in found for found in components.values()) else "quantization": components}
 
 
 def _times(baseline: Reading, optimised: Reading, calls: int | None) -> dict[str, Any]:

@@ -10,13 +10,13 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from model_build import BuildRefused
 from model_build.checkpoint import file_sha256
+from model_build.hardware import installed
 
 _RECORD = "stage.json"
 _ASIDE = ".unfinished-"
@@ -39,7 +39,7 @@ class Stage:
     def key(self) -> str:
         content = {
             "code": {module: _source_sha256(module) for module in self.code},
-            "libraries": {library: version(library) for library in self.libraries},
+            "libraries": {library: installed(library) for library in self.libraries},
             "inputs": dict(self.inputs),
             "parameters": dict(self.parameters),
         }

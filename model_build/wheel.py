@@ -34,16 +34,19 @@ _OPENED_LATER = {"CUDAExecutionProvider": ["libcudnn.so.9"]}
 
 
 def read(wheel: Path) -> dict[str, Any]:
-    """Version, SHA-256, option names and linked NVIDIA libraries of each provider, session and run keys."""
+    """Versions of it and of CUDA, SHA-256, each provider's option names and linked libraries, session and run keys."""
     with zipfile.ZipFile(wheel) as archive:
         providers = {name: archive.read(path) for name, path in _PROVIDERS.items()}
         binding = archive.read(next(name for name in archive.namelist() if _BINDING.fullmatch(name)))
+        about = archive.read("onnxruntime/capi/build_and_package_info.py").decode()
+    cuda = re.findall(r"^cuda_version = '([0-9.]+)'$", about, re.MULTILINE)[0]
     with wheel.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return {
         "wheel": wheel.name,
         "version": wheel.name.split("-")[1],
         "sha256": digest,
+        "cuda": cuda,
         "links": {
             name: sorted({*filter(_NVIDIA.fullmatch, needed(binary)), *_OPENED_LATER.get(name, ())}, key=_load_order)
             for name, binary in providers.items()

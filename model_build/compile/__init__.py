@@ -2,36 +2,57 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from numpy.typing import NDArray
 
+from darkroom.gpu import CUDA, PROVIDERS, TENSORRT
 from model_build import BuildRefused
 
 Format = Literal["openvino", "onnxruntime"]  # each is also the name of the library that opens it
 ENTRY_SUFFIX: dict[Format, str] = {"openvino": ".xml", "onnxruntime": ".onnx"}
+
+CONTEXT_SUFFIX = "_ctx.onnx"  # of the model that names a compiled engine
 
 
 @dataclass(frozen=True)
 class TargetSpec:
     """What a target name stands for.
 
-    `psnr_floor` is the least agreement with diffusers, in dB, that verify lets through.
+    `psnr_floor` is the least agreement with diffusers, in dB, that verify lets through. `half`: its networks are
+    in float16, as ONNX. `fused`: their GroupNorm, GELU and attention become single kernels. `own`: its engines are
+    shared with no other target, and bear fingerprints. `architecture`: the only one of GPUs it may be compiled for.
     """
 
     name: str
     format: Format
-    precision: Literal["fp32", "bf16", "int8"]
+    precision: Literal["fp32", "bf16", "fp16", "int8"]
     psnr_floor: float
     cpu_features: tuple[str, ...] = ()
     options: dict[str, str] = field(default_factory=dict)
+    half: bool = False
+    fused: bool = False
+    own: bool = False
+    architecture: str = ""
+
+    @property
+    def provider(self) -> str:
+        """ONNX Runtime's execution provider; empty: its default, the CPU's, or another library."""
+        return self.options.get("provider", "")
+
+    @property
+    def needs_gpu(self) -> bool:
+        return self.provider in PROVIDERS
 
     @property
     def engines(self) -> str:
         """The set of engine files it opens, their folder in the bundle; targets that differ in options share one."""
+        if self.own:
+            return self.name
         return INT8_ENGINES if self.precision == "int8" else self.format
 
 
@@ -45,14 +66,50 @@ _TARGETS = (
     TargetSpec("openvino-fp32", "openvino", "fp32", 40.0, options={"INFERENCE_PRECISION_HINT": "f32"}),
     TargetSpec("onnx-cpu", "onnxruntime", "fp32", 40.0),
 )
-TARGETS = {target.name: target for target in _TARGETS}
+# What GPU targets go through, on a CPU: slow, and for tests and doctor's rehearsal only.
+_REHEARSAL = TargetSpec("onnx-cpu-fp16", "onnxruntime", "fp16", 25.0, half=True, own=True)
+# TensorRT is given unfused graphs: it fuses better than we do. In bf16 it is given float32, since ONNX has no
+# convolution in bfloat16 before opset 22.
+_GPU_TARGETS = (
+    TargetSpec(
+        "tensorrt-fp16",
+        "onnxruntime",
+        "fp16",
+        25.0,
+        options={"provider": TENSORRT, "trt_fp16_enable": "1"},
+        half=True,
+        own=True,
+    ),
+    TargetSpec(
+        "tensorrt-bf16", "onnxruntime", "bf16", 20.0, options={"provider": TENSORRT, "trt_bf16_enable": "1"}, own=True
+    ),
+    TargetSpec(
+        "onnx-cuda-fp16",
+        "onnxruntime",
+        "fp16",
+        25.0,
+        options={"provider": CUDA, "enable_cuda_graph": "1"},
+        half=True,
+        fused=True,
+        own=True,
+    ),
+)
+TARGETS = {target.name: target for target in _TARGETS}  # any machine can build them, and does unless told otherwise
+GPU_TARGETS = {target.name: target for target in (*_GPU_TARGETS, _REHEARSAL)}
 
 
 def target_spec(name: str) -> TargetSpec:
-    """Raises BuildRefused for a name that is not in the registry."""
-    if name not in TARGETS:
-        raise BuildRefused(f"There is no target {name}; use {', '.join(TARGETS)}.")
-    return TARGETS[name]
+    """Raises BuildRefused for a name that is not in the registry.
+
+    A TensorRT target's name may end in the architecture it is compiled for, as it does in the manifest.
+    """
+    known = {**GPU_TARGETS, **TARGETS}
+    stem, _, suffix = name.rpartition("-")
+    if name not in known and re.fullmatch(r"sm\d+", suffix) and stem in known and known[stem].provider == TENSORRT:
+        return replace(known[stem], architecture=suffix)
+    if name not in known:
+        raise BuildRefused(f"There is no target {name}; use {', '.join(known)}.")
+    return known[name]
 
 
 Engine = Callable[[dict[str, NDArray[Any]]], list[NDArray[Any]]]

@@ -14,7 +14,7 @@ from darkroom.errors import EngineIncompatible
 from runtime.arrays import Floats, Ids
 from runtime.engines import Graph
 from runtime.engines.bound import BoundGraph
-from runtime.engines.session import provider_options, raised
+from runtime.engines.session import raised
 
 _CPU = "CPUExecutionProvider"
 
@@ -86,7 +86,7 @@ def _on_gpu(
     capture = options.get("enable_cuda_graph") == "1"
     return {
         name: BoundGraph(
-            open_session(path, settings, provider, provider_options(provider, options, path, shares.get(name))),
+            open_session(path, settings, provider, gpu.provider_options(provider, options, path, shares.get(name))),
             "cuda",
             capture=capture,
             fill=capture and name == "unet",

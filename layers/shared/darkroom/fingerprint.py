@@ -22,12 +22,15 @@ class Profile(BaseModel):
 
 
 class Fingerprint(BaseModel):
-    """`controlnets` and `loras` name the checkpoints that have a part in it, by SHA-256 (a LoRA's with its scale)."""
+    """`graph_sha256` is that of the ONNX graph the engine was compiled from. `controlnets` and `loras` name the further
+    checkpoints that have a part in it, by SHA-256 (a LoRA's with its scale).
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     checkpoint_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     component: str
+    graph_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     precision: str
     profile: Profile | None
     controlnets: list[str] = []

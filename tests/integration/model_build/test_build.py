@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import openvino
 import pytest
 from rich.console import Console
@@ -28,6 +29,8 @@ from model_build.plan import Plan
 from model_build.progress import Progress
 from model_build.reference import Reference, load
 from model_build.verify import psnr
+from runtime.bundle import fetch_bundle, load_bundle
+from runtime.hardware import Machine
 from tests.tiny_checkpoint import use_old_tokenizer_files, write_tiny_checkpoint
 
 
@@ -263,3 +266,22 @@ def test_merged_tokens_are_those_of_diffusers_with_the_same_patch(
     assert report["token_merging"] == 0.4
     assert min(target["psnr"][f"image/{sampler}"] for sampler in SAMPLERS) >= 40  # type: ignore[index]
     assert target["psnr"]["unet"] >= 100, "at a size that no halving divides, too"  # type: ignore[index]
+
+
+def test_engines_that_are_a_targets_own_are_built_verified_and_served(
+    tiny_checkpoint: Path, tiny_work: Path, tmp_path: Path
+) -> None:
+    """As those of GPUs are, in half precision and under fingerprints, with the CPU's provider."""
+    plan = {"name": "tiny-half", "targets": ["onnx-cpu-fp16"], "max_size": 96}
+    made, report, _ = build(tiny_checkpoint, tiny_work, tmp_path / "store", **plan)
+    (target,) = made.targets
+    assert [mark.component for mark in target.fingerprints] == list(COMPONENTS)
+    for mark in target.fingerprints:
+        assert (mark.checkpoint_sha256, mark.precision, mark.library) == (made.checkpoint_sha256, "fp16", "onnxruntime")
+        assert target.components[mark.component] == f"onnx-cpu-fp16/{mark.digest()}/{mark.component}.onnx"
+    (told,) = report["targets"]  # type: ignore[misc]
+    assert 25 <= min(told["psnr"].values()) < 100, "half is not float32"  # type: ignore[index]
+    machine = Machine({"onnxruntime": onnxruntime.__version__}, frozenset())
+    bundle = fetch_bundle(DirectoryStore(tmp_path / "store"), "tiny-half", None, None, machine, tmp_path / "cache")
+    engine = load_bundle(bundle, threads=1).engine
+    assert engine.encode(np.zeros((1, 77), np.int64)).shape == (1, 77, 32)

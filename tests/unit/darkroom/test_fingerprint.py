@@ -22,6 +22,7 @@ PROFILE = Profile(rows=(1, 2, 8), height=(8, 64, 128), width=(8, 64, 128))
 FINGERPRINT = Fingerprint(
     checkpoint_sha256="a" * 64,
     component="unet",
+    graph_sha256="d" * 64,
     precision="fp16",
     profile=PROFILE,
     controlnets=["canny:" + "b" * 64],
@@ -70,6 +71,7 @@ TEXT = st.text("0123456789abcdef.:smx", max_size=64)
 VALUES: dict[str, st.SearchStrategy[Any]] = {
     "checkpoint_sha256": st.text("0123456789abcdef", min_size=64, max_size=64),
     "component": st.sampled_from(["text_encoder", "vae_decoder", "vae_encoder", ""]),
+    "graph_sha256": st.text("0123456789abcdef", min_size=64, max_size=64),
     "precision": st.sampled_from(["fp32", "bf16", "int8", ""]),
     "profile": st.none()
     | st.builds(lambda rows: PROFILE.model_copy(update={"rows": (1, 2, rows)}).model_dump(mode="json"), st.integers()),

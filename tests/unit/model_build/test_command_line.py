@@ -11,7 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from model_build.__main__ import app
-from model_build.compile import TARGETS
+from model_build.compile import GPU_TARGETS, TARGETS
+from model_build.device import Lack
 
 
 def build(*arguments: str) -> tuple[int, str]:
@@ -22,7 +23,7 @@ def build(*arguments: str) -> tuple[int, str]:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--target", "tensorrt"], f"There is no target tensorrt; use {', '.join(TARGETS)}."),
+        (["--target", "tensorrt"], f"There is no target tensorrt; use {', '.join({**GPU_TARGETS, **TARGETS})}."),
         (["--name", "../up"], "../up is no model name: use letters, digits, dots, dashes and underscores."),
         (["--prompts", "none.txt"], "There is no file none.txt with prompts."),
         (["--controlnet", "canny"], "--controlnet canny: write TYPE=FOLDER, as in canny=path/to/controlnet."),
@@ -35,6 +36,23 @@ def test_wrong_arguments(tmp_path: Path, arguments: list[str], sentence: str) ->
     code, said = build(str(tmp_path / "no-checkpoint"), *given)
     assert code == 1
     assert said == sentence
+
+
+@pytest.mark.parametrize("target", ["tensorrt-fp16", "tensorrt-fp16-sm86", "tensorrt-bf16", "onnx-cuda-fp16"])
+def test_a_gpu_target_without_the_gpu_is_refused_before_any_work(
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str
+) -> None:
+    monkeypatch.setattr("model_build.device.lacks", lambda _: [Lack("there is no NVIDIA driver", "get one")])
+    store, work = tmp_path / "store", tmp_path / "work"
+    given = ["--name", "x", "--store", f"file://{store}", "--work", str(work), "--target", target]
+    code, said = build(str(tiny_checkpoint), *given)
+    assert code == 1
+    assert said == (
+        f"{target.removesuffix('-sm86')} is compiled on the GPU that will run it, and here there is no NVIDIA driver; "
+        "`python -m model_build doctor` lists all that is missing."
+    )
+    assert not work.exists()
+    assert not any(path.is_file() for path in store.rglob("*"))
 
 
 def test_a_pickle(tiny_checkpoint: Path, tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-PROVIDERS = ("TensorrtExecutionProvider", "CUDAExecutionProvider")
+from darkroom.gpu.options import TENSORRT
+
 # Written by `python -m model_build.wheel` from the binaries of the pinned wheel.
 _WHEEL = Path(__file__).with_name("onnxruntime_gpu.json")
 _CONFIGURED = Path("/etc/ld.so.conf.d")
@@ -80,7 +81,7 @@ def preload(provider: str, folders: Sequence[Path], open_library: Callable[..., 
 
 def tensorrt_version(folders: Sequence[Path]) -> str | None:
     """`10.16.1` where libnvinfer is there, as its file or its distribution is called; None where it is not."""
-    linked: list[str] = wheel_facts()["links"]["TensorrtExecutionProvider"]
+    linked: list[str] = wheel_facts()["links"][TENSORRT]
     library = next(name for name in linked if name.startswith("libnvinfer."))
     path = _find(library, folders)
     if path is None:

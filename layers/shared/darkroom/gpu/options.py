@@ -1,0 +1,30 @@
+"""What ONNX Runtime's GPU providers are told; every name is checked against the pinned library's own by a test."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+CUDA, TENSORRT = "CUDAExecutionProvider", "TensorrtExecutionProvider"
+PROVIDERS = (TENSORRT, CUDA)
+
+
+def provider_options(
+    provider: str, options: Mapping[str, str], graph: Path, memory_bytes: int | None = None
+) -> dict[str, str]:
+    """A GPU provider's options for one graph: the target's own, and what only this machine knows.
+
+    `memory_bytes` is the most this session may take: its arena for CUDA, its workspace for TensorRT.
+    """
+    told = {name: value for name, value in options.items() if name != "provider"}
+    found = {"device_id": "0"}
+    if provider == CUDA:
+        found["arena_extend_strategy"] = "kSameAsRequested"  # the other one doubles, past what it was asked for
+        if memory_bytes is not None:
+            found["gpu_mem_limit"] = str(memory_bytes)
+    if provider == TENSORRT:
+        if memory_bytes is not None:
+            found["trt_max_workspace_size"] = str(memory_bytes)
+        if told.get("trt_weight_stripped_engine_enable") == "1":
+            found["trt_onnx_model_folder_path"] = str(graph.parent)
+    return {**found, **told}
