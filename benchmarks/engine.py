@@ -13,6 +13,7 @@ from runtime.bundle import fetch_bundle, load_bundle
 from runtime.engines import Engine
 from runtime.hardware import this_machine
 from runtime.runner import Runner
+from runtime.tokenizer import Tokens
 from runtime.trajectory import Trajectory
 
 BUNDLE = Path(__file__).parent.parent / "model_build" / "crayon" / "bundle"
@@ -32,19 +33,29 @@ class InProcess:
         """Run on this engine from now on, e.g. one wrapped to time its calls."""
         self.runner = Runner(engine, self.manifest.latents, self._loaded.tokenizer.encode("").ids)
 
-    def trajectory(self, prompt: str, seed: int, steps: int, guidance: float = 4.0) -> Trajectory:
-        """One image, begun, at the checkpoint's own size."""
+    def tokens(self, prompt: str) -> Tokens:
+        return self._loaded.tokenizer.encode(prompt)
+
+    def waiting(self, number: int, steps: int, guidance: float = 4.0, size: int | None = None) -> Trajectory:
+        """One image that has not begun, of request and seed `number`; of `size` pixels a side or the default size."""
         spec, defaults = self.manifest.latents, self.manifest.defaults
-        trajectory = Trajectory(
-            request=seed,
+        height, width = size or defaults.height, size or defaults.width
+        return Trajectory(
+            request=number,
             index=0,
-            seed=seed,
-            shape=(spec.channels, defaults.height // spec.downscale, defaults.width // spec.downscale),
+            seed=number,
+            shape=(spec.channels, height // spec.downscale, width // spec.downscale),
             table=self._loaded.samplers.table("ddim", steps),
             guidance_scale=guidance,
         )
+
+    def trajectory(
+        self, prompt: str, seed: int, steps: int, guidance: float = 4.0, size: int | None = None
+    ) -> Trajectory:
+        """One image, begun."""
+        trajectory = self.waiting(seed, steps, guidance, size)
         prompts = ("", prompt) if trajectory.guided else (prompt,)
-        embeds = [self.runner.encode(self._loaded.tokenizer.encode(text).ids) for text in prompts]
+        embeds = [self.runner.encode(self.tokens(text).ids) for text in prompts]
         trajectory.begin({"prompt_embeds": np.concatenate(embeds)})
         return trajectory
 

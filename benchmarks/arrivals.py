@@ -1,0 +1,215 @@
+"""Requests that arrive by chance: batching by step against batching by request, same engine, same row cap."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import fmean, median
+from typing import Any
+
+import numpy as np
+
+from benchmarks.engine import InProcess
+from benchmarks.measure import Row, keep
+from darkroom.contracts import GenerationRequest, GenerationResult
+from runtime import config, logs
+from runtime.admission import Admission
+from runtime.arrays import Pixels
+from runtime.batcher import Batcher
+from runtime.generation import Generation
+from runtime.loop import Loop
+from runtime.metrics import Metrics
+from runtime.runner import Runner
+from runtime.trajectory import Trajectory
+
+COMMAND = "make bench PART=arrivals"
+PROMPT = "a large red heart on a blue background"
+TARGET = "openvino-bf16"
+MIX = (4, 20, 50)  # steps, each a third of the requests
+LOAD = 0.8
+_REQUESTS, _ROUNDS, _SATURATING = 240, 3, 48
+_CONFIG = config.load({})
+
+
+@dataclass(frozen=True, eq=False)
+class Arrival:
+    """When a request arrives, in seconds, and how many steps it asks for."""
+
+    at: float
+    steps: int
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A request's steps, and the seconds from its arrival to its decoded image."""
+
+    steps: int
+    seconds: float
+
+
+class Clock:
+    """Monotonic seconds in which nobody waits for arrivals: idle time is passed over."""
+
+    def __init__(self) -> None:
+        self._skipped = -time.perf_counter()
+
+    def __call__(self) -> float:
+        return time.perf_counter() + self._skipped
+
+    def skip_to(self, instant: float) -> None:
+        self._skipped += max(0.0, instant - self())
+
+
+Server = Callable[[InProcess, Sequence[Arrival]], list[Answered]]
+
+
+def by_step(engine: InProcess, arrivals: Sequence[Arrival]) -> list[Answered]:
+    """Ours: the runtime's loop, its boundary at every step, with its default settings."""
+    clock, waiting = Clock(), deque(enumerate(arrivals))
+    answered: list[Answered] = []
+    arrived: dict[str, Arrival] = {}
+
+    def deliver(generation: Generation, _: list[Pixels]) -> None:
+        asked = arrived[generation.id]
+        answered.append(Answered(asked.steps, clock() - asked.at))
+        generation.succeed(GenerationResult.model_construct())
+
+    metrics = Metrics()
+    admission = Admission(len(arrivals), metrics, clock)
+    batcher = Batcher(_CONFIG.max_rows, _CONFIG.ageing_steps)
+    loop = Loop(admission, batcher, engine.runner, deliver, metrics, hung_seconds=600, clock=clock)
+    tokens = engine.tokens(PROMPT), engine.tokens("")
+    while len(answered) < len(arrivals):
+        while waiting and waiting[0][1].at <= clock():
+            number, asked = waiting.popleft()
+            arrived[str(number)] = asked
+            trajectory = engine.waiting(number, asked.steps)
+            request = GenerationRequest(prompt=PROMPT, num_inference_steps=asked.steps)
+            admission.submit(Generation(str(number), "bench", request, [trajectory], tokens, accepted=clock()))
+        if not loop.turn() and waiting:
+            clock.skip_to(waiting[0][1].at)
+    return answered
+
+
+def by_request(engine: InProcess, arrivals: Sequence[Arrival]) -> list[Answered]:
+    """What image servers do: who waits and asks for as many steps as the oldest is a batch, run to its end."""
+    return _in_batches(engine, arrivals, lambda oldest, other: oldest.steps == other.steps)
+
+
+def by_mixed_request(engine: InProcess, arrivals: Sequence[Arrival]) -> list[Answered]:
+    """The same with batches of any steps: whoever is done is decoded at once, and the longest ends the batch."""
+    return _in_batches(engine, arrivals, lambda *_: True)
+
+
+def _in_batches(
+    engine: InProcess, arrivals: Sequence[Arrival], fits: Callable[[Arrival, Arrival], bool]
+) -> list[Answered]:
+    clock, waiting = Clock(), deque(arrivals)
+    answered: list[Answered] = []
+    queue: list[Arrival] = []
+    while len(answered) < len(arrivals):
+        while waiting and waiting[0].at <= clock():
+            queue.append(waiting.popleft())
+        if not queue:
+            clock.skip_to(waiting[0].at)
+            continue
+        chosen = [asked for asked in queue if fits(queue[0], asked)][: _CONFIG.max_rows // 2]
+        queue = [asked for asked in queue if asked not in chosen]
+        live = {engine.trajectory(PROMPT, number, asked.steps): asked for number, asked in enumerate(chosen)}
+        while live:
+            _step(engine.runner, list(live))
+            for trajectory in [trajectory for trajectory in live if not trajectory.steps_left]:
+                engine.runner.decode(trajectory.latents)
+                asked = live.pop(trajectory)
+                answered.append(Answered(asked.steps, clock() - asked.at))
+    return answered
+
+
+def _step(runner: Runner, batch: list[Trajectory]) -> None:
+    for error in runner.step(batch).failures.values():
+        raise error
+
+
+OURS = "by step"
+SERVERS: dict[str, Server] = {OURS: by_step, "by request": by_request, "by request, mixed": by_mixed_request}
+
+
+def run() -> None:
+    """Measure, print and keep everything of this part."""
+    logs.configure("warning")
+    engine = InProcess(TARGET)
+    by_step(engine, _all_at_once(6, seed=0))
+    print(f"saturation: {_SATURATING} requests at once")
+    rates: dict[str, list[float]] = {name: [] for name in SERVERS}
+    for number in range(_ROUNDS):
+        for name, server in SERVERS.items():
+            answered = server(engine, _all_at_once(_SATURATING, seed=number))
+            rates[name].append(_SATURATING / max(each.seconds for each in answered))
+    rate = LOAD * median(rates[OURS])
+    found: dict[str, list[list[Answered]]] = {name: [] for name in SERVERS}
+    for number in range(_ROUNDS):
+        arrivals = by_chance(_REQUESTS, rate, seed=number)
+        for name, server in SERVERS.items():
+            found[name].append(server(engine, arrivals))
+            mean = fmean(each.seconds for each in found[name][-1])
+            print(f"  round {number + 1} of {_ROUNDS}: {name}, mean {mean:.2f} s", flush=True)
+    keep("arrivals", rows(found, rates, _short(engine)), {"rate": rate, "saturation": rates, "answered": found})
+
+
+def by_chance(count: int, rate: float, *, seed: int) -> list[Arrival]:
+    """Poisson arrivals, `rate` a second, each of a third of `MIX`."""
+    drawn = np.random.default_rng(seed)
+    instants, steps = np.cumsum(drawn.exponential(1 / rate, count)), drawn.choice(MIX, count)
+    return [Arrival(float(at), int(asked)) for at, asked in zip(instants, steps, strict=True)]
+
+
+def _all_at_once(count: int, *, seed: int) -> list[Arrival]:
+    steps = np.random.default_rng(seed).permutation([MIX[index % len(MIX)] for index in range(count)])
+    return [Arrival(0.0, int(asked)) for asked in steps]
+
+
+def _short(engine: InProcess) -> float:
+    """Seconds of a 4-step request in the fullest batch, and of one step of it that it may have to wait for."""
+    batch = [engine.trajectory(PROMPT, seed, MIX[-1]) for seed in range(_CONFIG.max_rows // 2)]
+    _step(engine.runner, batch)
+    seconds = []
+    for _ in range(MIX[-1] // 2):
+        started = time.perf_counter()
+        _step(engine.runner, batch)
+        seconds.append(time.perf_counter() - started)
+    return (MIX[0] + 1) * median(seconds)
+
+
+def rows(found: dict[str, list[list[Answered]]], rates: dict[str, list[float]], short: float) -> list[Row]:
+    """The goals, each against the better of the two servers by request."""
+    ours = OURS
+    peers = [name for name in found if name != ours]
+
+    def against(metric: str, goal: float, figure: Callable[[list[Answered]], float]) -> Row:
+        figures = {name: [figure(answered) for answered in rounds] for name, rounds in found.items()}
+        best = min(peers, key=lambda name: median(figures[name]))
+        return _row(f"{metric}, by step / {best}", median(np.divide(figures[ours], figures[best])), goal)
+
+    quick = median(p95([each for each in answered if each.steps == MIX[0]]) for answered in found[ours])
+    fastest = max(peers, key=lambda name: median(rates[name]))
+    throughput = median(np.divide(rates[ours], rates[fastest]))
+    return [
+        against("mean latency", 0.5, lambda answered: fmean(each.seconds for each in answered)),
+        against("p95 latency", 0.65, p95),
+        _row(f"p95 of {MIX[0]}-step requests / {MIX[0] + 1} steps of the full batch", quick / short, 1.3),
+        _row(f"throughput at saturation, by step / {fastest}", throughput, 0.98, at_least=True),
+        Row("arrivals", "throughput at saturation", round(median(rates[ours]), 2), "images/s", COMMAND),
+    ]
+
+
+def p95(answered: Sequence[Answered]) -> float:
+    return float(np.quantile([each.seconds for each in answered], 0.95))
+
+
+def _row(metric: str, measured: Any, goal: float, *, at_least: bool = False) -> Row:
+    met = bool(measured >= goal if at_least else measured <= goal)
+    return Row(
+        "arrivals", metric, round(float(measured), 3), "x", COMMAND, f"{'>=' if at_least else '<='} {goal:g}", met
+    )

@@ -1,0 +1,208 @@
+"""Stable Diffusion 1.5 on this processor: against what a user would pick today, and against the processor's limit."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Annotated, Literal
+
+import typer
+
+from benchmarks import bundles, chart, checkpoints, environment, limits, peers
+from benchmarks.measure import Row, keep
+from benchmarks.sides import Found, Side, faster, first_image, in_turns
+
+COMMAND = "make bench PART=cpu"
+WORK = Path(".darkroom") / "bench"
+STEPS = 20
+SIZE = 512
+_SAMPLED, _ROUNDS = 2, 2
+_FEW = f"{STEPS} steps put together from {_SAMPLED}"
+MERGED = "int8 + token merging 0.5"
+DIFFUSERS, BF16, COMPILED = "diffusers fp32", "diffusers bf16", "torch.compile bf16"
+_TORCH = ("torch", "diffusers", "transformers", "accelerate")
+_GFLOP_A_ROW = 803  # of the UNet at 512 x 512, without what attention's softmax costs
+
+
+@dataclass(frozen=True)
+class Trial:
+    """How much of it: all `STEPS` of every image (`full`), or as many as `_SAMPLED`; `narrow` divides the network's
+    widths, which tries the benchmark and measures nothing.
+    """
+
+    full: bool = False
+    narrow: int = 1
+
+
+AS_COMMITTED = Trial()
+
+
+def run(trial: Trial = AS_COMMITTED) -> None:
+    """Measure, print and keep everything of this part; groups that an interrupted run has measured are kept."""
+    work = WORK / (f"narrow-{trial.narrow}" if trial.narrow > 1 else "sd15")
+    checkpoint = checkpoints.write("sd15", work.resolve() / "checkpoint", narrow=trial.narrow)
+    sides = _sides(checkpoint, work.resolve())
+    found: dict[str, Found] = {}
+    died: dict[str, str] = {}
+    groups: dict[str, tuple[str, ...]] = {
+        "torch": (DIFFUSERS, BF16, COMPILED, MERGED),
+        "int8": ("int8", MERGED, "optimum int8", "genai int8"),
+        "f32": ("f32", "genai f32", "int8"),
+        "bf16": ("bf16", "genai bf16"),
+    }
+    results = work / "results"
+    measured: dict[str, dict[str, Found]] = {}
+    for group, names in groups.items():
+        print(f"{group}: {', '.join(name for name in names if name in sides)}", flush=True)
+        measured[group], dead = in_turns(
+            [sides[name] for name in names if name in sides],
+            rounds=1 if trial.full else _ROUNDS,
+            steps=STEPS if trial.full else _SAMPLED,
+            kept=results / f"{group}.json",
+        )
+        found |= measured[group]
+        died |= dead
+    for name, reason in died.items():
+        print(f"  {name} was not measured: {reason}", flush=True)
+    print("process start to first image", flush=True)
+    starts = {
+        (name, state): first_image(sides[name], cold=state == "cold", files=_read_from(sides[name]))
+        for state in ("warm", "cold")
+        for name in (DIFFUSERS, "int8")
+    }
+    print("limits", flush=True)
+    products = limits.peaks(_threads())
+    rows = [*_compared(measured), *_started(starts), *_sizes(), *_limited(measured, products)]
+    raw = {
+        "steps": f"all {STEPS}" if trial.full else _FEW,
+        "threads": _threads(),
+        "found": measured,
+        "peers_int8": "int8 weights, as optimum's command line exports them without a data set",
+        "not_measured": died,
+        "first_image": {f"{name}, {state}": seconds for (name, state), seconds in starts.items()},
+        "products_gflops": products,
+    }
+    shutil.rmtree(results)
+    if trial.narrow > 1:
+        print(*rows, sep="\n")
+        return
+    chart.draw("cpu", {name: (median(each.seconds(STEPS)), each.peak) for name, each in found.items()}, STEPS)
+    keep("cpu", rows, raw)
+
+
+def _threads() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+def _sides(checkpoint: Path, work: Path) -> dict[str, Side]:
+    """By name; the peers' are left out where their environment cannot be made."""
+    folder, threads = str(checkpoint), _threads()
+    store = bundles.build(checkpoint, work)
+    ours = {"store": str(store), "size": SIZE, "threads": threads}
+    sides = [
+        Side(DIFFUSERS, "diffusers", {"folder": folder, "dtype": "float32", "threads": threads}),
+        Side(BF16, "diffusers", {"folder": folder, "dtype": "bfloat16", "threads": threads}),
+        Side(COMPILED, "diffusers", {"folder": folder, "dtype": "bfloat16", "compiled": True, "threads": threads}),
+        *(
+            Side(name, "bundle", {**ours, "model": bundles.PLAIN, "target": target})
+            for name, target in (("f32", "openvino-fp32"), ("bf16", "openvino-bf16"), ("int8", "openvino-int8"))
+        ),
+        Side(MERGED, "bundle", {**ours, "model": bundles.MERGED, "target": "openvino-int8"}),
+    ]
+    if peers.environment():
+        whole, int8 = (str(peers.export(checkpoint, work / f"peers-{kind}", kind)) for kind in ("fp32", "int8"))
+        sides += [
+            Side(name, kind, {"folder": path, "precision": precision, "threads": threads}, peers.PYTHON)
+            for name, kind, path, precision in (
+                ("optimum int8", "optimum", int8, "bf16"),
+                ("genai int8", "genai", int8, "bf16"),
+                ("genai f32", "genai", whole, "f32"),
+                ("genai bf16", "genai", whole, "bf16"),
+            )
+        ]
+    return {side.name: side for side in sides}
+
+
+def _row(
+    metric: str, measured: float, unit: str = "x", goal: float | None = None, bound: Literal[">=", "<="] = ">="
+) -> Row:
+    met = None if goal is None else measured >= goal if bound == ">=" else measured <= goal
+    return Row("cpu", metric, measured, unit, COMMAND, None if goal is None else f"{bound} {goal:g}", met)
+
+
+def _compared(measured: Mapping[str, Mapping[str, Found]]) -> Iterator[Row]:
+    """Images and steps of one group against another's, where both were measured."""
+    images = (
+        ("torch", DIFFUSERS, MERGED, 12.0),
+        ("torch", BF16, MERGED, 6.0),
+        ("torch", COMPILED, MERGED, 3.0),
+        ("int8", "optimum int8", "int8", 1.2),
+        ("int8", "genai int8", "int8", 1.2),
+        ("f32", "genai f32", "f32", 1.0),
+        ("bf16", "genai bf16", "bf16", 1.0),
+    )
+    for group, slow, fast, goal in images:
+        found = measured[group]
+        if slow in found and fast in found:
+            ratio = faster(found[slow], found[fast], STEPS)
+            yield _row(f"an image of {STEPS} steps, {slow} / {fast}", round(ratio, 2), goal=goal)
+            cpu = faster(found[slow], found[fast], STEPS, "cpu")
+            yield _row(f"the same in CPU-seconds, {slow} / {fast}", round(cpu, 2))
+    if {DIFFUSERS, MERGED} <= measured["torch"].keys():
+        memory = measured["torch"][MERGED].peak / measured["torch"][DIFFUSERS].peak
+        yield _row(f"peak memory, {MERGED} / {DIFFUSERS}", round(memory, 3), goal=0.2, bound="<=")
+    for group, slow, fast, goal in (("f32", "f32", "int8", 2.9), ("int8", "int8", MERGED, 1.35)):
+        found = measured[group]
+        if slow in found and fast in found:
+            ratio = faster(found[slow], found[fast], None)
+            yield _row(f"a guided UNet step, {slow} / {fast}", round(ratio, 2), goal=goal)
+    for name, each in {name: each for found in measured.values() for name, each in found.items()}.items():
+        yield _row(f"an image of {STEPS} steps, {name}", round(median(each.seconds(STEPS)), 1), "s")
+        yield _row(f"peak memory, {name}", round(each.peak / 1e9, 2), "GB")
+
+
+def _started(starts: Mapping[tuple[str, str], float]) -> Iterator[Row]:
+    for state in ("warm", "cold"):
+        share = starts["int8", state] / starts[DIFFUSERS, state]
+        metric = f"process start to first image of one step, {state} page cache, int8 / {DIFFUSERS}"
+        yield _row(metric, round(share, 3), goal=round(1 / 6, 3), bound="<=")
+
+
+def _sizes() -> Iterator[Row]:
+    ours, theirs = environment.megabytes(["darkroom[serve]"]), environment.megabytes(_TORCH)
+    yield _row("size of the serving environment / of torch + diffusers", round(ours / theirs, 3), goal=0.25, bound="<=")
+    yield _row("size of the serving environment", round(ours), "MB")
+
+
+def _limited(measured: Mapping[str, Mapping[str, Found]], products: dict[str, dict[str, float]]) -> Iterator[Row]:
+    """How near a step comes to what matrix products alone allow on these cores."""
+    for precision, rate in limits.best(products).items():
+        yield _row(f"fastest matrix product, {precision}", rate, "GFLOP/s")
+    for group, name in (("f32", "f32"), ("bf16", "bf16"), ("int8", "int8")):
+        if name in measured[group]:
+            step = median(measured[group][name].seconds(None))
+            share = 2 * _GFLOP_A_ROW / step / limits.best(products)[name]
+            yield _row(f"a guided UNet step's rate / the fastest product, {name}", round(share, 2), "share")
+
+
+def _read_from(side: Side) -> Sequence[Path]:
+    """Folders that a side reads when it starts: its weights and its libraries."""
+    libraries = Path(sys.prefix) / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
+    return [Path(str(side.arguments.get("folder") or side.arguments["store"])), libraries]
+
+
+def main(
+    full: Annotated[bool, typer.Option("--full", help="Every step of every image, an hour more.")] = False,
+    narrow: Annotated[int, typer.Option(min=1, max=16, help="Try it on a narrower network; keeps nothing.")] = 1,
+) -> None:
+    """As `make bench PART=cpu`, with more steps or fewer channels."""
+    run(Trial(full, narrow))
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,146 @@
+"""One side of a comparison, in a process and an environment of its own: makes images when told to, a line for each.
+
+`python benchmarks/side.py KIND '{"folder": ..., ...}'` prints a line when it is loaded. For each line on standard
+input, a number of steps, it makes one image and prints a line: wall seconds and CPU-seconds since its begin, one for
+the end of every step and one for the image, and the process's peak memory in bytes. Nothing of this repository is
+imported but by the kind that is ours: peers run in environments without it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+PROMPT = "a photograph of an astronaut riding a horse"
+GUIDANCE = 7.5
+Mark = Callable[[], object]
+Draw = Callable[[int, Mark], object]  # an image of so many steps; `mark` is to be called at the end of each
+
+
+def diffusers(*, folder: str, dtype: str, compiled: bool = False, threads: int) -> Draw:
+    """What a user of PyTorch has: the pipeline, eager or with its UNet compiled."""
+    import torch
+    from diffusers import StableDiffusionPipeline
+
+    torch.set_num_threads(threads)
+    pipeline = StableDiffusionPipeline.from_pretrained(folder, torch_dtype=getattr(torch, dtype))
+    if compiled:
+        pipeline.unet = torch.compile(pipeline.unet)
+    return _pipeline(pipeline)
+
+
+def bundle(*, store: str, model: str, target: str, size: int, threads: int) -> Draw:
+    """Ours: the runtime's parts on one thread."""
+    from benchmarks.engine import InProcess
+
+    engine = InProcess(target, threads, Path(store), model)
+
+    def draw(steps: int, mark: Mark) -> None:
+        trajectory = engine.trajectory(PROMPT, 0, steps, GUIDANCE, size)
+        while trajectory.steps_left:
+            for error in engine.runner.step([trajectory]).failures.values():
+                raise error
+            mark()
+        engine.runner.decode(trajectory.latents)
+
+    return draw
+
+
+def optimum(*, folder: str, precision: str, threads: int) -> Draw:
+    """optimum-intel, its graphs made static as its documentation recommends."""
+    from optimum.intel import OVStableDiffusionPipeline
+
+    options = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": str(threads)}
+    pipeline = OVStableDiffusionPipeline.from_pretrained(folder, compile=False, ov_config=options)
+    size = _pixels(folder)
+    pipeline.reshape(1, size, size, 1)
+    pipeline.compile()
+    return _pipeline(pipeline)
+
+
+def genai(*, folder: str, precision: str, threads: int) -> Draw:
+    """openvino-genai, static as well."""
+    import openvino_genai
+
+    size = _pixels(folder)
+    pipeline = openvino_genai.Text2ImagePipeline(folder)
+    pipeline.reshape(1, size, size, GUIDANCE)
+    pipeline.compile("CPU", INFERENCE_PRECISION_HINT=precision, INFERENCE_NUM_THREADS=threads)
+
+    def draw(steps: int, mark: Mark) -> None:
+        pipeline.generate(
+            PROMPT,
+            height=size,
+            width=size,
+            num_inference_steps=steps,
+            guidance_scale=GUIDANCE,
+            callback=lambda *_: bool(mark()),  # false: go on
+        )
+
+    return draw
+
+
+KINDS: dict[str, Callable[..., Draw]] = {
+    "diffusers": diffusers,
+    "bundle": bundle,
+    "optimum": optimum,
+    "genai": genai,
+}
+
+
+def _pipeline(pipeline: Any) -> Draw:
+    pipeline.set_progress_bar_config(disable=True)
+
+    def draw(steps: int, mark: Mark) -> None:
+        def ended(_pipeline: Any, _step: int, _timestep: Any, changed: dict[str, Any]) -> dict[str, Any]:
+            mark()
+            return changed
+
+        pipeline(PROMPT, num_inference_steps=steps, guidance_scale=GUIDANCE, callback_on_step_end=ended)
+
+    return draw
+
+
+def _pixels(folder: str) -> int:
+    """The side of an image that the UNet was made for."""
+    return int(json.loads((Path(folder) / "unet" / "config.json").read_text())["sample_size"]) * 8
+
+
+def _peak_bytes() -> int:
+    """The high-water mark of this process's resident memory since it began (Linux)."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
+
+
+def main() -> None:
+    """Load the side that the arguments name, then answer the lines of standard input until it ends."""
+    told = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # whatever a library prints goes to standard error
+
+    def tell(**found: Any) -> None:
+        told.write(json.dumps({**found, "peak": _peak_bytes()}) + "\n")
+        told.flush()
+
+    draw = KINDS[sys.argv[1]](**json.loads(sys.argv[2]))
+    tell(loaded=True)
+    for line in sys.stdin:
+        begun = time.perf_counter(), time.process_time()
+        wall: list[float] = []
+        cpu: list[float] = []
+
+        def mark(begun: tuple[float, float] = begun, wall: list[float] = wall, cpu: list[float] = cpu) -> None:
+            wall.append(time.perf_counter() - begun[0])
+            cpu.append(time.process_time() - begun[1])
+
+        draw(int(line), mark)
+        mark()
+        tell(wall=wall, cpu=cpu)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,205 @@
+"""Sides in turns, each in a process of its own: seconds of steps and images, peak memory, time to the first."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any, Literal
+
+ROOT = Path(__file__).parent.parent
+Clock = Literal["wall", "cpu"]
+
+
+@dataclass(frozen=True)
+class Side:
+    """How to start one: `benchmarks/side.py` under this interpreter, a kind of side and its arguments."""
+
+    name: str
+    kind: str
+    arguments: Mapping[str, Any]
+    python: Path = Path(sys.executable)
+
+
+class SideDied(Exception):
+    """A side's process ended by itself; the message has the last that it said."""
+
+
+@dataclass(frozen=True)
+class Image:
+    """Seconds since its begin at the end of every step, and last when it was decoded."""
+
+    wall: list[float]
+    cpu: list[float]
+
+    def step(self, clock: Clock) -> float:
+        """Seconds of one step, the mean of all but the first; an image of at least two steps."""
+        marks = getattr(self, clock)[:-1]
+        return float(marks[-1] - marks[0]) / (len(marks) - 1)
+
+    def seconds(self, steps: int, clock: Clock) -> float:
+        """Seconds of an image of so many steps: as measured if it had as many, else with equal steps added."""
+        marks = getattr(self, clock)
+        missing = steps - (len(marks) - 1)
+        return float(marks[-1] + missing * self.step(clock)) if missing else float(marks[-1])
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was read of a side: seconds from its process's start until it was loaded, and until its first image, of one
+    step; further images, one a round; peak bytes.
+    """
+
+    name: str
+    loaded: float
+    first: float
+    peak: int
+    images: list[Image] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, told: Mapping[str, Any]) -> Found:
+        return cls(**{**told, "images": [Image(**image) for image in told["images"]]})
+
+    def seconds(self, steps: int | None, clock: Clock = "wall") -> list[float]:
+        """Of each round: seconds of an image of so many steps, or of one step (None)."""
+        return [image.step(clock) if steps is None else image.seconds(steps, clock) for image in self.images]
+
+
+def faster(slow: Found, fast: Found, steps: int | None, clock: Clock = "wall") -> float:
+    """How many times faster `fast` is, the median of the rounds' own ratios; see `Found.seconds`."""
+    return median(a / b for a, b in zip(slow.seconds(steps, clock), fast.seconds(steps, clock), strict=True))
+
+
+def in_turns(sides: Sequence[Side], *, rounds: int, steps: int, kept: Path) -> tuple[dict[str, Found], dict[str, str]]:
+    """Start all, each making an image of one step, then A B C A B C, an image of `steps` steps each; what was found,
+    and of each side that died why.
+
+    A group of sides that was measured the same way and is still in `kept` is not measured again.
+    """
+    asked = json.loads(json.dumps([rounds, steps, *map(asdict, sides)], default=str))
+    if kept.exists():
+        told = json.loads(kept.read_text())
+        if told["asked"] == asked:
+            return {name: Found.of(found) for name, found in told["found"].items()}, told["died"]
+    found: dict[str, Found] = {}
+    died: dict[str, str] = {}
+    with ExitStack() as stack:
+        live: list[Process] = []
+        for side in sides:
+            print(f"  {side.name}: loading", flush=True)
+            process = stack.enter_context(_running(side))
+            try:
+                process.load()
+            except SideDied as death:
+                died[side.name] = str(death)
+                continue
+            live.append(process)
+        for number in range(rounds):
+            for process in live:
+                image = process.image(steps)
+                print(f"  round {number + 1} of {rounds}: {process.side.name} {image.wall[-1]:.1f} s", flush=True)
+        found = {process.side.name: process.found() for process in live}
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept.write_text(json.dumps({"asked": asked, "found": {n: asdict(f) for n, f in found.items()}, "died": died}))
+    return found, died
+
+
+def first_image(side: Side, *, cold: bool, files: Sequence[Path]) -> float:
+    """Seconds from a process's start to its first image, of one step; `cold`: the page cache has none of these folders.
+
+    Raises: SideDied.
+    """
+    if cold:
+        for folder in files:
+            _forget(folder)
+    with _running(side) as process:
+        process.load()
+        found = process.found().first
+    print(f"  {side.name}, {'cold' if cold else 'warm'}: {found:.1f} s", flush=True)
+    return found
+
+
+def _forget(folder: Path) -> None:
+    """Let the system drop a folder's files from its page cache (posix_fadvise(2)); what is mapped elsewhere stays."""
+    os.sync()
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+class Process:
+    """A started side."""
+
+    def __init__(self, side: Side, log: Path) -> None:
+        self.side = side
+        self._log = log
+        self._images: list[Image] = []
+        self._peak = 0
+        self._started = time.perf_counter()
+        with log.open("wb") as said:
+            self._child = subprocess.Popen(
+                [str(side.python), str(ROOT / "benchmarks" / "side.py"), side.kind, json.dumps(dict(side.arguments))],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=said,
+                text=True,
+                env=_environment(int(side.arguments["threads"])),
+            )
+
+    def load(self) -> None:
+        """Wait until it is loaded and has made an image of one step. Raises: SideDied."""
+        self._told()
+        self._loaded = time.perf_counter() - self._started
+        self.image(1)
+        self._first = time.perf_counter() - self._started
+        self._images.clear()
+
+    def image(self, steps: int) -> Image:
+        """Let it make one image. Raises: SideDied."""
+        assert self._child.stdin
+        self._child.stdin.write(f"{steps}\n")
+        self._child.stdin.flush()
+        told = self._told()
+        self._images.append(Image(told["wall"], told["cpu"]))
+        return self._images[-1]
+
+    def found(self) -> Found:
+        return Found(self.side.name, self._loaded, self._first, self._peak, list(self._images))
+
+    def end(self) -> None:
+        self._child.kill()
+        self._child.communicate()
+
+    def _told(self) -> dict[str, Any]:
+        assert self._child.stdout
+        line = self._child.stdout.readline()
+        if not line:
+            said = self._log.read_text(errors="replace").strip().splitlines()
+            raise SideDied(said[-1] if said else f"exit status {self._child.wait()}")
+        told: dict[str, Any] = json.loads(line)
+        self._peak = max(self._peak, int(told["peak"]))
+        return told
+
+
+def _environment(threads: int) -> dict[str, str]:
+    paths = os.pathsep.join((str(ROOT), str(ROOT / "layers" / "shared")))
+    return {**os.environ, "PYTHONPATH": paths, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": str(threads)}
+
+
+@contextmanager
+def _running(side: Side) -> Iterator[Process]:
+    logs = ROOT / ".darkroom" / "bench" / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
+    process = Process(side, logs / f"{side.name.replace(' ', '-')}.log")
+    try:
+        yield process
+    finally:
+        process.end()

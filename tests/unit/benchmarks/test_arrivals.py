@@ -1,0 +1,42 @@
+"""Poisson arrivals, the clock that skips idle time, and the rows made of answers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from benchmarks.arrivals import MIX, OURS, Answered, Clock, by_chance, p95, rows
+
+
+def test_arrivals_come_at_the_rate_asked_for_and_are_drawn_once() -> None:
+    drawn = by_chance(3000, rate=5.0, seed=1)
+    assert drawn[-1].at == pytest.approx(600, rel=0.1)
+    assert [drawn[index].at for index in range(3000)] == sorted(each.at for each in drawn)
+    assert {steps: round(np.mean([each.steps == steps for each in drawn]), 1) for steps in MIX} == dict.fromkeys(
+        MIX, 0.3
+    )
+    assert [(each.at, each.steps) for each in by_chance(3000, rate=5.0, seed=1)] == [(e.at, e.steps) for e in drawn]
+
+
+def test_idle_time_is_passed_over_and_never_taken_back() -> None:
+    clock = Clock()
+    clock.skip_to(1000.0)
+    now = clock()
+    assert now >= 1000.0
+    clock.skip_to(5.0)
+    assert clock() >= now
+
+
+def test_each_goal_is_against_the_better_of_the_others() -> None:
+    def answers(seconds: float) -> list[list[Answered]]:
+        return [[Answered(steps, seconds * steps) for steps in MIX * 20]]
+
+    found = {OURS: answers(0.1), "one": answers(0.3), "other": answers(0.4)}
+    rates = {OURS: [5.0], "one": [4.0], "other": [5.1]}
+    made = {row.metric: row for row in rows(found, rates, short=0.5)}
+    assert made["mean latency, by step / one"].measured == pytest.approx(1 / 3, abs=0.001)
+    assert made["p95 latency, by step / one"].met is True
+    assert made["p95 of 4-step requests / 5 steps of the full batch"].measured == pytest.approx(0.8)
+    assert made["throughput at saturation, by step / other"].measured == pytest.approx(5.0 / 5.1, abs=0.001)
+    assert made["throughput at saturation, by step / other"].met is True
+    assert p95(found[OURS][0]) == pytest.approx(5.0)

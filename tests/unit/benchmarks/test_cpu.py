@@ -1,0 +1,50 @@
+"""The rows of Stable Diffusion 1.5 on a processor, from made-up readings."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks import cpu, environment
+from benchmarks.cpu import BF16, DIFFUSERS, MERGED
+from benchmarks.sides import Found, Image
+
+
+def _found(name: str, step: float, rest: float, peak: float) -> Found:
+    marks = [rest + step, rest + 2 * step, rest + 2 * step]
+    return Found(name, 1.0, 2.0, int(peak * 1e9), [Image(marks, [2 * mark for mark in marks])] * 2)
+
+
+def test_each_goal_is_measured_against_its_peer_and_what_died_is_left_out() -> None:
+    measured = {
+        "torch": {
+            DIFFUSERS: _found(DIFFUSERS, 30.0, 50.0, 5.0),
+            BF16: _found(BF16, 10.0, 10.0, 3.0),
+            MERGED: _found(MERGED, 2.0, 10.0, 1.1),
+        },
+        "int8": {"int8": _found("int8", 3.0, 10.0, 1.0), MERGED: _found(MERGED, 2.0, 10.0, 1.1)},
+        "f32": {"f32": _found("f32", 9.0, 15.0, 4.0), "int8": _found("int8", 3.0, 10.0, 1.0)},
+        "bf16": {},
+    }
+    made = {row.metric: row for row in cpu._compared(measured)}
+    against = made[f"an image of 20 steps, {DIFFUSERS} / {MERGED}"]
+    assert (against.measured, against.goal, against.met) == (13.0, ">= 12", True)
+    assert made[f"an image of 20 steps, {BF16} / {MERGED}"].met is False
+    memory = made[f"peak memory, {MERGED} / {DIFFUSERS}"]
+    assert (memory.measured, memory.goal, memory.met) == (0.22, "<= 0.2", False)
+    assert made["a guided UNet step, f32 / int8"].measured == 3.0
+    assert made[f"a guided UNet step, int8 / {MERGED}"].met is True
+    assert not any("compile" in metric or "genai" in metric for metric in made)
+
+
+def test_starts_are_shares_of_the_peers() -> None:
+    starts = {("int8", "warm"): 10.0, (DIFFUSERS, "warm"): 80.0, ("int8", "cold"): 20.0, (DIFFUSERS, "cold"): 90.0}
+    assert [(row.measured, row.met) for row in cpu._started(starts)] == [(0.125, True), (0.222, False)]
+
+
+def test_an_environments_size_counts_what_is_needed_once() -> None:
+    alone = environment.megabytes(["numpy"])
+    assert 20 < alone < 200
+    assert environment.megabytes(["numpy", "NumPy"]) == alone
+    assert environment.megabytes(["openvino"]) > alone, "which needs numpy"
+    with pytest.raises(environment.PackageNotFoundError):
+        environment.megabytes(["no-such-distribution"])
