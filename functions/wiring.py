@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from darkroom.inference.spool import Spool
 
 Wait = Callable[[Job, float], Job]  # (job, seconds) -> the job as it is when it has finished or the time is over
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 0.5  # seconds between two looks at a running job
+FIRST_PAUSE, PAUSE_GROWTH, LONGEST_PAUSE = 0.05, 1.5, 0.5  # seconds between two looks at a running job
 
 
 @dataclass(frozen=True)
@@ -110,10 +110,10 @@ def polling(
     """A wait that looks at the job store again and again, less often as time goes by."""
 
     def wait(job: Job, seconds: float) -> Job:
-        until, pause = clock() + seconds, _FIRST_PAUSE
+        until, pause = clock() + seconds, FIRST_PAUSE
         while not job.status.finished and (left := until - clock()) > 0:
             sleep(min(pause, left))
-            pause = min(pause * 1.5, _LONGEST_PAUSE)
+            pause = min(pause * PAUSE_GROWTH, LONGEST_PAUSE)
             job = jobs.get(job.id, tenant=job.tenant)
         return job
 

@@ -16,14 +16,16 @@ from darkroom.scaling.document import read_policy_file
 from darkroom.scaling.executors import EXECUTORS, render
 from darkroom.scaling.fields import zone
 from darkroom.scaling.policy import ScalingPolicy
-from darkroom.scaling.prices import SHIPPED, PriceError, read_prices
+from darkroom.scaling.prices import SHIPPED, Price, PriceError, PriceTable, ServicePrices, read_prices
 from darkroom.scaling.timeline import timeline
+from local.plan.bill import Deployment, bill
 from local.plan.comparison import Compared, candidates, compare
 from local.plan.picture import picture
 from local.plan.service import Service
-from local.plan.table import comparison_table, timeline_table
+from local.plan.table import bill_table, comparison_table, timeline_table
 from local.plan.trace import Trace, TraceError, read_trace
 
+_ON_AWS = Deployment()
 DATES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M"]
 
 
@@ -50,6 +52,11 @@ def plan(
     ] = Service.overhead,
     batch: Annotated[int, typer.Option(min=1, help="images a replica works on at once")] = Service.batch,
     start_seconds: Annotated[float, typer.Option(min=0, help="until a new replica is ready")] = Service.start,
+    aws: Annotated[bool, typer.Option("--aws", help="price the AWS deployment too, service by service")] = False,
+    image_kilobytes: Annotated[
+        float, typer.Option(min=0, help="size of an image, for --aws")
+    ] = _ON_AWS.image_kilobytes,
+    image_days: Annotated[float, typer.Option(min=0, help="how long images are kept, for --aws")] = _ON_AWS.image_days,
 ) -> None:
     """Show what a scaling policy would do and cost; nothing is applied."""
     service = Service(steps, step_seconds, image_step_seconds, overhead_seconds, batch, start_seconds)
@@ -63,6 +70,8 @@ def plan(
             return
         table = read_prices(prices)
         price = table.price(instance)
+        if aws:
+            services = _services(table, price, trace)
     except DarkroomError as refused:
         _stop(f"{policy.name}: {refused.detail}" + (f" ({refused.field})" if refused.field else ""))
     except (TraceError, PriceError, ValueError) as refused:
@@ -76,11 +85,27 @@ def plan(
         total, running = len(candidates(document, line)), compare(document, line, seconds, service, price)
         compared = list(track(running, "Simulating", total, console=Console(stderr=True), transient=True))
         console.print(comparison_table(compared, price, table))
+        if aws:
+            hours = (line.end - line.start) / timedelta(hours=1)
+            deployed = Deployment(image_kilobytes=image_kilobytes, image_days=image_days)
+            bills = [bill(one.outcome, hours, price, services, deployed) for one in compared]
+            console.print(bill_table(compared, bills, table))
     if svg is not None:
         title = f"{policy.stem}" + (f" on {Path(trace).stem}" if trace else "")
         moments = compared[0].outcome.moments if compared else ()
         svg.write_text(picture(title, line, moments), encoding="utf-8")
         console.print(f"The picture is in {svg}.")
+
+
+def _services(table: PriceTable, price: Price, trace: str | None) -> ServicePrices:
+    """The prices that --aws needs, where it makes sense. Raises: ValueError with one sentence."""
+    if trace is None:
+        raise ValueError("--aws prices what requests make AWS do; give a --trace.")
+    if not price.name.startswith("ml."):
+        raise ValueError(f"--aws is about SageMaker, and {price.name} is none of its instances; use --instance ml....")
+    if table.aws is None:
+        raise ValueError("The price table has no prices of AWS's services; see `aws` in the table that is shipped.")
+    return table.aws
 
 
 def _interval(

@@ -50,6 +50,7 @@ class Outcome:
     starts: int
     replica_hours: float
     moments: tuple[Moment, ...]
+    latencies: tuple[float, ...] = ()  # ascending, one for each request
 
 
 def simulate(label: str, policy: ScalingPolicy, line: Timeline, arrivals: Sequence[float], service: Service) -> Outcome:
@@ -171,6 +172,7 @@ class _Simulation:
             starts=self.pool.starts,
             replica_hours=hours,
             moments=tuple(self.moments),
+            latencies=tuple(latencies),
         )
 
 

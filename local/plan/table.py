@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from rich.table import Table
 
@@ -24,6 +24,27 @@ def timeline_table(line: Timeline, most_rows: int = MOST_ROWS) -> Table:
     for point in line.breakpoints[:most_rows]:
         local = f"{point.local:%a %Y-%m-%d %H:%M} {point.local.tzname()}"
         table.add_row(local, f"{point.min}-{point.max}", point.why)
+    return table
+
+
+def bill_table(compared: Sequence[Compared], bills: Sequence[Mapping[str, float]], prices: PriceTable) -> Table:
+    """What each candidate would come to on AWS, a service a row."""
+    caption = (
+        "Who has waited 25 seconds asks once a second from then on. Without CloudWatch, X-Ray, stored bundles, taxes, "
+        "discounts and free tiers."
+    )
+    title = f"What AWS would ask for it, {prices.currency}"
+    table = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
+    table.add_column("", no_wrap=True)
+    for one in compared:
+        table.add_column(one.outcome.label, justify="right", overflow="fold")
+    for service in bills[0]:
+        table.add_row(service, *(f"{bill[service]:,.2f}" for bill in bills))
+    totals = [sum(bill.values()) for bill in bills]
+    table.add_section()
+    table.add_row("together", *(f"{total:,.2f}" for total in totals))
+    each = [total / max(one.outcome.requests, 1) for total, one in zip(totals, compared, strict=True)]
+    table.add_row("a thousand images", *(f"{1000 * money:,.2f}" for money in each))
     return table
 
 

@@ -24,6 +24,27 @@ class Price(BaseModel):
     source: str = ""
 
 
+Money = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class ServicePrices(BaseModel):
+    """What AWS's other services ask for their units."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: str = ""
+    gateway_million_requests: Money
+    lambda_million_requests: Money
+    lambda_gb_second: Money
+    dynamodb_million_writes: Money
+    dynamodb_million_reads: Money
+    s3_thousand_writes: Money
+    s3_thousand_reads: Money
+    s3_gb_month: Money
+    sns_million_messages: Money
+    gb_out: Money
+
+
 class PriceTable(BaseModel):
     """List prices of one date; they change, so the date is always shown with them."""
 
@@ -33,6 +54,7 @@ class PriceTable(BaseModel):
     currency: str
     note: str = ""
     prices: Annotated[tuple[Price, ...], Field(min_length=1)]
+    aws: ServicePrices | None = None
 
     def price(self, name: str | None = None) -> Price:
         """A price by its name (default: the first). Raises PriceError."""

@@ -11,6 +11,8 @@ def test_the_shipped_table_is_dated_and_sourced():
     assert "Check" in table.note
     assert all(price.source and price.per_hour > 0 for price in table.prices)
     assert table.price() == table.prices[0]
+    assert table.aws is not None
+    assert table.aws.source
     assert table.price("g4dn.xlarge").per_hour < table.price("g5.xlarge").per_hour
 
 

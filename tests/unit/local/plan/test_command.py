@@ -60,6 +60,15 @@ def test_eighty_columns_cut_nothing(run, examples, monkeypatch, trace):
     assert "always 4 (max)" in result.output
 
 
+def test_aws_is_priced_service_by_service(run, examples):
+    policy = examples / "office-hours.yaml"
+    result = run(policy, "--trace", "quiet-with-spikes", *DAY, "--aws", "--image-kilobytes", "0")
+    assert result.exit_code == 0, result.output
+    for said in ("What AWS would ask for it, USD", "SageMaker", "Lambda", "DynamoDB", "together", "a thousand images"):
+        assert said in result.output
+    assert any(line.split()[1:4] == ["images", "sent", "out"] and "0.00" in line for line in result.output.splitlines())
+
+
 def test_a_picture_of_the_timeline_alone(run, examples, tmp_path):
     result = run(
         examples / "two-continents.yaml", "--from", "2026-03-01", "--to", "2026-04-15", "--svg", tmp_path / "p.svg"
@@ -87,6 +96,8 @@ def test_mistakes_are_one_sentence(run, examples, tmp_path):
         ([examples / "seeds.yaml", "--trace", "nowhere"], "cannot be read; give a CSV"),
         ([examples / "seeds.yaml", "--instance", "gold"], "The table has no gold"),
         ([examples / "seeds.yaml", "--from", "2026-01-02", "--to", "2026-01-01"], "later than --from"),
+        ([examples / "seeds.yaml", "--aws"], "give a --trace"),
+        ([examples / "seeds.yaml", "--trace", "bursty", "--aws", "--instance", "g5.xlarge"], "none of its instances"),
         ([examples / "seeds.yaml", *DAY, "--render", "crystal-ball"], "no executor crystal-ball"),
     ):
         result = run(*arguments)
