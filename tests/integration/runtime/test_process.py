@@ -188,7 +188,8 @@ def test_a_flipped_bit_is_refused_before_anything_is_deserialized(start, store: 
     assert sentence.startswith("runtime: openvino/unet.bin of tiny ")
     assert sentence.endswith("is not what its manifest says; publish the bundle again.")
     assert not any(line.split("|")[-1].strip() == "openvino" for line in imported)
-    assert [(line["event"], line["code"]) for line in lines] == [("start failed", "engine_integrity")]  # an alarm counts it
+    # An alarm counts these lines.
+    assert [(line["event"], line["code"]) for line in lines] == [("start failed", "engine_integrity")]
 
 
 @pytest.mark.parametrize(
