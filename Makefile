@@ -12,7 +12,7 @@ export PORT
 LAMBDA_PYTHON ?= $(shell for found in python3.13 "$$(pyenv prefix "$$(pyenv latest 3.13)" 2>/dev/null)/bin/python3.13"; do \
   "$$found" -c '' 2>/dev/null && echo "$$found" && break; done)
 
-.PHONY: help run test test-template check validate format bench build deploy destroy clean
+.PHONY: help run test test-template test-context check validate format bench build deploy destroy clean
 
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -25,6 +25,9 @@ test: .venv-dev/installed ## Run all tests but those of test-template
 
 test-template: .venv-dev/installed .venv-sam/installed ## Leave out each property of the AWS template, and make it in moto
 	.venv-dev/bin/python -m pytest -m template tests/infrastructure $(ARGS)
+
+test-context: .venv-context/installed ## Compile EPContext engines with a provider that does so on a CPU
+	PYTHONPATH=.:layers/shared .venv-context/bin/python tests/integration/model_build/context_engine.py
 
 check: .venv-dev/installed ## Lint, format, types, who may import whom, the Dockerfile
 	.venv-dev/bin/ruff check .
@@ -57,7 +60,7 @@ destroy: .venv-sam/installed ## Delete the AWS stack; buckets and tables stay, w
 	@echo "The buckets and tables of the stack were kept. Delete them by hand if you mean to."
 
 clean: ## Remove environments and build output; images and jobs under .darkroom stay
-	rm -rf .venv .venv-dev .venv-sam .venv-checkov .aws-sam .darkroom/build
+	rm -rf .venv .venv-dev .venv-context .venv-sam .venv-checkov .aws-sam .darkroom/build
 
 .venv/installed: pyproject.toml constraints.txt
 	@echo "Installing what serving needs into .venv (about a minute, once) ..."
@@ -77,4 +80,12 @@ clean: ## Remove environments and build output; images and jobs under .darkroom 
 	@echo "Installing $* into .venv-$* (about a minute, once) ..."
 	@$(PYTHON) -m venv .venv-$*
 	@.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
+
+# An environment of its own: onnxruntime-openvino and onnxruntime are the same package to Python.
+.venv-context/installed: pyproject.toml
+	@echo "Installing ONNX Runtime with OpenVINO's provider into .venv-context ..."
+	@$(PYTHON) -m venv .venv-context
+	@.venv-context/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+	  onnxruntime-openvino==1.24.1 onnx numpy pydantic
 	@touch $@

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -11,13 +13,16 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from darkroom import catalog, signing
 from darkroom.contracts import MODEL_NAME
 from darkroom.errors import DarkroomError
+from darkroom.signing import KeyRefused
 from darkroom.storage import ObjectStore, open_store
 from model_build import BuildRefused
 from model_build.build import Build
 from model_build.cache_trials import Effort
 from model_build.compile import GPU_TARGETS, TARGETS
+from model_build.examination import Baseline, Device
 from model_build.plan import Plan
 from model_build.progress import Progress
 from model_build.report import tables
@@ -71,6 +76,7 @@ def build(
     ] = None,
     rows: Annotated[int, typer.Option(min=2, max=256, help="Most UNet rows a TensorRT engine takes.")] = 8,
     stripped: Annotated[bool, typer.Option(help="TensorRT engines without weights: smaller, slower to load.")] = False,
+    sign_with: Annotated[Path | None, typer.Option(help="Private key, see keygen, that signs the manifest.")] = None,
 ) -> None:
     """Export, optimise, compile, verify, report and publish; what is unchanged since the last time is skipped."""
     console = Console(stderr=True)
@@ -94,6 +100,7 @@ def build(
         cache=cache,
         rows=rows,
         stripped=stripped,
+        key=sign_with,
     )
     try:
         if not re.fullmatch(MODEL_NAME, name):
@@ -102,7 +109,7 @@ def build(
             plan = replace(plan, calibration=_lines(prompts))
         plan = replace(plan, controlnets=_controlnets(controlnet or []))
         made, report = Build(plan, _store(store), Progress(console)).run()
-    except (BuildRefused, DarkroomError, OSError) as refused:
+    except (BuildRefused, DarkroomError, KeyRefused, OSError) as refused:
         raise _refusal(console, refused) from None
     except KeyboardInterrupt:
         console.print("Stopped; finished stages are kept, and the same command goes on from there.")
@@ -149,6 +156,62 @@ def calibrate_cache(
     except (BuildRefused, DarkroomError, OSError) as refused:
         raise _refusal(console, refused) from None
     Console(width=None if console.is_terminal else _WIDTH).print(cache_calibration.table(told))
+
+
+@app.command()
+def doctor(
+    checkpoint: Annotated[
+        list[str] | None, typer.Argument(help="Diffusers folders or hub ids to build beside crayon.")
+    ] = None,
+    device: Annotated[Device, typer.Option(help="cpu: a rehearsal without a GPU, of the same steps.")] = Device.GPU,
+    baseline: Annotated[
+        list[Baseline] | None, typer.Option(help="What of diffusers to time against; all by default.")
+    ] = None,
+    crayon: Annotated[bool, typer.Option(help="Build crayon as well.")] = True,
+    steps: Annotated[int, typer.Option(min=1, max=100, help="Steps of every image.")] = 25,
+    repeats: Annotated[int, typer.Option(min=1, help="Turns of every timing.")] = 3,
+    report: Annotated[Path | None, typer.Option(help="File for the same as JSON.")] = None,
+) -> None:
+    """Say what this machine lacks for GPU engines; where nothing is missing, build, check and time some."""
+    from model_build.doctor import CRAYON, Doctor
+
+    console = Console(width=None if sys.stdout.isatty() else _WIDTH)
+    subjects = [*([str(CRAYON)] if crayon else []), *(checkpoint or [])]
+    visit = Doctor(console, device, list(dict.fromkeys(baseline or list(Baseline))), steps=steps, repeats=repeats)
+    try:
+        found = visit.run(subjects)
+        if report is not None:
+            report.write_text(json.dumps(found, indent=1) + "\n")
+    except OSError as refused:
+        raise _refusal(Console(stderr=True), refused) from None
+    if found["failures"]:
+        raise typer.Exit(1)
+
+
+@app.command()
+def keygen(key: Annotated[Path, typer.Argument(help="Where the private key goes; it must not exist yet.")]) -> None:
+    """Draw a key pair: the private key is for build --sign-with, the public one, printed, for RUNTIME_TRUSTED_KEYS."""
+    try:
+        typer.echo(signing.generate(key))
+    except (KeyRefused, OSError) as refused:
+        raise _refusal(Console(stderr=True), refused) from None
+
+
+@app.command()
+def sign(
+    name: Annotated[str, typer.Argument(help="Name of the model in the object store.")],
+    store: Annotated[str, typer.Option(help="Object store: file:///path or s3://bucket/prefix.")],
+    key: Annotated[Path, typer.Option(help="Private key, see keygen.")],
+    version: Annotated[str | None, typer.Option(help="A published version; else the one that is served.")] = None,
+) -> None:
+    """Sign a version that is published already, or sign it anew with another key."""
+    try:
+        opened = _store(store)
+        signed = signing.sign(catalog.load_manifest(opened, name, version), key)
+        catalog.put_manifest(opened, signed)
+    except (BuildRefused, DarkroomError, KeyRefused, OSError) as refused:
+        raise _refusal(Console(stderr=True), refused) from None
+    typer.echo(f"{signed.model} {signed.version}")
 
 
 def _refusal(console: Console, refused: Exception) -> typer.Exit:

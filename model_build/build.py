@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from darkroom import signing
 from darkroom.fingerprint import Fingerprint
 from darkroom.manifest import Defaults, EngineManifest
 from darkroom.pace import PACE, Pace
@@ -38,8 +39,11 @@ class Build:
     def __init__(self, plan: Plan, store: ObjectStore, progress: Progress, device: Device | None = None) -> None:
         """`device` is the GPU that is compiled for; None: this machine's, where a target needs one.
 
-        Raises: BuildRefused for a target that is not in the registry, or that this machine cannot compile.
+        Raises: BuildRefused for a target that is not in the registry, or that this machine cannot compile; KeyRefused,
+        OSError for a key that cannot sign.
         """
+        if plan.key is not None:
+            signing.load_private(plan.key)
         self.plan = plan
         self.store = store
         self.progress = progress
@@ -76,6 +80,7 @@ class Build:
             made = self._manifest(outputs, self.targets)
             measured = self._report(made, outputs, self._verified(made, outputs)).folder
             with self.progress.running("publish"):
+                made = made if self.plan.key is None else signing.sign(made, self.plan.key)
                 publish(self.store, made, outputs, {name: measured / name for name in (REPORT, PACE)})
             return made, json.loads((measured / REPORT).read_text())
 
@@ -148,9 +153,12 @@ class Build:
         checkpoint = self.sources.checkpoint
         maker = OwnEngines(
             *(checkpoint, self._run, self.store, planning.profile(self.plan, checkpoint)),
+            max_pixels=planning.limits(self.plan, checkpoint).max_pixels,
             device=self.device if target.needs_gpu else None,
             controlnets=[f"{controlnet.type}:{controlnet.sha256}" for controlnet in self.sources.controlnets],
         )
+        with self.progress.running(f"preflight/{target.name}"):
+            maker.preflight(target, graphs)
         return {component: maker.engine(target, component, graph) for component, graph in graphs.items()}
 
     def _calibrated(self, outputs: Outputs) -> Finished:

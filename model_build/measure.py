@@ -53,10 +53,17 @@ class Reading:
 
 @dataclass(frozen=True)
 class ReferenceSide:
-    """Builds the diffusers side in the process that is measured."""
+    """Builds the diffusers side in the process that is measured.
+
+    `device` is torch's name of one; with `compiled` the UNet goes through torch.compile. On another device than the CPU
+    or in half it makes whole images only.
+    """
 
     checkpoint: Checkpoint
     threads: int
+    device: str = "cpu"
+    half: bool = False
+    compiled: bool = False
 
     def __call__(self) -> Contestant:
         import torch
@@ -64,7 +71,10 @@ class ReferenceSide:
         from model_build.reference import Reference, load
 
         torch.set_num_threads(self.threads)
-        return Reference(self.checkpoint, load(self.checkpoint))
+        pipeline = load(self.checkpoint).to(self.device, torch.float16 if self.half else torch.float32)
+        if self.compiled:
+            pipeline.unet.compile()
+        return Reference(self.checkpoint, pipeline)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from darkroom.storage import ObjectStore
 from model_build.checkpoint import Checkpoint
 from model_build.compile import TargetSpec
 from model_build.device import Device
-from model_build.hardware import installed
+from model_build.hardware import hardware, installed
 from model_build.layout import NOTES
 from model_build.stages import Finished, Stage
 
@@ -32,16 +32,49 @@ class OwnEngines:
     run: Callable[[Stage, Work], Finished]
     store: ObjectStore
     profile: Profile
+    max_pixels: int
     device: Device | None
     controlnets: Sequence[str] = ()
     loras: Sequence[str] = ()
+
+    def preflight(self, spec: TargetSpec, graphs: Mapping[str, Finished]) -> None:
+        """Raises BuildRefused where the engines of all components together cannot fit the GPU (or this machine)."""
+        from model_build.compile.context import shapes
+        from model_build.preflight import need, refuse_what_does_not_fit
+
+        most = self._largest(spec)
+        needs = {}
+        for component, graph in graphs.items():
+            path = graph.folder / f"{component}.onnx"
+            largest = {name: spans[-1] for name, spans in shapes(path, most, self._scale).items()}
+            needs[component] = need(path, largest, 4 if spec.half and not self._half_of(spec, component) else 2)
+        call = f"{most.rows[-1]} rows at {most.width[-1] * self._scale}x{most.height[-1] * self._scale}"
+        name, memory = ("this machine", hardware()["memory_bytes"])
+        if self.device is not None:
+            name, memory = self.device.gpu.name, self.device.gpu.memory_bytes
+        refuse_what_does_not_fit(spec.name, needs, memory, name, call)
+
+    def _largest(self, spec: TargetSpec) -> Profile:
+        """The profile as far as memory is taken: TensorRT's for all of it, CUDA's for calls that occur."""
+        if spec.provider == TENSORRT:
+            return self.profile
+        least, usual, most = self.profile.width
+        widest = min(most, max(least, self.max_pixels // (self.profile.height[-1] * self._scale**2)))
+        return self.profile.model_copy(update={"width": (least, min(usual, widest), widest)})
+
+    @property
+    def _scale(self) -> int:
+        return self.checkpoint.downscale
+
+    def _half_of(self, spec: TargetSpec, component: str) -> bool:
+        return spec.half and not (component.startswith("vae_") and self.checkpoint.vae_overflows)
 
     def engine(self, spec: TargetSpec, component: str, graph: Finished) -> tuple[Finished, Fingerprint]:
         """A component's engine files, in a folder called by their fingerprint's digest. `graph` is the optimised one.
 
         Raises: BuildRefused.
         """
-        half = spec.half and not (component.startswith("vae_") and self.checkpoint.vae_overflows)
+        half = self._half_of(spec, component)
         source = graph
         if spec.fused:
             source = self._fused(component, graph, half=half)
@@ -133,7 +166,7 @@ class OwnEngines:
                 provider=spec.provider,
                 prefix=f"{component}-{made.digest()}",
                 options=spec.options,
-                profile=shapes(graph, self.profile, self.checkpoint.downscale),
+                profile=shapes(graph, self.profile, self._scale),
                 timings=Path(kept),
             )
             compile_context(graph, folder, component, context)

@@ -21,6 +21,7 @@ class Plan:
     `calibration` has the prompts whose images an int8 target is calibrated on. `token_merging` is the share of tokens
     that the UNet merges around its finest self-attention, see `model_build.token_merging`. `controlnets` maps the type
     of each ControlNet to its diffusers folder or hub id. `cache` is what `model_build.cache_calibration` wrote.
+    `key` is the file of the private key that signs the manifest.
     """
 
     checkpoint: str
@@ -44,6 +45,7 @@ class Plan:
     cache: Path | None = None
     rows: int = 8
     stripped: bool = False
+    key: Path | None = None
 
 
 def defaults(plan: Plan, checkpoint: Checkpoint) -> Defaults:

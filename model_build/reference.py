@@ -78,7 +78,7 @@ class Reference:
         side = self.checkpoint.downscale
         shape = (1, self.checkpoint.latent_channels, setting.height // side, setting.width // side)
         draws = noises(setting.seed, shape)
-        latents = torch.from_numpy(next(draws))
+        latents = torch.from_numpy(next(draws)).to(self.pipeline.device, self.pipeline.unet.dtype)
         control = self._control(setting)
         pipeline: Any = self.pipeline
         if control:
@@ -90,7 +90,7 @@ class Reference:
             )
             pipeline.set_progress_bar_config(disable=True)
         pipeline.scheduler = samplers.create(setting.sampler, self.checkpoint.sampler_config, setting.steps)
-        with samplers.replaced_noise(lambda _: torch.from_numpy(next(draws))):
+        with samplers.replaced_noise(lambda _: torch.from_numpy(next(draws)).to(latents)):
             found = pipeline(
                 setting.prompt,
                 width=setting.width,

@@ -43,7 +43,7 @@ def generate(path: Path) -> str:
 
 def sign(manifest: EngineManifest, key: Path) -> EngineManifest:
     """The manifest with a signature by the private key in `key`. Raises: KeyRefused, OSError."""
-    private = _private_key(key)
+    private = load_private(key)
     value = private.sign(manifest.signed_content())
     return manifest.model_copy(update={"signature": Signature(key=_name(_public_bytes(private)), value=value.hex())})
 
@@ -81,7 +81,8 @@ def decode_public(text: str) -> bytes:
     return raw
 
 
-def _private_key(path: Path) -> Ed25519PrivateKey:
+def load_private(path: Path) -> Ed25519PrivateKey:
+    """The private key that `generate` wrote. Raises: KeyRefused, OSError."""
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
