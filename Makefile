@@ -48,7 +48,8 @@ bench: .venv-dev/installed ## Measure (PART=crayon, or all); results go to bench
 
 build: .venv-dev/installed ## Compile the bundled checkpoint into model_build/crayon/bundle
 	.venv-dev/bin/python -m model_build build model_build/crayon/checkpoint --name crayon --guidance 4 \
-	  --controlnet canny=model_build/crayon/controlnet-canny --target openvino-bf16 --target openvino-fp32 --store $(BUNDLE)
+	  --controlnet canny=model_build/crayon/controlnet-canny --cache model_build/crayon/cache \
+	  --target openvino-bf16 --target openvino-fp32 --store $(BUNDLE)
 
 deploy: .venv-sam/installed ## Build and deploy to AWS; asks for each parameter
 	@test -n "$(LAMBDA_PYTHON)" || { echo "Python 3.13 is needed to build what Lambda runs: put python3.13 on PATH, or in pyenv."; exit 1; }

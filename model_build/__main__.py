@@ -155,7 +155,7 @@ def calibrate_cache(
         cache_calibration.save(tensors, told, out)
     except (BuildRefused, DarkroomError, OSError) as refused:
         raise _refusal(console, refused) from None
-    Console(width=None if console.is_terminal else _WIDTH).print(cache_calibration.table(told))
+    Console(width=None if console.is_terminal else _WIDTH, emoji=False).print(cache_calibration.table(told))
 
 
 @app.command()

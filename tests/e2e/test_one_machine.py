@@ -16,10 +16,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from darkroom.catalog import load_manifest
+from darkroom.storage.directory import DirectoryStore
 from model_build.crayon.judge import read, score
 from model_build.crayon.scenes import Background, Colour, Position, Shape, SingleScene, Size, Subject
 
 README = Path(__file__).parent.parent.parent / "README.md"
+BUNDLE = README.parent / "model_build" / "crayon" / "bundle"
 PREDICT = "/v1/models/crayon:predict"
 
 
@@ -60,6 +63,22 @@ def test_a_seed_names_an_image(deployment: Any) -> None:
     assert bytes_of[0] == bytes_of[1]
     assert bytes_of[0] != bytes_of[2]
     assert (first["seed"], other["seed"]) == (7, 8)
+
+
+def test_a_small_edit_of_a_prompt_skips_steps_and_is_obeyed(deployment: Any) -> None:
+    if load_manifest(DirectoryStore(BUNDLE), "crayon").cache is None:
+        pytest.skip("the bundle in the repository is not calibrated; make build")
+    words = "a large {} star on a yellow background"
+    for number, colour in enumerate(Colour):
+        if colour is Colour.YELLOW:
+            continue
+        body = predict(deployment, prompt=words.format(colour.value), seed=100 + number, cache="on").json()
+        asked = SingleScene(Subject(Shape.STAR, colour), Size.LARGE, Position.CENTRE, Background.YELLOW)
+        (marks,) = score([asked], read(picture(deployment, body["image"])[None]))
+        assert marks.all, (colour, marks, body["cache"])
+        assert number == 0 or (body["cache"]["hit"] and body["cache"]["steps_skipped"] > 0)
+    named = predict(deployment, prompt=words.format("red"), seed=200).json()
+    assert named["cache"] == {"hit": False, "steps_skipped": 0}
 
 
 def test_four_images_are_those_of_four_seeds(deployment: Any) -> None:

@@ -44,7 +44,9 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Service]]:
 
     def serve(bundle: LoadedBundle, **settings: Any) -> Service:
         store = DirectoryStore(tmp_path / "images")
-        built.append(Service(bundle, RuntimeConfig(**settings), store, Metrics(), time.monotonic, time.sleep))
+        built.append(
+            Service(bundle, RuntimeConfig(**{"cache": "off", **settings}), store, Metrics(), time.monotonic, time.sleep)
+        )
         return built[-1]
 
     yield serve
