@@ -102,7 +102,7 @@ def _threads() -> int:
 def _sides(checkpoint: Path, work: Path) -> dict[str, Side]:
     """By name; the peers' are left out where their environment cannot be made."""
     folder, threads = str(checkpoint), _threads()
-    store = bundles.build(checkpoint, work)
+    store = bundles.sd15(checkpoint, work)
     ours = {"store": str(store), "size": SIZE, "threads": threads}
     sides = [
         Side(DIFFUSERS, "diffusers", {"folder": folder, "dtype": "float32", "threads": threads}),

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -71,9 +72,11 @@ def run() -> None:
     keep("crayon", rows, raw)
 
 
-def _row(metric: str, measured: float, unit: str, goal: float | None = None) -> Row:
-    met = None if goal is None else measured >= goal
-    return Row("crayon", metric, measured, unit, COMMAND, None if goal is None else f">= {goal}", met)
+def _row(metric: str, measured: float, unit: str, goal: float | None = None, *, at_most: bool = False) -> Row:
+    if goal is None:
+        return Row("crayon", metric, measured, unit, COMMAND)
+    met = measured <= goal if at_most else measured >= goal
+    return Row("crayon", metric, measured, unit, COMMAND, f"{'<=' if at_most else '>='} {goal}", met)
 
 
 def _one_image(engines: Mapping[str, InProcess], raw: dict[str, Any]) -> Iterator[Row]:
@@ -104,17 +107,20 @@ def _mixed_steps(engine: InProcess, raw: dict[str, Any]) -> Iterator[Row]:
     batches = {"one step": _stepping(engine, [5] * 4), "mixed": _stepping(engine, [0, 5, 10, 15])}
     raw["mixed"] = timings = interleaved(batches, rounds=31, warm=3)
     mixed = ratio(timings["one step"], timings["mixed"])
-    yield _row("throughput, rows at different steps / at one step", round(mixed, 3), "x")
+    yield _row("throughput, rows at different steps / at one step", round(mixed, 3), "x", 0.99)
 
 
 def _outside_the_engine(engine: InProcess) -> Row:
     timed = TimedEngine(engine.engine)
     engine.use(timed)
-    started = time.perf_counter()
-    engine.generate([PROMPT] * 4, range(4))
-    outside = 1 - timed.seconds / (time.perf_counter() - started)
+    outside = []
+    for _ in range(10):
+        timed.seconds, started = 0.0, time.perf_counter()
+        engine.generate([PROMPT] * 4, range(4))
+        outside.append(1 - timed.seconds / (time.perf_counter() - started))
     engine.use(engine.engine)
-    return _row("share of a request that is no engine call", round(100 * outside, 2), "%")
+    share = median(outside[1:])  # without the first, which embeds the empty prompt for all that come
+    return _row("share of a request that is no engine call", round(100 * share, 2), "%", 1, at_most=True)
 
 
 def _judged(engine: InProcess, raw: dict[str, Any]) -> Iterator[Row]:

@@ -18,7 +18,8 @@ from model_build.sensitivity import Feed, Layer, bypass, left_out, measure, read
 _MOVES = ("Cast", "Transpose", "Reshape")
 _SMOOTHING = 0.5  # SmoothQuant's migration strength; Xiao et al. 2023, section 4
 _SAMPLES_OF_SENSITIVITY = 4
-_CROP = 32  # latents a side; which layers suffer does not depend on it, what it costs to find out does
+# Latents a side; which layers suffer does not depend on it, what it costs to find out does: a decoder works on pixels.
+_CROPS = {"unet": 32, "vae_decoder": 16}
 
 
 def quantize(graph: Path, folder: Path, component: str, samples: Sequence[Feed], threads: int) -> dict[str, Any]:
@@ -47,20 +48,21 @@ def quantize(graph: Path, folder: Path, component: str, samples: Sequence[Feed],
         )
     bypass(quantized, [index for index, readers in enumerate(readers_of(quantized)) if not readers])
     step = max(1, len(samples) // _SAMPLES_OF_SENSITIVITY)
-    layers = measure(quantized, [_cropped(sample) for sample in samples[step // 2 :: step]], names, threads)
+    trials = samples[step // 2 :: step][:_SAMPLES_OF_SENSITIVITY]
+    layers = measure(quantized, [_cropped(sample, _CROPS[component]) for sample in trials], names, threads)
     chosen = left_out(layers)
     bypass(quantized, chosen)
     write(quantized, folder, component)
     return _told(layers, chosen)
 
 
-def _cropped(sample: Feed) -> Feed:
-    """A corner of the latents, and as much of all else that is laid out in height and width."""
+def _cropped(sample: Feed, most: int) -> Feed:
+    """A corner of the latents, `most` a side, and as much of all else that is laid out in height and width."""
     side = max(sample["latents"].shape[2:])
-    if side <= _CROP:
+    if side <= most:
         return sample
     return {
-        name: value[:, :, : -(-value.shape[2] * _CROP // side), : -(-value.shape[3] * _CROP // side)]
+        name: value[:, :, : -(-value.shape[2] * most // side), : -(-value.shape[3] * most // side)]
         if value.ndim == len(sample["latents"].shape)
         else value
         for name, value in sample.items()

@@ -42,6 +42,12 @@ def test_each_layer_is_measured_alone(model: openvino.Model) -> None:
     assert [layer.work for layer in (first, second, third)] == pytest.approx([1 / 3] * 3)
 
 
+def test_the_harmless_half_is_measured_on_one_sample_only(model: openvino.Model) -> None:
+    once, again = (measure(model, given, {}, threads=1) for given in (samples()[:1], samples()))
+    changed = [before.error != after.error for before, after in zip(once, again, strict=True)]
+    assert changed == [layer.error > min(each.error for each in once) for layer in once]
+
+
 def test_the_network_measured_is_left_as_it_was(model: openvino.Model) -> None:
     measure(model, samples(), {}, threads=1)
     assert len(quantizers(model)) == 3

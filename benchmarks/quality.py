@@ -1,0 +1,157 @@
+"""What speed costs: crayon in every precision and with tokens merged, as the judge reads it, beside its speed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from benchmarks import bundles
+from benchmarks.engine import InProcess
+from benchmarks.measure import RESULTS, Row, interleaved, keep, medians
+from model_build.crayon.evaluate import SUITES, Judged, judge_suite, summary
+
+COMMAND = "make bench PART=quality"
+CHECKPOINT = Path(__file__).parent.parent / "model_build" / "crayon" / "checkpoint"
+WORK = Path(".darkroom") / "bench" / "quality"
+_SUITE = SUITES[0]  # 500 prompts that training never saw
+_STEPS, _ROUNDS, _CHUNK = 25, 9, 20
+_BRIEFLY = ("--guidance", "4", "--verify-steps", "4", "--repeats", "0")
+_TILE, _GAP, _LABEL, _COLUMNS = 128, 8, 190, 8
+_PAPER, _INK = (255, 255, 255), (70, 70, 70)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A target and the share of tokens it merges; it may lose `allowed` of each attribute's share against fp32."""
+
+    precision: str
+    merged: float = 0.0
+    allowed: float | None = None
+
+    def __str__(self) -> str:
+        return f"{self.precision} + token merging {self.merged:g}" if self.merged else self.precision
+
+    @property
+    def model(self) -> str:
+        return f"crayon-merged-{100 * self.merged:.0f}" if self.merged else "crayon"
+
+
+FP32 = Setting("fp32")
+SETTINGS = (
+    FP32,
+    Setting("bf16"),
+    Setting("int8", allowed=0.01),
+    Setting("int8", 0.2),
+    Setting("int8", 0.4, allowed=0.02),
+    Setting("int8", 0.6),
+)
+
+
+@dataclass(frozen=True)
+class Read:
+    """A setting's shares of right pictures by attribute, and its pictures, uint8 [n, 128, 128, 3]."""
+
+    shares: Mapping[str, float]
+    pictures: NDArray[np.uint8]
+
+    @classmethod
+    def of(cls, judged: Sequence[Judged]) -> Read:
+        found = summary(_SUITE, judged)
+        return cls({**found["shares"], "all": found["all"]}, np.stack([one.image for one in judged]))
+
+
+def run() -> None:
+    """Build what is missing, measure, print and keep everything of this part."""
+    engines = {
+        setting: InProcess(f"openvino-{setting.precision}", 2, _store(setting), setting.model) for setting in SETTINGS
+    }
+    print("one image, in turns")
+    sides = {str(setting): _one_image(engine) for setting, engine in engines.items()}
+    seconds = {name: timing.wall for name, timing in medians(interleaved(sides, rounds=_ROUNDS)).items()}
+    found = {}
+    for setting, engine in engines.items():
+        print(f"{setting}, read by the judge")
+        found[setting] = Read.of(judge_suite(_SUITE, engine.generate, _CHUNK))
+    agreements = {
+        setting: psnr(read.pictures, found[FP32].pictures) for setting, read in found.items() if setting != FP32
+    }
+    _draw(found)
+    (RESULTS / "quality.md").write_text(table(found, seconds, agreements))
+    raw = {str(setting): {"shares": read.shares, "psnr": agreements.get(setting)} for setting, read in found.items()}
+    keep("quality", list(rows(found, seconds, agreements)), {"seconds": seconds, "settings": raw})
+
+
+def _store(setting: Setting) -> Path:
+    if setting.merged:
+        options = [*bundles.targets("int8"), "--token-merging", f"{setting.merged:g}"]
+    else:
+        options = bundles.targets("int8", "bf16", "fp32")
+    WORK.mkdir(parents=True, exist_ok=True)
+    return bundles.build(CHECKPOINT, WORK, setting.model, [*options, *_BRIEFLY])
+
+
+def _one_image(engine: InProcess) -> Any:
+    return lambda: engine.generate(["a large red heart on a blue background"], [1], _STEPS)
+
+
+def psnr(pictures: NDArray[np.uint8], wanted: NDArray[np.uint8]) -> float:
+    """Mean over pictures of the peak signal-to-noise ratio, in dB; 99 for a picture without any difference."""
+    errors = np.mean((pictures.astype(np.float64) - wanted) ** 2, axis=(1, 2, 3))
+    with np.errstate(divide="ignore"):
+        return round(float(np.mean(np.minimum(10 * np.log10(255**2 / errors), 99.0))), 1)
+
+
+def losses(read: Read, against: Read) -> dict[str, float]:
+    """What each attribute's share has lost; below zero where it has gained."""
+    return {name: round(against.shares[name] - share, 4) for name, share in read.shares.items() if name != "all"}
+
+
+def rows(
+    found: Mapping[Setting, Read], seconds: Mapping[str, float], agreements: Mapping[Setting, float]
+) -> Sequence[Row]:
+    made = []
+    for setting, read in found.items():
+        lost = losses(read, found[FP32])
+        worst = max(lost, key=lambda name: lost[name])
+        goal = None if setting.allowed is None else f"<= {setting.allowed:g}"
+        met = None if setting.allowed is None else lost[worst] <= setting.allowed
+        if setting != FP32:
+            metric = f"crayon, most that an attribute loses against fp32, {setting} ({worst})"
+            made += [
+                Row("quality", metric, lost[worst], "share", COMMAND, goal, met),
+                Row("quality", f"crayon, agreement with fp32, {setting}", agreements[setting], "dB", COMMAND),
+            ]
+        made.append(Row("quality", f"crayon, all right, {setting}", read.shares["all"], "share", COMMAND))
+        made.append(Row("quality", f"crayon, one image, {setting}", round(seconds[str(setting)], 4), "s", COMMAND))
+    return made
+
+
+def table(found: Mapping[Setting, Read], seconds: Mapping[str, float], agreements: Mapping[Setting, float]) -> str:
+    """Markdown: a line for each setting."""
+    attributes = list(found[FP32].shares)
+    head = ["", "seconds an image", "PSNR against fp32, dB", *attributes]
+    lines = [head, ["---", *["---:"] * (len(head) - 1)]]
+    for setting, read in found.items():
+        psnr_told = f"{agreements[setting]:.1f}" if setting in agreements else ""
+        shares = [f"{100 * read.shares[name]:.1f} %" for name in attributes]
+        lines.append([str(setting), f"{seconds[str(setting)]:.3f}", psnr_told, *shares])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def _draw(found: Mapping[Setting, Read]) -> None:
+    """The first prompts' pictures, a line for each setting: benchmarks/results/quality.png."""
+    size = (_LABEL + _COLUMNS * (_TILE + _GAP), len(found) * (_TILE + _GAP))
+    sheet = Image.new("RGB", size, _PAPER)
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
+    for line, (setting, read) in enumerate(found.items()):
+        top = line * (_TILE + _GAP)
+        pen.text((8, top + _TILE // 2), str(setting), fill=_INK, font=font)
+        for column, picture in enumerate(read.pictures[:_COLUMNS]):
+            sheet.paste(Image.fromarray(picture), (_LABEL + column * (_TILE + _GAP), top))
+    sheet.save(RESULTS / "quality.png", optimize=True)
