@@ -71,6 +71,10 @@ def build(
     controlnet: Annotated[
         list[str] | None, typer.Option(help="TYPE=FOLDER, e.g. canny=...: a ControlNetModel of diffusers; repeatable.")
     ] = None,
+    lora: Annotated[
+        list[str] | None,
+        typer.Option(help="FILE.safetensors or FILE.safetensors=SCALE, added to the weights; repeatable."),
+    ] = None,
     cache: Annotated[
         Path | None, typer.Option(help="What calibrate-cache wrote, so that similar prompts may share work.")
     ] = None,
@@ -98,6 +102,7 @@ def build(
         repeats=repeats,
         token_merging=token_merging,
         cache=cache,
+        loras=lora or [],
         rows=rows,
         stripped=stripped,
         key=sign_with,

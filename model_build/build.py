@@ -21,6 +21,7 @@ from model_build.device import Device, compiled_for, require
 from model_build.generation import Setting, control_settings, token_ids
 from model_build.hardware import hardware, libraries, threads
 from model_build.layout import CALIBRATED, COMPONENTS, MAX_STEPS, NOTES, REPORT, SAMPLERS, TABLES, TOKENIZER
+from model_build.lora import CHANGED
 from model_build.own_engines import OwnEngines
 from model_build.plan import Plan
 from model_build.progress import Progress
@@ -115,10 +116,15 @@ class Build:
             optimize(exported.folder / file, folder / file)
 
         merged = component == "unet" and self.plan.token_merging > 0
+        changed = component in CHANGED and bool(self.sources.loras)
         stage = Stage(
             f"export/{component}",
-            code=(*_EXPORT, "model_build.token_merging") if merged else _EXPORT,
-            libraries=(*_TORCH, "onnxscript", "onnx-ir"),
+            code=(
+                *_EXPORT,
+                *(("model_build.token_merging",) if merged else ()),
+                *(("model_build.lora",) if changed else ()),
+            ),
+            libraries=(*_TORCH, "onnxscript", "onnx-ir", *(("peft",) if changed else ())),
             inputs={
                 "checkpoint": self.sources.checkpoint.sha256,
                 **{net.component: net.sha256 for net in self.sources.controlnets if net.component == component},
@@ -126,6 +132,7 @@ class Build:
             parameters={
                 **({"token_merging": self.plan.token_merging} if merged else {}),
                 **({"controlled": True} if component == "unet" and self.sources.controlnets else {}),
+                **({"loras": list(map(str, self.sources.loras))} if changed else {}),
             },
         )
         exported = self._run(stage, export)
@@ -155,6 +162,7 @@ class Build:
             *(checkpoint, self._run, self.store, planning.profile(self.plan, checkpoint)),
             max_pixels=planning.limits(self.plan, checkpoint).max_pixels,
             device=self.device if target.needs_gpu else None,
+            loras=list(map(str, self.sources.loras)),
             controlnets=[f"{controlnet.type}:{controlnet.sha256}" for controlnet in self.sources.controlnets],
         )
         with self.progress.running(f"preflight/{target.name}"):
@@ -260,6 +268,7 @@ class Build:
         return manifest(
             *(plan.name, checkpoint, outputs, targets, self.defaults, planning.limits(plan, checkpoint)),
             token_merging=plan.token_merging,
+            loras=list(map(str, self.sources.loras)),
             control=control_spec(self.sources.controlnets, checkpoint),
         )
 

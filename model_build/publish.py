@@ -83,6 +83,7 @@ def manifest(
     limits: Limits,
     *,
     token_merging: float,
+    loras: Sequence[str],
     control: ControlSpec | None,
 ) -> EngineManifest:
     """The manifest of a bundle, under the version that its content gives it; targets in order of preference.
@@ -116,6 +117,7 @@ def manifest(
         limits=limits,
         built_with=libraries(),
         token_merging=token_merging,
+        loras=list(loras),
         control=control,
         cache=outputs.cache.spec if outputs.cache else None,
     )

@@ -5,8 +5,10 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Any
 
+from model_build import lora
 from model_build.checkpoint import Checkpoint, open_checkpoint
 from model_build.controlnet import ControlNetSource, open_controlnets
+from model_build.lora import LoraSource, open_loras
 from model_build.plan import Plan
 from model_build.progress import Progress
 
@@ -28,12 +30,17 @@ class Sources:
         return open_controlnets(self._plan.controlnets, self.checkpoint)
 
     @cached_property
+    def loras(self) -> tuple[LoraSource, ...]:
+        return open_loras(self._plan.loras)
+
+    @cached_property
     def pipeline(self) -> Any:
-        """diffusers' pipeline, its tokens merged as planned."""
+        """diffusers' pipeline, LoRAs in its weights, its tokens merged as planned."""
         from model_build.reference import load
         from model_build.token_merging import merge_tokens
 
         pipeline = load(self.checkpoint)
+        lora.merge(pipeline, self.loras)
         merge_tokens(pipeline.unet, self._plan.token_merging)
         return pipeline
 

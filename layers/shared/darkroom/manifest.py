@@ -194,7 +194,8 @@ class CacheSpec(Part):
 class EngineManifest(Part):
     """All that a runtime needs to know of a bundle; everything it opens is listed in `files` with size and SHA-256.
 
-    `token_merging` is the share of the tokens that the UNet merges around its finest self-attention.
+    `token_merging` is the share of the tokens that the UNet merges around its finest self-attention. `loras` names the
+    LoRAs in the weights, each as `SHA-256:scale`.
     """
 
     schema_version: Literal[1] = SCHEMA_VERSION
@@ -214,6 +215,7 @@ class EngineManifest(Part):
     signature: Annotated[Signature | None, Field(exclude_if=operator.not_)] = None
     control: Annotated[ControlSpec | None, Field(exclude_if=operator.not_)] = None
     token_merging: Annotated[float, Field(ge=0, le=1, exclude_if=operator.not_)] = 0.0
+    loras: Annotated[list[str], Field(exclude_if=operator.not_)] = []
     cache: Annotated[CacheSpec | None, Field(exclude_if=operator.not_)] = None
 
     @property

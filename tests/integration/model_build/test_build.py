@@ -11,7 +11,9 @@ import numpy as np
 import onnxruntime
 import openvino
 import pytest
+import torch
 from rich.console import Console
+from safetensors.torch import save_file
 from tokenizers import Tokenizer
 
 from darkroom import catalog
@@ -20,7 +22,7 @@ from darkroom.pace import load_pace
 from darkroom.storage.directory import DirectoryStore
 from model_build import BuildRefused
 from model_build.build import Build
-from model_build.checkpoint import open_checkpoint
+from model_build.checkpoint import file_sha256, open_checkpoint
 from model_build.compile import TARGETS
 from model_build.generation import BundlePipeline, Setting, token_ids
 from model_build.layout import COMPONENTS, MAX_STEPS, SAMPLERS
@@ -271,13 +273,19 @@ def test_merged_tokens_are_those_of_diffusers_with_the_same_patch(
 def test_engines_that_are_a_targets_own_are_built_verified_and_served(
     tiny_checkpoint: Path, tiny_work: Path, tmp_path: Path
 ) -> None:
-    """As those of GPUs are, in half precision and under fingerprints, with the CPU's provider."""
-    plan = {"name": "tiny-half", "targets": ["onnx-cpu-fp16"], "max_size": 96}
+    """As those of GPUs are, in half precision and under fingerprints, with the CPU's provider; with a LoRA in them."""
+    lora = tmp_path / "style.safetensors"
+    random = torch.Generator().manual_seed(0)
+    layer = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
+    made_of = {"lora_A": torch.randn(2, 16, generator=random), "lora_B": torch.randn(16, 2, generator=random)}
+    save_file({f"{layer}.{part}.weight": weights for part, weights in made_of.items()}, lora)
+    plan = {"name": "tiny-half", "targets": ["onnx-cpu-fp16"], "max_size": 96, "loras": [f"{lora}=0.5"]}
     made, report, _ = build(tiny_checkpoint, tiny_work, tmp_path / "store", **plan)
     (target,) = made.targets
     assert [mark.component for mark in target.fingerprints] == list(COMPONENTS)
     for mark in target.fingerprints:
         assert (mark.checkpoint_sha256, mark.precision, mark.library) == (made.checkpoint_sha256, "fp16", "onnxruntime")
+        assert mark.loras == made.loras == [f"{file_sha256(lora)}:0.5"]
         assert target.components[mark.component] == f"onnx-cpu-fp16/{mark.digest()}/{mark.component}.onnx"
     (told,) = report["targets"]  # type: ignore[misc]
     assert 25 <= min(told["psnr"].values()) < 100, "half is not float32"  # type: ignore[index]
