@@ -19,8 +19,11 @@ from darkroom.errors import (
     ModelNotFound,
     NotFound,
     PolicyNotFound,
+    ReleaseNotFound,
 )
 from darkroom.manifest import EngineManifest, resolve
+from darkroom.release.state import Traffic
+from darkroom.release.storage import StoredRelease
 from darkroom.scaling.storage import StoredPolicy
 from functions import events, observability, submission, uploads, wiring
 from functions.answers import JSON, Answer, Answers, job_path
@@ -32,7 +35,7 @@ Event = dict[str, Any]
 Handler = Callable[..., Response[str]]
 
 app = APIGatewayHttpResolver()
-# Imported where it is used: scaling, documentation, docs_page. Cold start pays for what is imported here.
+# Imported where it is used: scaling, releases, documentation, docs_page. Cold start pays for what is imported here.
 
 
 @observability.traced
@@ -205,6 +208,64 @@ def _policy(status: int, stored: StoredPolicy) -> Response[str]:
     return Response(status, JSON, json.dumps(stored.document), {"ETag": stored.etag, "Cache-Control": "no-cache"})
 
 
+# ---- releases -----------------------------------------------------------------------------------------------------
+
+
+def get_release(name: str) -> Response[str]:
+    """GET /v1/models/{model}/release"""
+    from functions import releases
+
+    _tenant()
+    return _release(200, releases.known(_wired().releases, _wired().manifests.current(_model(name)).model))
+
+
+def put_release(name: str) -> Response[str]:
+    """PUT /v1/models/{model}/release"""
+    from functions import releases
+
+    wired, headers, tenant = _wired(), _headers(), _tenant()
+    model = wired.manifests.current(_model(name)).model
+    releases.known(wired.releases, model)
+    event = app.current_event.raw_event
+    return _ask_release(model, releases.asked_for(event, headers, model, wired.manifests, wired.settings), tenant)
+
+
+def roll_back(name: str) -> Response[str]:
+    """POST /v1/models/{model}/rollback"""
+    from functions import releases
+
+    tenant, model = _tenant(), _wired().manifests.current(_model(name)).model
+    return _ask_release(model, releases.rollback_of(releases.known(_wired().releases, model)), tenant)
+
+
+def get_release_changes(name: str) -> Response[str]:
+    """GET /v1/models/{model}/release/changes"""
+    from functions import releases
+
+    _tenant()
+    store, model = _wired().releases, _wired().manifests.current(_model(name)).model
+    releases.known(store, model)
+    return _respond(Answer(200, releases.changes_document(store.history(model) if store else [])))
+
+
+def _ask_release(model: str, traffic: Traffic, tenant: str) -> Response[str]:
+    from functions import scaling
+
+    store = _wired().releases
+    if store is None:
+        raise ReleaseNotFound
+    asked = store.ask(model, traffic, by=tenant, when=scaling.condition_of(_headers()))
+    logger.info("release asked for", model=model, traffic=str(traffic), tenant=tenant)
+    return _release(202, asked)
+
+
+def _release(status: int, stored: StoredRelease) -> Response[str]:
+    from functions import releases
+
+    headers = {"ETag": stored.etag, "Cache-Control": "no-cache"}
+    return _respond(Answer(status, releases.document(stored), headers))
+
+
 # ---- the deployment -----------------------------------------------------------------------------------------------
 
 
@@ -243,6 +304,9 @@ ROUTES: list[tuple[str, dict[tuple[str, ...], Handler]]] = [
     ),
     ("/v1/models/<name>/scaling-policy/changes", {READ: get_scaling_changes}),
     ("/v1/models/<name>/scaling-plan", {READ: get_scaling_plan}),
+    ("/v1/models/<name>/release", {READ: get_release, ("PUT",): put_release}),
+    ("/v1/models/<name>/release/changes", {READ: get_release_changes}),
+    ("/v1/models/<name>/rollback", {("POST",): roll_back}),
     ("/v1/jobs/<job_id>", {READ: get_job, ("DELETE",): cancel_job}),
     ("/v1/jobs/<job_id>/events", {READ: get_job_events}),
     ("/ping", {READ: ping}),

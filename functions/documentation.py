@@ -13,6 +13,7 @@ from darkroom.contracts import MODEL_NAME, GenerationRequest
 from darkroom.errors import Problem
 from darkroom.scaling.policy import ScalingPolicy
 from functions.documents import Health, ImageAnswer, JobDocument, ModelDocument, ModelList
+from functions.releases import ReleaseChanges, ReleaseDocument, ReleaseRequest
 from functions.scaling import ScalingChanges, ScalingPlan
 from functions.uploads import UploadDocument, UploadRequest
 
@@ -79,10 +80,11 @@ _PREDICT: Operation = {
     },
 }
 _ETAG = {"ETag": {"description": "the policy's version, in quotes", "schema": {"type": "string"}}}
+_RELEASE_ETAG = {"ETag": {"description": "the newest request's number, in quotes", "schema": {"type": "string"}}}
 _IF_MATCH = {
     "name": "If-Match",
     "in": "header",
-    "description": "Only where the policy still has this ETag (or `*`: where there is one).",
+    "description": "Only where the resource still has this ETag (or `*`: where there is one).",
     "schema": {"type": "string"},
 }
 _IF_NONE_MATCH = {
@@ -239,6 +241,59 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
             **_problems(_404="no such model, or it has no policy", _422="an interval or instance that is none"),
         },
     },
+    ("GET", "/v1/models/{model}/release"): {
+        "operationId": "getRelease",
+        "summary": "Which version is served, and how far a release has come",
+        "tags": ["releases"],
+        "parameters": [_MODEL],
+        "responses": {
+            "200": _told("the release", ReleaseDocument, **_RELEASE_ETAG),
+            **_problems(_404="no such model, or it has no endpoint that is released to"),
+        },
+    },
+    ("PUT", "/v1/models/{model}/release"): {
+        "operationId": "putRelease",
+        "summary": "Release a published version, or split traffic between two",
+        "tags": ["releases"],
+        "parameters": [_MODEL, _IF_MATCH],
+        "requestBody": {"required": True, "content": _content(ReleaseRequest)},
+        "responses": {
+            "202": _told("taken up within a minute", ReleaseDocument, **_RELEASE_ETAG),
+            **_problems(
+                _400="not JSON, nested too deeply, or a member twice",
+                _404="no such model, or it has no endpoint that is released to",
+                _412="somebody else has asked for something since; nothing has changed",
+                _413="the body is too large",
+                _415="not application/json",
+                _422="a member is missing or unknown, a version is not published, or the endpoint cannot be split",
+            ),
+        },
+    },
+    ("GET", "/v1/models/{model}/release/changes"): {
+        "operationId": "getReleaseChanges",
+        "summary": "Who asked for what when",
+        "tags": ["releases"],
+        "parameters": [_MODEL],
+        "responses": {
+            "200": _told("the requests", ReleaseChanges),
+            **_problems(_404="no such model, or it has no endpoint that is released to"),
+        },
+    },
+    ("POST", "/v1/models/{model}/rollback"): {
+        "operationId": "rollBack",
+        "summary": "Go back to what was served before, or end a release under way",
+        "tags": ["releases"],
+        "parameters": [_MODEL, _IF_MATCH],
+        "responses": {
+            "202": _told("taken up within a minute", ReleaseDocument, **_RELEASE_ETAG),
+            **_problems(
+                _404="no such model, or it has no endpoint that is released to",
+                _409="no version was served before",
+                _412="somebody else has asked for something since; nothing has changed",
+                _422="If-Match is not an ETag",
+            ),
+        },
+    },
     ("GET", "/ping"): {
         "operationId": "ping",
         "summary": "Whether requests are served",
@@ -265,6 +320,9 @@ def openapi() -> str:
         ScalingPolicy,
         ScalingPlan,
         ScalingChanges,
+        ReleaseRequest,
+        ReleaseDocument,
+        ReleaseChanges,
     )
     _, schemas = models_json_schema([(document, "validation") for document in shown], ref_template=_REF)
     paths: dict[str, dict[str, Operation]] = {}

@@ -32,6 +32,10 @@ class Manifests:
         """Every model that can be asked for, in alphabetical order."""
         return [name for name in catalog.models(self._store) if self._served is None or name in self._served]
 
+    def of(self, model: str, version: str) -> EngineManifest:
+        """The manifest of any published version. Raises: ModelNotFound, EngineIntegrity."""
+        return catalog.load_manifest(self._store, model, version)
+
     def current(self, model: str) -> EngineManifest:
         """Raises ModelNotFound (before the store is asked, where no model can have that name), EngineIntegrity."""
         if self._served is not None and model not in self._served:

@@ -13,6 +13,7 @@ from darkroom.contracts import Job
 from darkroom.endpoints import Endpoints
 from darkroom.inference import Inference, QueuedInference
 from darkroom.jobs import JobStore, open_jobs
+from darkroom.release.storage import ReleaseStore, open_releases
 from darkroom.scaling.storage import PolicyStore, open_policies
 from darkroom.settings import Settings
 from darkroom.storage import ObjectStore, open_store
@@ -31,7 +32,7 @@ FIRST_PAUSE, PAUSE_GROWTH, LONGEST_PAUSE = 0.05, 1.5, 0.5  # seconds between two
 
 @dataclass(frozen=True)
 class Wiring:
-    """Everything a handler reaches; `store` holds the images.
+    """Everything a handler reaches; `store` holds the images, `releases` is None where no endpoint is released to.
 
     `wait` blocks where a process serves one event (Lambda) and returns at once where the edge does the waiting (one
     machine, see docs/decisions/003-the-edge-waits.md)."""
@@ -44,6 +45,7 @@ class Wiring:
     manifests: Manifests
     wait: Wait
     health: Callable[[], Health] = lambda: Health(status="ready")
+    releases: ReleaseStore | None = None
 
     @functools.cached_property
     def tenant(self) -> Tenant:
@@ -69,6 +71,7 @@ def from_environment() -> Wiring:
         inference(settings, jobs),
         manifests,
         polling(jobs),
+        releases=open_releases(settings.policies_store) if settings.endpoints else None,
     )
 
 

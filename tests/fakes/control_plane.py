@@ -78,7 +78,7 @@ class ControlPlane:
         if found.coming is not None:
             found.config, found.coming = found.coming, None
             variants = self._variants(found.config)
-            found.weights = {one["VariantName"]: one["InitialVariantWeight"] for one in variants}
+            found.weights = {one["VariantName"]: one.get("InitialVariantWeight", 1.0) for one in variants}
             found.instances = {one["VariantName"]: one["InitialInstanceCount"] for one in variants}
         if found.reweighed is not None:
             found.weights, found.reweighed = found.weights | found.reweighed, None

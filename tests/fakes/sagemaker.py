@@ -50,6 +50,7 @@ class Front:
     queue: deque[Queued] = field(default_factory=deque)
     received: list[Queued] = field(default_factory=list)
     variants: list[str | None] = field(default_factory=list)
+    by_variant: dict[str, str] = field(default_factory=dict)  # containers of other variants
     url: str = ""
 
     def __enter__(self) -> Front:
@@ -90,8 +91,10 @@ class Front:
             return _error(400, _VALIDATION_ERROR, {"Message": f"Endpoint {endpoint} of account 1 not found."})
         if operation == "async-invocations":
             return self._accept(headers, body)
-        self.variants.append(headers.get(f"{_PREFIX}Target-Variant"))
-        answered = self._invoke(headers.get("Content-Type", ""), headers.get("Accept", ""), body)
+        variant = headers.get(f"{_PREFIX}Target-Variant")
+        self.variants.append(variant)
+        container = self.by_variant.get(variant or "", self.container)
+        answered = self._invoke(headers.get("Content-Type", ""), headers.get("Accept", ""), body, container)
         if answered.status_code == 200:
             return 200, {"Content-Type": "application/json"}, answered.content
         told = {
@@ -129,9 +132,11 @@ class Front:
     def _location(self, queued: Queued, folder: str) -> str:
         return f"s3://{self.bucket}/async/{folder}/{queued.filename}"
 
-    def _invoke(self, content_type: str, accept: str, body: bytes) -> httpx.Response:
+    def _invoke(self, content_type: str, accept: str, body: bytes, container: str = "") -> httpx.Response:
         headers = {"Content-Type": content_type, "Accept": accept}
-        return httpx.post(f"{self.container}/invocations", content=body, headers=headers, timeout=60, trust_env=False)
+        return httpx.post(
+            f"{container or self.container}/invocations", content=body, headers=headers, timeout=60, trust_env=False
+        )
 
     # ---- what an asynchronous endpoint does by itself -------------------------------------------------------------
 

@@ -182,6 +182,10 @@ class PreconditionFailed(RequestError):
     code, status, title = "precondition_failed", 412, "It has changed since you read it"
 
 
+class NothingToRollBack(RequestError):
+    code, status, title = "nothing_to_roll_back", 409, "There is no version to go back to"
+
+
 class IdempotencyKeyReused(RequestError):
     code, title = "idempotency_key_reused", "The idempotency key was used with another request"
 
@@ -221,6 +225,10 @@ class JobNotFound(NotFound):
 
 class PolicyNotFound(NotFound):
     code, title = "policy_not_found", "This model has no scaling policy"
+
+
+class ReleaseNotFound(NotFound):
+    code, title = "release_not_found", "There is no release of this model"
 
 
 class MethodNotAllowed(RequestError):

@@ -11,6 +11,7 @@ from darkroom.errors import EngineIntegrity
 from tests.infrastructure.iam import allows
 from tests.infrastructure.rulebook import rule, states, wants
 from tests.infrastructure.rules.endpoint import name_of
+from tests.infrastructure.rules.functions import environment
 from tests.infrastructure.stack import ROOT, Resource, Stack
 
 # Metrics that AWS or we publish, with the dimensions of each (a metric under others has no data, and nobody says so).
@@ -31,6 +32,8 @@ METRICS: dict[tuple[str, str], tuple[str, ...]] = {
     ("AWS/Lambda", "Errors"): ("FunctionName",),
     ("AWS/SQS", "ApproximateNumberOfMessagesVisible"): ("QueueName",),
     ("Darkroom/darkroom", "EngineRefusals"): (),
+    ("Darkroom/darkroom", "Release.returned"): ("service",),
+    ("Darkroom/darkroom", "Release.stuck"): ("service",),
 }
 # Alarm -> metric values of one period that must be quiet, and that must be loud, and how long they last until it rings.
 SEPARATES: dict[str, tuple[dict[str, float], dict[str, float], int]] = {
@@ -43,6 +46,9 @@ SEPARATES: dict[str, tuple[dict[str, float], dict[str, float], int]] = {
     "EngineIntegrity": ({"": 0}, {"": 1}, 60),
     "JobEventsErrors": ({"": 0}, {"": 1}, 600),
     "ScaleErrors": ({"": 0}, {"": 1}, 900),
+    "ReleaseErrors": ({"": 0}, {"": 1}, 600),
+    "ReleaseReturned": ({"": 0}, {"": 1}, 300),
+    "ReleaseStuck": ({"": 0}, {"": 1}, 300),
     "NotHandled": ({"": 0}, {"": 1}, 300),
     "WakeUpAlarm": ({"": 0}, {"": 1}, 60),
 }
@@ -56,6 +62,9 @@ STATISTICS = {
     "EngineIntegrity": "Sum",
     "JobEventsErrors": "Sum",
     "ScaleErrors": "Sum",
+    "ReleaseErrors": "Sum",
+    "ReleaseReturned": "Sum",
+    "ReleaseStuck": "Sum",
     "NotHandled": "Maximum",
     "WakeUpAlarm": "Average",
 }
@@ -106,6 +115,7 @@ def _ours(stack: Stack) -> dict[str, set[str]]:
         "VariantName": {"AllTraffic"},
         "FunctionName": {one["FunctionName"] for one in stack.of("AWS::Serverless::Function")},
         "QueueName": {"deadletters-id"},
+        "service": {environment(one)["POWERTOOLS_SERVICE_NAME"] for one in stack.functions().values()},
     }
 
 

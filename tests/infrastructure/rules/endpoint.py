@@ -110,7 +110,11 @@ def asynchronous_results_are_heard_of(stack: Stack) -> Iterator[str]:
 
 @rule
 def changes_are_rolled_out_and_back(stack: Stack) -> Iterator[str]:
-    """Blue and green, a canary from two instances only, watched by the alarms that mean the new one is worse."""
+    """Blue and green, a canary from two instances only, watched by the alarms that mean the new one is worse; a release
+    is watched by the same."""
+    told = environment(stack.functions()["release"])["DARKROOM_ROLLBACK_ALARMS"].split(",")
+    alarms = {f"{stack.parameters['Deployment']}-{one}" for one in ROLLBACK}
+    yield from wants(sorted(told) == sorted(alarms), f"a release is watched by {told}")
     for endpoint in stack.of("AWS::SageMaker::Endpoint"):
         yield from wants(endpoint["EndpointName"] == name_of(stack), "another endpoint")
         yield from wants(endpoint["EndpointConfigName"] == "endpointconfig-id", "another configuration")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from tests.infrastructure import schedule
 from tests.infrastructure.iam import allows
@@ -10,12 +11,12 @@ from tests.infrastructure.rulebook import rule, states, wants
 from tests.infrastructure.stack import Stack
 
 # Which function each rule is for, and how often at least.
-TICKS = {"ScaleTick": ("scale", 5), "OverdueTick": ("job_events", 1)}
+TICKS = {"ScaleTick": ("scale", 5), "OverdueTick": ("job_events", 1), "ReleaseTick": ("release", 1)}
 
 
 @rule
 def ticks_come_often_enough(stack: Stack) -> Iterator[str]:
-    """A policy is followed within five minutes; an overdue job is seen within one."""
+    """A policy is followed within five minutes; an overdue job and an interrupted release are seen within one."""
     for name, (function, minutes) in TICKS.items():
         tick = stack.resources[name]
         said = tick["ScheduleExpression"]
@@ -40,6 +41,42 @@ def events_are_on_and_say_why(stack: Stack) -> Iterator[str]:
         yield from wants(legal, f"{one.name}: no schedule: {one.get('ScheduleExpression')}")
         for target in one["Targets"]:
             yield from states(one.name, target, "Id", "Arn", "RetryPolicy.MaximumEventAgeInSeconds")
+
+
+@rule
+def a_moved_pointer_starts_a_release(stack: Stack) -> Iterator[str]:
+    """Writing this model's pointer in our bucket does; any other object, bucket or event does not."""
+    published = stack.resources["Published"]
+    pattern = published["EventPattern"]
+
+    def event(
+        key: str, bucket: str = "engines-id", kind: str = "Object Created", source: str = "aws.s3"
+    ) -> dict[str, Any]:
+        return {"source": source, "detail-type": kind, "detail": {"bucket": {"name": bucket}, "object": {"key": key}}}
+
+    pointer = "models/crayon/current.json"
+    yield from wants(_fits(pattern, event(pointer)), "a moved pointer is not noticed")
+    for other in (
+        event("models/crayon/0123/manifest.json"),
+        event("models/other/current.json"),
+        event(pointer, bucket="another"),
+        event(pointer, kind="Object Deleted"),
+        event(pointer, source="ours"),
+    ):
+        yield from wants(not _fits(pattern, other), f"a release would start by {other}")
+    notified = stack.resources["Engines"]["NotificationConfiguration"]["EventBridgeConfiguration"]
+    yield from wants(notified["EventBridgeEnabled"] is True, "the bucket tells nobody")
+    (target,) = published["Targets"]
+    yield from wants(target["Arn"].endswith(f":{stack.functions()['release']['FunctionName']}"), "another function")
+    retry = target["RetryPolicy"]
+    yield from wants(retry["MaximumRetryAttempts"] == 3, "a release begins with the next tick only")
+    yield from wants(retry["MaximumEventAgeInSeconds"] == 3600, "a release that is an hour late was begun by a tick")
+
+
+def _fits(pattern: Any, event: Any) -> bool:
+    if isinstance(pattern, dict):
+        return all(key in event and _fits(one, event[key]) for key, one in pattern.items())
+    return event in pattern
 
 
 @rule

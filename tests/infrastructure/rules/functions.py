@@ -32,12 +32,14 @@ DEFAULTS = {
     "job_days": "a month",
     "max_upload_bytes": "20 MiB",
     "upload_url_seconds": "a quarter of an hour",
+    "shift": "a canary",
     "upload_hours": "a day; the bucket deletes them after two",
 }
 RUNTIME_DEFAULTS = {
-    "version": "the pointer's",
+    "version": "the pointer's; a release names one",
     "target": "the first that fits the machine",
     "fd": "inherited sockets, on one machine",
+    "bundle_dir": "/opt/ml/model, where a model has data of its own; ours load theirs",
     "max_rows": "as measured",
     "max_queue": "as measured",
     "ageing_steps": "as measured",
@@ -52,6 +54,13 @@ RUNTIME_DEFAULTS = {
     "fetch_seconds": "ten seconds",
     "max_image_bytes": "20 MiB",
     "max_image_pixels": "25 million",
+    "cache": "where the bundle is calibrated",
+    "cache_quality": "as calibrated",
+    "cache_deepest": "as calibrated",
+    "cache_memory_mb": "256 MB",
+    "cache_disk_mb": "1 GB of the instance's disk",
+    "cache_store_mb": "1 GB that instances share",
+    "cache_share_seconds": "five seconds",
     "gpu_memory_fraction": "the whole card: one container an instance",
     "log_level": "info",
 }
@@ -147,7 +156,7 @@ def what_fails_is_tried_again_and_kept(stack: Stack) -> Iterator[str]:
             continue
         said = function["EventInvokeConfig"]
         yield from wants(60 <= said["MaximumEventAgeInSeconds"] <= 3600, f"{function.name} handles stale events")
-        if name == "scale":
+        if name in ("scale", "release"):
             yield from wants(said["MaximumRetryAttempts"] == 0, "a tick that failed must not overtake the next one")
             continue
         yield from wants(said["MaximumRetryAttempts"] == 2, f"{function.name} tries once only")

@@ -70,7 +70,9 @@ def needs(stack: Stack) -> dict[str, list[Need]]:
     upload = f"{_IMAGES}/{PREFIX}0123"
     results = (f"{_IMAGES}/async/out/job.out", f"{_IMAGES}/async/failed/job.out")
     keys = _needs("secretsmanager", ("GetSecretValue",), f"arn:aws:secretsmanager:{_ACCOUNT}:secret:apikeys-id")
-    config = f"arn:aws:sagemaker:{_ACCOUNT}:endpoint-config"
+    config, model = (f"arn:aws:sagemaker:{_ACCOUNT}:{kind}" for kind in ("endpoint-config", "model"))
+    made = (f"{config}/darkroom-crayon-0123", f"{model}/darkroom-crayon-0123")
+    foreign = (f"{config}/another", f"{model}/another")
     return {
         "ApiRole": [
             *_logging("/aws/lambda/darkroom-api"),
@@ -122,6 +124,36 @@ def needs(stack: Stack) -> dict[str, list[Need]]:
                 "sagemaker", ("DescribeEndpoint", "UpdateEndpointWeightsAndCapacities"), _ENDPOINT, never=(_OTHER,)
             ),
             *_needs("sagemaker", ("DescribeEndpointConfig",), f"{config}/stack-generated", never=(_OTHER,)),
+        ],
+        "ReleaseRole": [
+            *_logging("/aws/lambda/darkroom-release"),
+            *_TRACING,
+            *(one for one in policies_only if one.action in ("dynamodb:GetItem", "dynamodb:UpdateItem")),
+            *_needs(
+                "s3", ("GetObject",), bundle, pointer, image, *results, never=(f"{_ENGINES}/models/other/x", upload)
+            ),
+            *_needs(
+                "s3", ("PutObject",), pointer, never=(bundle, f"{_ENGINES}/models/other/current.json", image, request)
+            ),
+            *_needs("s3", ("ListBucket",), _ENGINES, _IMAGES, never=("arn:aws:s3:::another",)),
+            *_needs("sagemaker", ("DescribeEndpointConfig",), f"{config}/stack-generated", never=(_OTHER,)),
+            *_needs("sagemaker", ("DescribeModel",), f"{model}/stack-generated", never=(_OTHER,)),
+            *_needs("sagemaker", ("CreateModel",), made[1], never=(*foreign, made[0])),
+            *_needs("sagemaker", ("CreateEndpointConfig",), *made, never=foreign),
+            *_needs("sagemaker", ("UpdateEndpoint",), _ENDPOINT, made[0], never=(_OTHER, foreign[0])),
+            *_needs(
+                "sagemaker",
+                ("DescribeEndpoint", "UpdateEndpointWeightsAndCapacities", invoke),
+                _ENDPOINT,
+                never=(_OTHER, made[0]),
+            ),
+            *_needs("cloudwatch", ("DescribeAlarms",), "*"),
+            Need(
+                "iam:PassRole",
+                ("arn:aws:iam::123456789012:role/modelrole-id",),
+                ("arn:aws:iam::123456789012:role/apirole-id",),
+                {"iam:PassedToService": "sagemaker.amazonaws.com"},
+            ),
         ],
         "ModelRole": [
             *_needs(

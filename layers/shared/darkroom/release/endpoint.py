@@ -19,7 +19,6 @@ from darkroom.release.fleet import (
     traffic_of,
 )
 from darkroom.release.state import Status, Traffic
-from darkroom.scaling.reconcile import Client
 
 _READY = {"InService": Status.READY, "UpdateRollbackFailed": Status.READY}  # the latter serves, with a mixture
 _BROKEN = ("Failed", "OutOfService", "Deleting")
@@ -43,8 +42,8 @@ class Endpoint:
     """
 
     name: str
-    sagemaker: Client
-    cloudwatch: Client
+    sagemaker: Any
+    cloudwatch: Any
     alarms: Sequence[str] = ()
     shift: Shift = "canary"
     _configs: dict[str, Described] = field(default_factory=dict)

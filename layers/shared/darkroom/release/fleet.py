@@ -58,7 +58,8 @@ def model_for(version: str, model: Described) -> dict[str, Any]:
     """The same model with another version, as `create_model` takes it but for the name."""
     said = {name: model[name] for name in _MODEL if model.get(name)}
     container = said["PrimaryContainer"]
-    return said | {"PrimaryContainer": {**container, "Environment": {**container["Environment"], VERSION: version}}}
+    environment = {**container.get("Environment", {}), VERSION: version}
+    return said | {"PrimaryContainer": {**container, "Environment": environment}}
 
 
 def config_for(

@@ -51,11 +51,15 @@ class Reweigh:
 
 @dataclass(frozen=True)
 class Prove:
-    """Ask an image of each version; this is attempt `attempt` for goal `number`."""
+    """Ask an image of each version; this is attempt `attempt` for goal `number`, proven since `since`.
+
+    All of them name the proof: a record that was lost would count from one again, and find an old answer.
+    """
 
     traffic: Traffic
     number: int
     attempt: int
+    since: float
 
 
 Action = WritePointer | Update | Reweigh | Prove
@@ -154,7 +158,7 @@ def _proving(release: Release, seen: Seen) -> Step:
     if verdict is Verdict.WAITING:
         return Step(release)
     attempt = release.attempt + 1
-    return Step(replace(release, attempt=attempt), Prove(release.goal, release.number, attempt))
+    return Step(replace(release, attempt=attempt), Prove(release.goal, release.number, attempt, release.since))
 
 
 def _stuck_still(release: Release, seen: Seen) -> Step:

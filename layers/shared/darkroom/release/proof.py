@@ -49,7 +49,7 @@ class Judge:
         """An ordinary request with the version's own defaults; the same job for the same attempt."""
         manifest = catalog.load_manifest(self.bundles, model, version)
         request = resolve(GenerationRequest(prompt=_PROMPT, seed=0, cache="off"), manifest)
-        told = f"{model} {version} {prove.number} {prove.attempt}"
+        told = f"{model} {version} {prove.number} {prove.attempt} {prove.since}"
         job_id = hashlib.sha256(told.encode()).hexdigest()[:32]
         return Job(id=job_id, tenant=TENANT, model=model, request=request, created_at=self.wall())
 

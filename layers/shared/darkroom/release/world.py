@@ -65,6 +65,6 @@ class EndpointWorld:
 
     def _proof(self, release: Release) -> Proof:
         try:
-            return self.proofs.look(self.model, Prove(release.goal, release.number, release.attempt))
+            return self.proofs.look(self.model, Prove(release.goal, release.number, release.attempt, release.since))
         except (ModelNotFound, EngineIntegrity) as missing:
             return Proof(Verdict.BAD, missing.detail)

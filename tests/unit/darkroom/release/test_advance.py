@@ -54,7 +54,10 @@ def test_publishing_releases():
     world.pointer = NEW
     ticks(store, world)
     agree(store, world, NEW)
-    assert world.acts == [Update(Traffic(NEW), careful=True), Prove(Traffic(NEW), 1, 1)]
+    update, prove = world.acts
+    assert update == Update(Traffic(NEW), careful=True)
+    assert isinstance(prove, Prove)
+    assert (prove.traffic, prove.number, prove.attempt) == (Traffic(NEW), 1, 1)
 
 
 @pytest.mark.parametrize("fault", ["bad", "rejected", "unfit"])

@@ -231,7 +231,7 @@ def test_a_shift_that_never_ends_calls_for_somebody():
 
 def test_an_image_is_asked_of_what_runs():
     step = decide(going(Phase.PROVING), seen_new(NEW))
-    assert step == Step(going(Phase.PROVING, attempt=1), Prove(NEW, 4, 1))
+    assert step == Step(going(Phase.PROVING, attempt=1), Prove(NEW, 4, 1, THEN))
 
 
 def test_an_image_is_waited_for():
@@ -249,7 +249,7 @@ def test_a_good_image_settles_the_release():
 def test_a_failure_that_may_pass_is_given_another_attempt():
     release = going(Phase.PROVING, attempt=1)
     again = seen_new(NEW, proof=Proof(Verdict.AGAIN, "overloaded"))
-    assert decide(release, again).action == Prove(NEW, 4, 2)
+    assert decide(release, again).action == Prove(NEW, 4, 2, THEN)
     last = decide(replace(release, attempt=MOST_PROOFS), again).after
     assert (last.goal, last.why) == (OLD, "overloaded")
 

@@ -70,7 +70,7 @@ def front(container: Container, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fro
 
 
 def prove(manifest: EngineManifest, attempt: int = 1) -> Prove:
-    return Prove(Traffic(manifest.version), 7, attempt)
+    return Prove(Traffic(manifest.version), 7, attempt, 5.5)
 
 
 # ---- what a good answer is ----------------------------------------------------------------------------------------
@@ -95,7 +95,7 @@ def test_the_request_is_an_ordinary_one_that_no_cache_answers(judge, served):
     assert (job.request.num_inference_steps, job.request.sampler) == (4, "ddim")
     assert job.request.cache == "off"
     assert job == judge.job("crayon", served.version, prove(served))
-    others = [judge.job("crayon", served.version, one) for one in (prove(served, 2), replace(prove(served), number=8))]
+    others = [judge.job("crayon", served.version, one) for one in (prove(served, 2), replace(prove(served), since=6.0))]
     assert len({one.id for one in (job, *others)}) == 3
 
 
@@ -154,7 +154,7 @@ def test_each_variant_is_asked(judge, front, container, served, result):
     container.then(200, result.model_dump_json())
     proofs.send(prove(served))
     assert proofs.look("crayon", prove(served)) == Proof(Verdict.GOOD)
-    split = Prove(Traffic(served.version, served.version, 10), 7, 1)
+    split = Prove(Traffic(served.version, served.version, 10), 7, 1, 5.5)
     assert proofs.look("crayon", split) == Proof(Verdict.GOOD)
     assert front.variants == ["AllTraffic", "AllTraffic", "Beside"]
 
