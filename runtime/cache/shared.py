@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from darkroom.errors import DarkroomError, ObjectNotFound
 from darkroom.storage import ObjectStore
 
+PREFIX = "cache/"
 _LENGTH = struct.Struct("<I")
 _SUFFIX = ".latents"
 _RECORDS = 64  # in one segment: fewer requests to the store, each still small
@@ -32,7 +33,7 @@ class SharedLog:
     ) -> None:
         """`replica` is a name that no other replica has; `budget` is in bytes; `failed` is told of each failure."""
         self._store = store
-        self._prefix = f"cache/{model}/{version}/"
+        self._prefix = f"{PREFIX}{model}/{version}/"
         self._replica = replica
         self._budget = budget
         self._failed = failed

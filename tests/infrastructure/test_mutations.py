@@ -27,6 +27,7 @@ def test_the_template_itself_is_not_faulted(tmp_path: Path) -> None:
 
 
 def test_leaving_out_a_property_is_noticed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert mutation.noticed_by_rules(TEMPLATE) is None  # otherwise whatever is left out is "noticed"
     everything = list(mutation.properties(TEMPLATE))
     lint = mutation.noticed_by_cfn_lint(tmp_path)
     survivors = [path for path in unnoticed_by_rules() if lint(mutation.without(TEMPLATE, path)) is None]

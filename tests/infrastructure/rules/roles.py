@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from darkroom.uploads import PREFIX
+from runtime.cache.shared import PREFIX as SHARED
 from tests.infrastructure.iam import allows, listed
 from tests.infrastructure.rulebook import rule, states, wants
 from tests.infrastructure.stack import Resource, Stack
@@ -68,6 +69,7 @@ def needs(stack: Stack) -> dict[str, list[Need]]:
     bundle, pointer = f"{_ENGINES}/models/crayon/0123/manifest.json", f"{_ENGINES}/models/crayon/current.json"
     image, request = f"{_IMAGES}/images/job/0.png", f"{_IMAGES}/async/in/job"
     upload = f"{_IMAGES}/{PREFIX}0123"
+    latents = f"{_IMAGES}/{SHARED}crayon/0123/15.latents"
     results = (f"{_IMAGES}/async/out/job.out", f"{_IMAGES}/async/failed/job.out")
     keys = _needs("secretsmanager", ("GetSecretValue",), f"arn:aws:secretsmanager:{_ACCOUNT}:secret:apikeys-id")
     config, model = (f"arn:aws:sagemaker:{_ACCOUNT}:{kind}" for kind in ("endpoint-config", "model"))
@@ -162,6 +164,13 @@ def needs(stack: Stack) -> dict[str, list[Need]]:
             *_needs(
                 "s3", ("PutObject", "AbortMultipartUpload"), image, *results, never=(bundle, pointer, request, upload)
             ),
+            *_needs(
+                "s3",
+                ("GetObject", "PutObject", "DeleteObject"),
+                latents,
+                never=(f"{_ENGINES}/models/other/x", latents.replace("crayon", "other")),
+            ),
+            *_needs("s3", ("DeleteObject",), latents, never=(bundle, pointer, image, request, upload)),
             *_needs("s3", ("ListBucket",), _ENGINES, _IMAGES, never=("arn:aws:s3:::another",)),
             *_needs(
                 "sns",

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from darkroom.jobs import dynamodb as jobs
 from darkroom.scaling.storage import dynamodb as policies
 from darkroom.uploads import PREFIX
+from runtime.cache.shared import PREFIX as SHARED
 from runtime.uploads import image_key
 from tests.infrastructure.iam import allows
 from tests.infrastructure.rulebook import rule, states, wants
@@ -89,6 +90,7 @@ def images_expire_and_bundles_do_not(stack: Stack) -> Iterator[str]:
     yield from wants(days[image_key("j", 0, "png")] == kept, "images are not deleted after ImageDays")
     yield from wants(all(1 <= (days[f"async/{one}"] or 99) <= 7 for one in ("in/j", "out/j.out")), "async/ piles up")
     yield from wants(_expires(images, f"{PREFIX}0123") == 2, "uploads pile up, or end before their day is over")
+    yield from wants(_expires(images, f"{SHARED}m/v/15.latents") == 30, "latents of retired versions pile up")
     yield from wants(_expires(engines, "models/m/v/manifest.json") is None, "a bundle would expire")
     yield from wants(engines["VersioningConfiguration"]["Status"] == "Enabled", "an overwritten pointer is lost")
     old = [
