@@ -12,7 +12,7 @@ from rich.table import Table
 
 from benchmarks.measure import RESULTS
 
-PARTS = ("arrivals", "cpu", "crayon", "image", "quality", "start")
+PARTS = ("api", "arrivals", "cpu", "crayon", "image", "quality", "start")
 
 
 def main(part: Annotated[str, typer.Argument(help=f"one of {', '.join(PARTS)}, or all")] = "all") -> None:
