@@ -12,17 +12,21 @@ from rich.table import Table
 
 from benchmarks.measure import RESULTS
 
-PARTS = ("api", "arrivals", "cpu", "crayon", "image", "quality", "start")
+PARTS = ("api", "arrivals", "cache", "cpu", "crayon", "image", "quality", "start")
 
 
-def main(part: Annotated[str, typer.Argument(help=f"one of {', '.join(PARTS)}, or all")] = "all") -> None:
+def main(
+    part: Annotated[str, typer.Argument(help=f"one of {', '.join(PARTS)}, or all")] = "all",
+    quick: Annotated[bool, typer.Option(help="cache only: an eighth of the images; keeps no result")] = False,
+) -> None:
     """Results go to benchmarks/results: raw runs as {part}.json, all rows in summary.json."""
     if part not in (*PARTS, "all"):
         raise typer.BadParameter(f"there is no part {part!r}; use one of {', '.join(PARTS)}, or all")
     chosen = PARTS if part == "all" else (part,)
     for name in chosen:
-        importlib.import_module(f"benchmarks.{name}").run()
-    _show(chosen)
+        importlib.import_module(f"benchmarks.{name}").run(**({"quick": True} if quick and name == "cache" else {}))
+    if not quick:
+        _show(chosen)
 
 
 def _show(parts: tuple[str, ...]) -> None:

@@ -24,17 +24,17 @@ class InProcess:
 
     def __init__(self, target: str, threads: int = 2, store: Path = BUNDLE, model: str = "crayon") -> None:
         bundle = fetch_bundle(open_store(str(store)), model, None, target, this_machine(), Path(".darkroom/cache"))
-        self._loaded = load_bundle(bundle, threads)
-        self.manifest = self._loaded.manifest
-        self.engine = self._loaded.engine
+        self.loaded = load_bundle(bundle, threads)
+        self.manifest = self.loaded.manifest
+        self.engine = self.loaded.engine
         self.use(self.engine)
 
     def use(self, engine: Engine) -> None:
         """Run on this engine from now on, e.g. one wrapped to time its calls."""
-        self.runner = Runner(engine, self.manifest.latents, self._loaded.tokenizer.encode("").ids)
+        self.runner = Runner(engine, self.manifest.latents, self.loaded.tokenizer.encode("").ids)
 
     def tokens(self, prompt: str) -> Tokens:
-        return self._loaded.tokenizer.encode(prompt)
+        return self.loaded.tokenizer.encode(prompt)
 
     def waiting(self, number: int, steps: int, guidance: float = 4.0, size: int | None = None) -> Trajectory:
         """One image that has not begun, of request and seed `number`; of `size` pixels a side or the default size."""
@@ -45,7 +45,7 @@ class InProcess:
             index=0,
             seed=number,
             shape=(spec.channels, height // spec.downscale, width // spec.downscale),
-            table=self._loaded.samplers.table("ddim", steps),
+            table=self.loaded.samplers.table("ddim", steps),
             guidance_scale=guidance,
         )
 

@@ -152,7 +152,7 @@ class LatentCache:
         predictor = self._predictors.setdefault(visit.scope, MatchPredictor(policy.dimensions))
         if self._predict and not predictor.hopeful(point):
             return "not tried"
-        neighbours = self.memory.nearest(visit.scope, point, policy.candidates)
+        neighbours = self.memory.nearest(visit.scope, point, 1)
         visit.nearest = neighbours[0].distance if neighbours else None
         for neighbour in neighbours:
             deepest = policy.deepest(neighbour.distance, table)

@@ -22,7 +22,6 @@ _WEIGHTS = (
     *("prompt_mean", "prompt_basis", "hidden", "hidden_bias", "output", "skip", "output_bias"),
     *("image_basis", "metric"),
 )
-_CANDIDATES = 4
 # A prompt this near to a remembered one (as a share of the distance that the deepest level allows) brings nothing new.
 _REDUNDANT = 0.1
 
@@ -93,7 +92,6 @@ class Calibrated:
     """
 
     name = "darkroom"
-    candidates = _CANDIDATES
     reusable = True
 
     def __init__(self, calibration: Calibration, eviction: Callable[[], Eviction]) -> None:

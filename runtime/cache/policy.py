@@ -19,8 +19,6 @@ class Policy(Protocol):
 
     name: str
     dimensions: int
-    candidates: int
-    """How many of the nearest prompts are looked at."""
     reusable: bool
     """Whether one entry may start several images of a request: only where each keeps its own noise."""
 

@@ -24,7 +24,6 @@ class Published:
     So the image follows the donor's noise and not its own seed's. At other numbers of steps than 50 the steps scale.
     """
 
-    candidates = 1
     reusable = False
 
     def __init__(

@@ -1,0 +1,205 @@
+"""The approximate cache: three traces through four policies, as look-ups of every request and images of a sample."""
+
+from __future__ import annotations
+
+import random
+import tempfile
+import time
+from dataclasses import asdict
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.cache_load import poisson
+from benchmarks.cache_picture import GOAL_QUALITY, GOAL_SAVED, Point, at_quality, draw
+from benchmarks.cache_policies import QUALITY, Policies, Unmoved
+from benchmarks.cache_quality import ATTRIBUTES, Quality, Studio
+from benchmarks.cache_replay import Outcome, Prompts, Replay, saved
+from benchmarks.cache_traces import TRACES, trace
+from benchmarks.engine import BUNDLE, InProcess
+from benchmarks.measure import Row, keep
+from darkroom.storage.directory import DirectoryStore
+
+COMMAND = "make bench PART=cache"
+TARGET = "openvino-bf16"
+BUDGET = 4 << 20  # bytes of memory for every policy: what the published one needs for 6 % of a trace's prompts
+BUDGETS = (1 << 18, 1 << 20, 4 << 20)
+_EXCHANGE = 25  # requests between two exchanges of replicas with the store: 5 s at 5 requests a second
+_SAMPLE, _CURVE_SAMPLE = 600, 200
+_QUICK = 8  # times fewer of both
+
+
+class Bench:
+    """What all sections share."""
+
+    def __init__(self, quick: bool, store: Path) -> None:
+        self.engine = InProcess(TARGET, store=store)
+        self.prompts = Prompts(self.engine)
+        self.policies = Policies(self.engine)
+        self.replay = Replay(self.engine, self.prompts)
+        self.traces = {kind: trace(kind) for kind in TRACES}
+        self.studios = {kind: Studio(self.engine, self.prompts, asked) for kind, asked in self.traces.items()}
+        self.quick = quick
+        self.rows: list[Row] = []
+        self.raw: dict[str, Any] = {"budget_bytes": BUDGET, "requests": {k: len(a) for k, a in self.traces.items()}}
+
+    def sample(self, kind: str, count: int) -> list[int]:
+        """Requests to draw: the same ones for every policy."""
+        count = count // _QUICK if self.quick else count
+        return sorted(random.Random(f"sample of {kind}").sample(range(len(self.traces[kind])), count))
+
+    def row(self, metric: str, measured: float, unit: str, goal: float | None = None, *, most: bool = False) -> None:
+        met = None if goal is None else measured <= goal if most else measured >= goal
+        told = None if goal is None else f"{'<=' if most else '>='} {goal:.4g}"
+        self.rows.append(Row("cache", metric, round(measured, 4), unit, COMMAND, told, met))
+
+
+def run(*, quick: bool = False, store: Path = BUNDLE) -> None:
+    """Measure, print and keep everything of this part; `quick` draws fewer images and measures no load."""
+    bench = Bench(quick, store)
+    replays = _compared(bench)
+    _parts(bench)
+    _replicas(bench, replays)
+    _costs(bench, replays)
+    _curves(bench)
+    if not quick:
+        _load(bench)
+        keep("cache", bench.rows, bench.raw)
+
+
+def _compared(bench: Bench) -> dict[tuple[str, str], list[Outcome]]:
+    """Savings of all requests and quality of the sample, every trace through every policy."""
+    replays, qualities = {}, {}
+    for kind, asked in bench.traces.items():
+        sample = bench.sample(kind, _SAMPLE)
+        for name, policy in bench.policies.compared().items():
+            replays[kind, name] = found = bench.replay.run(asked, policy(), BUDGET)
+            print(f"{kind}, {name}: {saved(found):.1%} of rows saved; drawing {len(sample)} requests", flush=True)
+            qualities[kind, name] = bench.studios[kind].quality(policy(), found, sample)
+    _show(replays, qualities)
+    for kind in TRACES:
+        ours, theirs = (saved(replays[kind, name]) for name in ("darkroom", "nirvana"))
+        goal = GOAL_SAVED if kind != "uniform" else None
+        bench.row(f"{kind}: UNet rows saved", ours, "share", goal)
+        bench.row(f"{kind}: UNet rows saved, faithful Nirvana with LCBFU", theirs, "share")
+        bench.row(f"{kind}: UNet rows saved, LRU", saved(replays[kind, "lru"]), "share")
+        bench.row(f"{kind}: rows saved, ours / Nirvana", ours / theirs, "x", 1.25 if kind != "uniform" else None)
+        for name in bench.policies.compared():
+            quality, ours = qualities[kind, name], name == "darkroom"
+            of = f"all four right, {name} / uncached ({len(bench.sample(kind, _SAMPLE))} drawn, +-{quality.margin:.3f})"
+            bench.row(f"{kind}: {of}", quality.ratio, "x", GOAL_QUALITY if ours else None)
+            for attribute in ATTRIBUTES if ours else ():
+                ratio = quality.cached[attribute] / quality.uncached[attribute]
+                bench.row(f"{kind}: {attribute} right, {name} / uncached", ratio, "x", GOAL_QUALITY)
+    bench.raw["quality"] = {f"{kind}, {name}": asdict(found) for (kind, name), found in qualities.items()}
+    bench.raw["hits"] = {
+        f"{kind}, {name}": {
+            str(step): sum(one.step == step for one in found) for step in sorted({o.step for o in found})
+        }
+        for (kind, name), found in replays.items()
+    }
+    return replays
+
+
+def _show(replays: dict[tuple[str, str], list[Outcome]], qualities: dict[tuple[str, str], Quality]) -> None:
+    table = Table("trace", "policy", "hits", "rows saved", "goal", "all four / uncached", "goal")
+    for (kind, name), found in replays.items():
+        hits, quality, ours = np.mean([one.step > 0 for one in found]), qualities[kind, name], name == "darkroom"
+        goal = max(GOAL_SAVED, 1.25 * saved(replays[kind, "nirvana"])) if ours and kind != "uniform" else None
+        table.add_row(
+            *(kind, name, f"{hits:.1%}", f"{saved(found):.1%}", f">= {goal:.1%}" if goal else ""),
+            *(f"{quality.ratio:.3f} +- {quality.margin:.3f}", ">= 0.990" if ours else ""),
+        )
+    Console().print(table)
+
+
+def _parts(bench: Bench) -> None:
+    """What each part of ours brings: savings without it, and at other sizes of the cache."""
+    bench.raw["without"], bench.raw["budgets"] = {}, {}
+    for kind in ("sessions", "zipf"):
+        asked = bench.traces[kind]
+        for name, policy in bench.policies.without().items():
+            found = saved(bench.replay.run(asked, policy(), BUDGETS[0]))
+            bench.row(f"{kind}: UNet rows saved in {BUDGETS[0] >> 10} KiB, ours but {name}", found, "share")
+        for budget in BUDGETS:
+            for name, policy in bench.policies.compared().items():
+                found = saved(bench.replay.run(asked, policy(), budget))
+                bench.row(f"{kind}: UNet rows saved in {budget >> 10} KiB, {name}", found, "share")
+        hits = bench.replay.run(asked, bench.policies.ours(), BUDGET)
+        sample = bench.sample(kind, _CURVE_SAMPLE)
+        unmoved = bench.studios[kind].quality(bench.policies.ours(kind=Unmoved), hits, sample)
+        bench.row(f"{kind}: all four right / uncached, ours but the image not moved", unmoved.ratio, "x")
+
+
+def _replicas(bench: Bench, replays: dict[tuple[str, str], list[Outcome]]) -> None:
+    for kind in ("sessions", "zipf"):
+        with tempfile.TemporaryDirectory() as folder:
+            policies = [bench.policies.ours(), bench.policies.ours()]
+            store = DirectoryStore(Path(folder))
+            both = bench.replay.shared(bench.traces[kind], policies, BUDGET, store, _EXCHANGE)
+        ratio = saved(both) / saved(replays[kind, "darkroom"])
+        bench.row(f"{kind}: rows saved, two replicas that share the store / one", ratio, "x", 0.9)
+
+
+def _costs(bench: Bench, replays: dict[tuple[str, str], list[Outcome]]) -> None:
+    """Seconds of the cache against those of a request; also for requests that find nothing."""
+    request = _seconds_of_a_request(bench)
+    bench.raw["request_seconds"] = request
+    for kind in TRACES:
+        found = replays[kind, "darkroom"]
+        bench.row(
+            f"{kind}: look-up and load, mean share of an uncached request",
+            100 * float(np.mean([one.look_up for one in found])) / request,
+            *("%", 1.0),
+            most=True,
+        )
+    misses = [one.overhead for one in replays["uniform", "darkroom"] if not one.step]
+    bench.row(
+        "uniform: all that the cache costs a request that misses, mean", 100 * float(np.mean(misses)) / request, "%"
+    )
+    slower = 100 * float(np.quantile(misses, 0.99)) / request
+    bench.row("uniform: all that the cache costs a request that misses, 99 of 100", slower, "%", 1.0, most=True)
+    tried = bench.replay.run(bench.traces["uniform"], bench.policies.ours(), BUDGET, predict=False)
+    without = 100 * float(np.mean([one.look_up for one in tried])) / request
+    bench.row("uniform: look-up without the match predictor, mean share of a request", without, "%")
+
+
+def _seconds_of_a_request(bench: Bench) -> float:
+    seconds = []
+    for asked in bench.traces["uniform"][: 3 if bench.quick else 15]:
+        started = time.perf_counter()
+        bench.engine.generate([asked.prompt], [asked.seed])
+        seconds.append(time.perf_counter() - started)
+    return median(seconds[1:])
+
+
+def _curves(bench: Bench) -> None:
+    """Savings against quality, from careful to greedy, over the sessions and Zipf traces together."""
+    points: dict[str, list[Point]] = {}
+    for name, policies in bench.policies.curves().items():
+        for make in policies:
+            shares, ratios = [], []
+            for kind in ("sessions", "zipf"):
+                found = bench.replay.run(bench.traces[kind], make(), BUDGET)
+                shares.append(saved(found))
+                sample = bench.sample(kind, _CURVE_SAMPLE)
+                ratios.append(bench.studios[kind].quality(make(), found, sample).ratio)
+            points.setdefault(name, []).append(Point(float(np.mean(shares)), float(np.mean(ratios))))
+            print(f"{name}: {points[name][-1]}", flush=True)
+    for name, curve in points.items():
+        bench.row(f"sessions and zipf: rows saved, {name}'s best point of 0.99 x uncached", at_quality(curve), "share")
+    bench.raw["curves"] = {name: [asdict(point) for point in found] for name, found in points.items()}
+    if not bench.quick:
+        draw(points)
+
+
+def _load(bench: Bench) -> None:
+    """The same arrivals with the cache and without."""
+    seconds, rows = poisson(bench.engine, bench.traces["sessions"], QUALITY)
+    fallen = 1 - seconds["darkroom"] / seconds["off"]
+    bench.raw["poisson"] = {"mean_seconds": seconds, "rows_saved": rows}
+    bench.row("sessions under Poisson load: mean latency fell by", fallen, "share", round(rows, 4))

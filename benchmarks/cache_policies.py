@@ -1,0 +1,73 @@
+"""The policies compared: the published one and plain LRU, ours, and ours with one of its parts taken out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from benchmarks.engine import InProcess
+from runtime.arrays import Floats
+from runtime.cache.calibrated import Calibrated, Calibration
+from runtime.cache.entry import Entry
+from runtime.cache.eviction import EVICTIONS
+from runtime.cache.policy import Policy
+from runtime.cache.published import Published
+from runtime.samplers import SamplerTable
+from runtime.trajectory import Trajectory
+
+QUALITY = 0.99
+
+
+class StoresAll(Calibrated):
+    """Without the admission that leaves out what adds nothing."""
+
+    def admits(self, distance: float | None, table: SamplerTable) -> bool:  # noqa: ARG002
+        return True
+
+
+class Unmoved(Calibrated):
+    """Without moving the donor's image to where this prompt's would be."""
+
+    def enter(self, trajectory: Trajectory, entry: Entry, vector: Floats, step: int) -> None:  # noqa: ARG002
+        super().enter(trajectory, entry, entry.vector, step)
+
+
+class Policies:
+    """Makes policies of one bundle; each replay needs its own, because evictions keep accounts."""
+
+    def __init__(self, engine: InProcess) -> None:
+        """Raises ValueError for a bundle without a calibration."""
+        self._manifest = engine.manifest
+        spec, prompts = engine.manifest.cache, engine.loaded.prompt_map
+        if spec is None or prompts is None:
+            raise ValueError("this bundle is not calibrated; run calibrate-cache and build it with --cache")
+        self._spec, self._prompts = spec, prompts
+
+    def published(self, eviction: str = "lcbfu", tighten: float = 0.0) -> Policy:
+        text = self._manifest.text
+        return Published(eviction, EVICTIONS[eviction], text.embedding_dim, text.eos_token_id, tighten)
+
+    def ours(
+        self, quality: float = QUALITY, kind: type[Calibrated] = Calibrated, eviction: str = "saved-work"
+    ) -> Policy:
+        return kind(Calibration(self._prompts, self._spec, quality, 0.8), EVICTIONS[eviction])
+
+    def compared(self) -> dict[str, Callable[[], Policy]]:
+        """By the names of the table."""
+        return {"nirvana": self.published, "lru": lambda: self.published("lru"), "darkroom": self.ours}
+
+    def without(self) -> dict[str, Callable[[], Policy]]:
+        """Ours, one part taken out each."""
+        return {
+            "evicting as published (LCBFU)": lambda: self.ours(eviction="lcbfu"),
+            "evicting the longest unused": lambda: self.ours(eviction="lru"),
+            "storing all": lambda: self.ours(kind=StoresAll),
+        }
+
+    def curves(self) -> dict[str, list[Callable[[], Policy]]]:
+        """Each policy from careful to greedy."""
+        tightened = (0.0, 0.8, 0.95, 0.99)
+        return {
+            "nirvana": [lambda t=t: self.published("lcbfu", t) for t in tightened],  # type: ignore[misc]
+            "lru": [lambda t=t: self.published("lru", t) for t in tightened],  # type: ignore[misc]
+            "darkroom": [lambda q=q: self.ours(q) for q in (0.9, 0.97, 0.99, 0.995)],  # type: ignore[misc]
+        }
