@@ -1,6 +1,7 @@
-"""Follow the README to the letter: `make run`, paste its curl line, look at what the URL gives, stop."""
+"""Follow the README to the letter: `make run`, paste its curl lines, look at what the URLs give, stop."""
 
 import json
+import os
 import re
 import signal
 import socket
@@ -24,10 +25,24 @@ def descendants(pid: int) -> list[int]:
 
 def main() -> None:
     readme = (ROOT / "README.md").read_text()
-    curl = re.search(r"```(?:sh|bash)\n(curl .*?)```", readme, re.DOTALL)
-    assert curl, "README.md has no curl line"
-    server = subprocess.Popen(["make", "run"], cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    curls = re.findall(r"```(?:sh|bash)\n(curl [^`]*?:predict.*?)```", readme, re.DOTALL)
+    assert len(curls) >= 4, "README.md should have a curl line for text, and three for images"
+    allowed = re.search(r"RUNTIME_FETCH_ALLOW=(\S+) make run", readme)
+    pictures = re.search(r"python3 (-m http\.server .*?)(?:  |$)", readme, re.MULTILINE)
+    assert allowed, "README.md does not say how an image may be fetched"
+    assert pictures, "README.md does not serve its pictures"
+    server = subprocess.Popen(
+        ["make", "run"],
+        cwd=ROOT,
+        env={**os.environ, "RUNTIME_FETCH_ALLOW": allowed[1]},
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
     assert server.stdout
+    files = subprocess.Popen(
+        [sys.executable, *pictures[1].split()], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     try:
         started = time.monotonic()
         for line in server.stdout:
@@ -37,14 +52,18 @@ def main() -> None:
         else:
             sys.exit("make run ended before it was ready")
         print(f"ready after {time.monotonic() - started:.1f} s, installation included")
-        answer = subprocess.run(["bash", "-c", curl[1]], capture_output=True, text=True, check=True, timeout=120)
-        body = json.loads(answer.stdout)
-        with urllib.request.urlopen(body["image"], timeout=30) as image:
-            png = image.read()
-        assert image.headers["content-type"] == "image/png", image.headers
-        assert png.startswith(b"\x89PNG\r\n\x1a\n"), png[:16]
-        print(f"the README's curl line gave {body['image'].split('?')[0]}: {len(png)} bytes of PNG")
+        for curl in curls:
+            answer = subprocess.run(["bash", "-c", curl], capture_output=True, text=True, check=True, timeout=120)
+            body = json.loads(answer.stdout)
+            assert "image" in body, body
+            with urllib.request.urlopen(body["image"], timeout=30) as image:
+                png = image.read()
+            assert image.headers["content-type"] == "image/png", image.headers
+            assert png.startswith(b"\x89PNG\r\n\x1a\n"), png[:16]
+            print(f"the README's curl line gave {body['image'].split('?')[0]}: {len(png)} bytes of PNG")
     finally:
+        files.terminate()
+        files.wait()
         started_by_it = descendants(server.pid)
         server.send_signal(signal.SIGTERM)
         server.communicate(timeout=60)

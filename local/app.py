@@ -23,7 +23,7 @@ log = structlog.get_logger(part="api")
 STUDIO = Path(__file__).resolve().parent.parent / "web" / "studio.html"
 _ROUTINE = ("/ping", "/metrics")  # asked every few seconds by machines
 _STUDIO_POLICY = (
-    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; "
+    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self' https:; "
     "img-src 'self' data: blob: http: https:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 

@@ -14,6 +14,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.fakes.remote import Remote, serving
+
 ROOT = Path(__file__).parent.parent.parent
 START_SECONDS = 120
 
@@ -47,13 +49,21 @@ class Deployment:
 
 
 @pytest.fixture(scope="module")
-def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+def remote() -> Iterator[Remote]:
+    """A web server on this machine, the one address of it that the runtime may fetch from."""
+    with serving() as remote:
+        yield remote
+
+
+@pytest.fixture(scope="module")
+def deployment(tmp_path_factory: pytest.TempPathFactory, remote: Remote) -> Iterator[Deployment]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     environment = {
         **os.environ,
         "PORT": str(port),
+        "RUNTIME_FETCH_ALLOW": f"127.0.0.1:{remote.port}",
         "DARKROOM_DATA_DIR": str(tmp_path_factory.mktemp("data")),
         "PYTHONPATH": f"{ROOT}:{ROOT / 'layers' / 'shared'}",
         "PYTHONUNBUFFERED": "1",
