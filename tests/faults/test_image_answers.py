@@ -170,6 +170,20 @@ def test_row_42_redirects_share_one_deadline(remote: Remote, fetcher: Callable[.
     fails(ImageFetchTimeout, fetcher(clock=itertools.count().__next__, seconds=8))
 
 
+def test_row_42_a_deadline_before_tls_leaves_no_socket_open(remote: Remote, fetcher: Callable[..., Fetcher]) -> None:
+    opened = []
+
+    class Watched(WayTo):
+        def connect_tcp(self, *given: Any, **more: Any) -> Any:
+            opened.append(super().connect_tcp(*given, **more))
+            return opened[-1]
+
+    looks = itertools.count()
+    late = fetcher(network=Watched(remote), clock=lambda: 0 if next(looks) < 3 else 99, seconds=8)
+    fails(ImageFetchTimeout, late, "https://good.example/")
+    assert [stream.get_extra_info("socket").fileno() for stream in opened] == [-1]
+
+
 def test_row_42_silence(remote: Remote, fetcher: Callable[..., Fetcher]) -> None:
     silence = threading.Event()
 

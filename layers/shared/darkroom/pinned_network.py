@@ -83,8 +83,12 @@ class PinnedStream(httpcore.NetworkStream):
         server_hostname: str | None = None,
         timeout: float | None = None,  # noqa: ARG002
     ) -> httpcore.NetworkStream:
-        stream = self._stream.start_tls(ssl_context, server_hostname, self._deadline.left())
-        return PinnedStream(stream, self._deadline, self._left)
+        try:
+            left = self._deadline.left()
+        except ImageFetchTimeout:
+            self.close()  # httpcore leaves that to whoever refuses TLS
+            raise
+        return PinnedStream(self._stream.start_tls(ssl_context, server_hostname, left), self._deadline, self._left)
 
     def close(self) -> None:
         self._stream.close()
