@@ -12,7 +12,7 @@ from rich.table import Table
 
 from benchmarks.measure import RESULTS
 
-PARTS = ("api", "arrivals", "cache", "cpu", "crayon", "image", "image_inputs", "quality", "start")
+PARTS = ("api", "arrivals", "cache", "controlnet", "cpu", "crayon", "image", "image_inputs", "quality", "start")
 
 
 def main(

@@ -36,6 +36,24 @@ def write(architecture: str, folder: Path, *, narrow: int = 1) -> Path:
     return folder
 
 
+def write_controlnet(folder: Path, *, narrow: int = 1) -> Path:
+    """A ControlNet of `sd15` in the same way. Its last convolutions, zeros where training begins, are drawn as well, so
+    that no compiler can leave anything out.
+    """
+    if (folder / "config.json").exists():
+        return folder
+    aside = folder.with_name(folder.name + ".unfinished")
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        controlnet = sd15_controlnet(narrow)
+        for layer in (*controlnet.controlnet_down_blocks, controlnet.controlnet_mid_block):
+            torch.nn.init.normal_(layer.weight, std=1e-3)
+        torch.nn.init.normal_(controlnet.controlnet_cond_embedding.conv_out.weight, std=1e-2)
+    controlnet.half().save_pretrained(aside)
+    aside.rename(folder)
+    return folder
+
+
 def sd15(narrow: int = 1) -> diffusers.StableDiffusionPipeline:
     """Stable Diffusion 1.5: 512 x 512 pixels."""
     return diffusers.StableDiffusionPipeline(
@@ -53,6 +71,16 @@ def sd15(narrow: int = 1) -> diffusers.StableDiffusionPipeline:
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
+    )
+
+
+def sd15_controlnet(narrow: int = 1) -> Any:
+    """The published ControlNets of Stable Diffusion 1.5, canny among them."""
+    return diffusers.ControlNetModel(
+        block_out_channels=[width // narrow for width in (320, 640, 1280, 1280)],
+        cross_attention_dim=768 // narrow,
+        attention_head_dim=8,
+        norm_num_groups=32 // narrow,
     )
 
 

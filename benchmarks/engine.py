@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from darkroom.storage import open_store
 from runtime.bundle import fetch_bundle, load_bundle
+from runtime.control import Control
 from runtime.engines import Engine
 from runtime.hardware import this_machine
 from runtime.runner import Runner
@@ -24,6 +25,7 @@ class InProcess:
 
     def __init__(self, target: str, threads: int = 2, store: Path = BUNDLE, model: str = "crayon") -> None:
         bundle = fetch_bundle(open_store(str(store)), model, None, target, this_machine(), Path(".darkroom/cache"))
+        self.bundle = bundle
         self.loaded = load_bundle(bundle, threads)
         self.manifest = self.loaded.manifest
         self.engine = self.loaded.engine
@@ -31,12 +33,19 @@ class InProcess:
 
     def use(self, engine: Engine) -> None:
         """Run on this engine from now on, e.g. one wrapped to time its calls."""
-        self.runner = Runner(engine, self.manifest.latents, self.loaded.tokenizer.encode("").ids)
+        self.runner = Runner(engine, self.manifest.latents, self.tokens("").ids, self.manifest.control)
 
     def tokens(self, prompt: str) -> Tokens:
         return self.loaded.tokenizer.encode(prompt)
 
-    def waiting(self, number: int, steps: int, guidance: float = 4.0, size: int | None = None) -> Trajectory:
+    def waiting(
+        self,
+        number: int,
+        steps: int,
+        guidance: float = 4.0,
+        size: int | None = None,
+        controls: Sequence[Control] = (),
+    ) -> Trajectory:
         """One image that has not begun, of request and seed `number`; of `size` pixels a side or the default size."""
         spec, defaults = self.manifest.latents, self.manifest.defaults
         height, width = size or defaults.height, size or defaults.width
@@ -47,13 +56,20 @@ class InProcess:
             shape=(spec.channels, height // spec.downscale, width // spec.downscale),
             table=self.loaded.samplers.table("ddim", steps),
             guidance_scale=guidance,
+            controls=controls,
         )
 
     def trajectory(
-        self, prompt: str, seed: int, steps: int, guidance: float = 4.0, size: int | None = None
+        self,
+        prompt: str,
+        seed: int,
+        steps: int,
+        guidance: float = 4.0,
+        size: int | None = None,
+        controls: Sequence[Control] = (),
     ) -> Trajectory:
         """One image, begun."""
-        trajectory = self.waiting(seed, steps, guidance, size)
+        trajectory = self.waiting(seed, steps, guidance, size, controls)
         prompts = ("", prompt) if trajectory.guided else (prompt,)
         embeds = [self.runner.encode(self.tokens(text).ids) for text in prompts]
         trajectory.begin({"prompt_embeds": np.concatenate(embeds)})

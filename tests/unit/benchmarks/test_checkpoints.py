@@ -9,6 +9,7 @@ import torch
 
 from benchmarks import checkpoints
 from model_build.checkpoint import open_checkpoint
+from model_build.controlnet import control_spec, open_controlnets
 
 # Parameters of the published checkpoints.
 PUBLISHED = {"sd15": {"unet": 859_520_964, "text_encoder": 123_060_480, "vae": 83_653_863}}
@@ -26,6 +27,12 @@ def test_it_has_as_many_parameters_as_the_published_one(architecture: str) -> No
     assert found == PUBLISHED[architecture]
 
 
+def test_so_has_the_controlnet() -> None:
+    with torch.device("meta"):
+        controlnet = checkpoints.sd15_controlnet()
+    assert sum(weights.numel() for weights in controlnet.parameters()) == 361_279_120
+
+
 def test_a_narrow_one_is_written_once_and_can_be_read(tmp_path: Path) -> None:
     folder = checkpoints.write("sd15", tmp_path / "narrow", narrow=16)
     assert open_checkpoint(str(folder)).embedding_dim == 48
@@ -33,3 +40,13 @@ def test_a_narrow_one_is_written_once_and_can_be_read(tmp_path: Path) -> None:
     written = weights.stat().st_mtime_ns
     assert checkpoints.write("sd15", folder, narrow=16) == folder
     assert weights.stat().st_mtime_ns == written
+
+
+def test_a_narrow_controlnet_fits_its_checkpoint(tmp_path: Path) -> None:
+    checkpoint = open_checkpoint(str(checkpoints.write("sd15", tmp_path / "narrow", narrow=16)))
+    folder = checkpoints.write_controlnet(tmp_path / "controlnet", narrow=16)
+    assert checkpoints.write_controlnet(folder, narrow=16) == folder
+    (source,) = open_controlnets({"canny": str(folder)}, checkpoint)
+    spec = control_spec((source,), checkpoint)
+    assert spec is not None
+    assert len(spec.residuals) == 13
