@@ -43,7 +43,7 @@ format: .venv-dev/installed ## Format the code
 	.venv-dev/bin/ruff check --fix .
 	.venv-dev/bin/ruff format .
 
-bench: .venv-dev/installed ## Measure (PART=crayon, or all); results go to benchmarks/results
+bench: .venv-dev/installed ## Measure (PART=cpu, or another part, or all); results go to benchmarks/results
 	.venv-dev/bin/python -m benchmarks $(PART)
 
 build: .venv-dev/installed ## Compile the bundled checkpoint into model_build/crayon/bundle
