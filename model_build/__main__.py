@@ -40,7 +40,7 @@ def main() -> None:
 
 @app.command()
 def build(
-    checkpoint: Annotated[str, typer.Argument(help="A diffusers folder or hub id of a StableDiffusionPipeline.")],
+    checkpoint: Annotated[str, typer.Argument(help="A diffusers folder or hub id: Stable Diffusion 1, 2, XL or LCM.")],
     name: Annotated[str, typer.Option(help="Name of the model in the object store.")],
     store: Annotated[str, typer.Option(help="Object store: file:///path or s3://bucket/prefix.")],
     target: Annotated[
@@ -51,9 +51,11 @@ def build(
         ),
     ] = None,
     work: Annotated[Path, typer.Option(help="Where finished stages are kept.")] = Path(".darkroom/build"),
-    steps: Annotated[int, typer.Option(min=1, max=100, help="Default number of steps.")] = 25,
-    guidance: Annotated[float, typer.Option(min=0, max=50, help="Default guidance scale.")] = 7.5,
-    sampler: Annotated[str, typer.Option(help="Default sampler.")] = "ddim",
+    steps: Annotated[int | None, typer.Option(min=1, max=100, help="Default number of steps; else 25, LCM 4.")] = None,
+    guidance: Annotated[
+        float | None, typer.Option(min=0, max=50, help="Default guidance scale; else 7.5, LCM 8.5.")
+    ] = None,
+    sampler: Annotated[str | None, typer.Option(help="Default sampler; else ddim, LCM lcm.")] = None,
     width: Annotated[int | None, typer.Option(help="Default width; else the UNet's own size.")] = None,
     height: Annotated[int | None, typer.Option(help="Default height; else the UNet's own size.")] = None,
     min_size: Annotated[int | None, typer.Option(help="Smallest side; else 64 or half the native side.")] = None,

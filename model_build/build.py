@@ -273,10 +273,10 @@ class Build:
         )
 
     def _verified(self, made: EngineManifest, outputs: Outputs) -> Finished:
-        steps = self.plan.verify_steps or self.plan.steps
+        steps = self.plan.verify_steps or self.defaults.num_inference_steps
         settings = [
             *(self._setting(sampler, steps) for sampler in SAMPLERS),
-            *control_settings(self._setting(self.plan.sampler, steps), [net.type for net in self.sources.controlnets]),
+            *control_settings(self._setting(self.defaults.sampler, steps), [net.type for net in self.sources.controlnets]),
         ]
 
         def work(folder: Path, advance: Callable[[], None]) -> None:
@@ -302,7 +302,7 @@ class Build:
 
     def _report(self, made: EngineManifest, outputs: Outputs, verified: Finished) -> Finished:
         plan = self.plan
-        setting = self._setting(plan.sampler, plan.verify_steps or plan.steps)
+        setting = self._setting(self.defaults.sampler, plan.verify_steps or self.defaults.num_inference_steps)
 
         def work(folder: Path, advance: Callable[[], None]) -> None:
             from model_build.measure import BundleSide, ReferenceSide, compare, row_costs

@@ -4,27 +4,35 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from darkroom.manifest import Condition
 from model_build import BuildRefused
 
+_TOKENIZERS = ("CLIPTokenizer", "CLIPTokenizerFast")
 _CLASSES = {
     "text_encoder": ("CLIPTextModel",),
-    "tokenizer": ("CLIPTokenizer", "CLIPTokenizerFast"),
+    "tokenizer": _TOKENIZERS,
     "unet": ("UNet2DConditionModel",),
     "vae": ("AutoencoderKL",),
 }
-_WEIGHTS = ("text_encoder", "unet", "vae")
+_SECOND = {"text_encoder_2": ("CLIPTextModelWithProjection",), "tokenizer_2": _TOKENIZERS}
+# A pipeline's parts. LatentConsistencyModelPipeline is StableDiffusionPipeline with its own defaults.
+_PIPELINES = {
+    "StableDiffusionPipeline": _CLASSES,
+    "LatentConsistencyModelPipeline": _CLASSES,
+    "StableDiffusionXLPipeline": {**_CLASSES, **_SECOND},
+}
 _PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 _READ = (".json", ".safetensors", ".txt")  # nothing else of a checkpoint is downloaded, hashed or opened
-_HUB_PATTERNS = ["model_index.json", *(f"{part}/*{end}" for part in (*_CLASSES, "scheduler") for end in _READ)]
-_UNET_CONDITIONS = (
-    *("addition_embed_type", "class_embed_type", "num_class_embeds"),
-    *("time_cond_proj_dim", "encoder_hid_dim_type"),
-)
+_HUB_PATTERNS = ["model_index.json", *(f"{part}/*{end}" for part in (*_CLASSES, *_SECOND, "scheduler") for end in _READ)]
+_UNET_CONDITIONS = ("class_embed_type", "num_class_embeds", "encoder_hid_dim_type")
+TIME_IDS = 6  # of SDXL: original height and width, top and left of the crop, target height and width
+_NEEDED = {"text_encoder": "hidden_size", "text_encoder_2": "projection_dim", "vae": "block_out_channels"}
 _CLIPS_UNLESS_TOLD = ("DDIMScheduler", "DDPMScheduler")  # diffusers' default of clip_sample is True in these
 
 
@@ -38,6 +46,28 @@ class Checkpoint:
     folder: Path
     files: dict[str, str]
     configs: dict[str, dict[str, Any]]
+    index: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def pipeline(self) -> Literal["stable-diffusion", "stable-diffusion-xl"]:
+        return "stable-diffusion-xl" if "text_encoder_2" in self.configs else "stable-diffusion"
+
+    @property
+    def conditions(self) -> list[Condition]:
+        """What the UNet takes besides latents, timestep and prompt_embeds."""
+        unet = self.configs["unet"]
+        found: list[Condition] = ["guidance"] if unet.get("time_cond_proj_dim") is not None else []
+        return ["text_embeds", "time_ids", *found] if unet.get("addition_embed_type") else found
+
+    @property
+    def zero_negative(self) -> bool:
+        """Whether the embeddings of an empty negative prompt are zeros; diffusers' default of SDXL."""
+        return self.pipeline == "stable-diffusion-xl" and bool(self.index.get("force_zeros_for_empty_prompt", True))
+
+    @property
+    def pooled_dim(self) -> int | None:
+        """Width of `text_embeds`, where the UNet takes them."""
+        return int(self.configs["text_encoder_2"]["projection_dim"]) if "text_encoder_2" in self.configs else None
 
     @cached_property
     def sha256(self) -> str:
@@ -51,8 +81,9 @@ class Checkpoint:
 
     @property
     def sampler_config(self) -> dict[str, Any]:
-        """The scheduler config as StableDiffusionPipeline itself corrects it when it is loaded."""
-        return {**self.configs["scheduler"], "steps_offset": 1, "clip_sample": False}
+        """The scheduler config as StableDiffusionPipeline itself corrects it when it is loaded; SDXL's does not."""
+        config = self.configs["scheduler"]
+        return config if self.pipeline == "stable-diffusion-xl" else {**config, "steps_offset": 1, "clip_sample": False}
 
     @property
     def latent_channels(self) -> int:
@@ -79,7 +110,8 @@ class Checkpoint:
 
     @property
     def embedding_dim(self) -> int:
-        return int(self.configs["text_encoder"]["hidden_size"])
+        encoders = (part for part in ("text_encoder", "text_encoder_2") if part in self.configs)
+        return sum(int(self.configs[part]["hidden_size"]) for part in encoders)
 
     @property
     def max_length(self) -> int:
@@ -102,23 +134,28 @@ def open_checkpoint(source: str) -> Checkpoint:
     folder = _folder(source)
     index = read_json(folder / "model_index.json")
     kind = index.get("_class_name")
-    if kind != "StableDiffusionPipeline":
-        raise BuildRefused(f"{source} is a {kind}; only a StableDiffusionPipeline can be built.")
-    for part, classes in _CLASSES.items():
+    parts = _PIPELINES.get(str(kind))
+    if parts is None:
+        raise BuildRefused(f"{source} is a {kind}; only {', '.join(_PIPELINES)} can be built.")
+    for part, classes in parts.items():
         found = (index.get(part) or [None, None])[1]
         if found not in classes:
             raise BuildRefused(f"{source} has a {found} as {part}; only {' or '.join(classes)} can be built.")
-    for part in _WEIGHTS:
-        refuse_pickles(folder / part, part)
-    configs = {part: read_json(folder / part / "config.json") for part in _WEIGHTS}
+    configs = {}
+    for part, classes in parts.items():
+        if classes is _TOKENIZERS:
+            configs[part] = read_json(folder / part / "tokenizer_config.json")
+        else:
+            refuse_pickles(folder / part, part)
+            configs[part] = read_json(folder / part / "config.json")
     configs["scheduler"] = read_json(folder / "scheduler" / "scheduler_config.json")
-    configs["tokenizer"] = read_json(folder / "tokenizer" / "tokenizer_config.json")
-    for part, key in (("text_encoder", "hidden_size"), ("vae", "block_out_channels")):
-        if key not in configs[part]:
+    for part, key in _NEEDED.items():
+        if part in configs and key not in configs[part]:
             raise BuildRefused(f"{part}/config.json of the checkpoint has no {key}.")
     _refuse_foreign_unet(configs)
     _refuse_nonlinear(configs["scheduler"])
-    return Checkpoint(folder, {path: file_sha256(folder / path) for path in _used(folder)}, configs)
+    used = _used(folder, (*parts, "scheduler"))
+    return Checkpoint(folder, {path: file_sha256(folder / path) for path in used}, configs, index)
 
 
 def file_sha256(path: Path) -> str:
@@ -152,12 +189,9 @@ def download(hub_id: str, patterns: list[str]) -> Path:
         raise BuildRefused(f"There is no folder {hub_id}, and it cannot be downloaded from the hub.") from None
 
 
-def _used(folder: Path) -> list[str]:
-    parts = (
-        folder / "model_index.json",
-        *(found for part in (*_CLASSES, "scheduler") for found in (folder / part).rglob("*")),
-    )
-    used = (path for path in parts if path.is_file() and path.suffix in _READ)
+def _used(folder: Path, parts: Iterable[str]) -> list[str]:
+    found = (folder / "model_index.json", *(path for part in parts for path in (folder / part).rglob("*")))
+    used = (path for path in found if path.is_file() and path.suffix in _READ)
     return sorted(path.relative_to(folder).as_posix() for path in used)
 
 
@@ -200,6 +234,16 @@ def _refuse_foreign_unet(configs: dict[str, dict[str, Any]]) -> None:
     for key in _UNET_CONDITIONS:
         if unet.get(key) is not None:
             raise BuildRefused(f"The UNet needs more than a prompt ({key} is set), which is not supported.")
+    added = unet.get("addition_embed_type")
+    if (added == "text_time") != ("text_encoder_2" in configs) or added not in (None, "text_time"):
+        raise BuildRefused(f"The UNet's addition_embed_type is {added}, which this pipeline does not give.")
+    if added and not _sdxl_fits(unet, configs["text_encoder_2"]):
+        raise BuildRefused("The UNet takes other conditions than SDXL's base model (a refiner?), which is not supported.")
+
+
+def _sdxl_fits(unet: dict[str, Any], encoder: dict[str, Any]) -> bool:
+    width = int(unet.get("addition_time_embed_dim") or 0)
+    return unet.get("projection_class_embeddings_input_dim") == encoder["projection_dim"] + TIME_IDS * width
 
 
 def _refuse_nonlinear(scheduler: dict[str, Any]) -> None:

@@ -96,6 +96,9 @@ def _open(kind: str, source: str, checkpoint: Checkpoint) -> ControlNetSource:
 
 
 def _refuse_misfit(source: str, config: Mapping[str, Any], checkpoint: Checkpoint) -> None:
+    if checkpoint.conditions:
+        told = ", ".join(checkpoint.conditions)
+        raise BuildRefused(f"A UNet that takes {told} cannot be built with a ControlNet yet; build it without.")
     unet = checkpoint.configs["unet"]
     for key in _SHAPE:
         if _value(config, key) != _value(unet, key):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +12,11 @@ from typing import Any
 
 import onnx_ir
 import torch
+from diffusers import StableDiffusionPipeline
 from torch.export import Dim
 
-from model_build.checkpoint import Checkpoint
+from darkroom.manifest import Condition
+from model_build.checkpoint import TIME_IDS, Checkpoint
 from model_build.controlnet import residuals
 
 _OPSET = 20
@@ -50,18 +52,51 @@ class TextEncoder(torch.nn.Module):
         return embeds
 
 
+class TextEncoders(torch.nn.Module):
+    """SDXL's two: input_ids int64 [n, L] -> prompt_embeds float32 [n, L, D1 + D2], text_embeds float32 [n, pooled_dim].
+
+    The ids are the first tokenizer's; what it pads with, its end token, becomes the second one's padding in the graph.
+    """
+
+    def __init__(self, pipeline: Any) -> None:
+        super().__init__()
+        self.first, self.second = pipeline.text_encoder, pipeline.text_encoder_2
+        self.end, self.pad = pipeline.tokenizer.eos_token_id, pipeline.tokenizer_2.pad_token_id
+
+    def forward(self, input_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        ends = input_ids == self.end
+        padded = torch.where(ends & (ends.long().cumsum(dim=1) > 1), self.pad, input_ids)
+        first = self.first(input_ids, output_hidden_states=True)
+        second = self.second(padded, output_hidden_states=True)
+        # The last but one layer of each, as StableDiffusionXLPipeline.encode_prompt has it.
+        return torch.cat([first.hidden_states[-2], second.hidden_states[-2]], dim=-1), second[0]
+
+
 class UNet(torch.nn.Module):
-    """latents [rows, C, h, w], timestep float32 [rows], prompt_embeds [rows, L, D] -> noise_pred [rows, C, h, w].
+    """latents [rows, C, h, w], timestep float32 [rows], prompt_embeds [rows, L, D], and the checkpoint's further
+    conditions in their order -> noise_pred [rows, C, h, w].
 
     The timestep has the batch dimension, so that rows at different steps share a batch.
     """
 
-    def __init__(self, unet: torch.nn.Module) -> None:
+    def __init__(self, unet: Any, conditions: Sequence[Condition] = ()) -> None:
         super().__init__()
         self.unet = unet
+        self.conditions = tuple(conditions)
 
-    def forward(self, latents: torch.Tensor, timestep: torch.Tensor, prompt_embeds: torch.Tensor) -> torch.Tensor:
-        noise: torch.Tensor = self.unet(latents, timestep, prompt_embeds, return_dict=False)[0]
+    def forward(
+        self, latents: torch.Tensor, timestep: torch.Tensor, prompt_embeds: torch.Tensor, *conditions: torch.Tensor
+    ) -> torch.Tensor:
+        given: dict[str, torch.Tensor] = dict(zip(self.conditions, conditions, strict=True))
+        told: dict[str, Any] = {}
+        if "guidance" in given:
+            # As StableDiffusionPipeline embeds it: the scale less one (Luo et al. 2023, Latent Consistency Models, 4.1).
+            width = self.unet.config.time_cond_proj_dim
+            scale = given.pop("guidance") - 1
+            told["timestep_cond"] = StableDiffusionPipeline.get_guidance_scale_embedding(None, scale, width)
+        if given:
+            told["added_cond_kwargs"] = given
+        noise: torch.Tensor = self.unet(latents, timestep, prompt_embeds, **told, return_dict=False)[0]
         return noise
 
 
@@ -140,6 +175,9 @@ def component_graph(
     latents = torch.zeros(2, channels, 17, 19)
     if component == "text_encoder":
         ids = torch.zeros(2, length, dtype=torch.int64)
+        if checkpoint.pooled_dim is not None:
+            both = {"prompt_embeds": _ROWS, "text_embeds": _ROWS}
+            return Graph(TextEncoders(pipeline), {"input_ids": (ids, _ROWS)}, both)
         return Graph(TextEncoder(pipeline.text_encoder), {"input_ids": (ids, _ROWS)}, {"prompt_embeds": _ROWS})
     embeds = torch.zeros(2, length, width)
     step = {"latents": (latents, _LATENTS), "timestep": (torch.zeros(2), _ROWS), "prompt_embeds": (embeds, _ROWS)}
@@ -150,9 +188,14 @@ def component_graph(
         )
         for residual in (residuals(checkpoint.configs["unet"]) if controlnets else ())
     }
+    if component == "unet" and not added:
+        widths = {"text_embeds": (checkpoint.pooled_dim or 0,), "time_ids": (TIME_IDS,), "guidance": ()}
+        further = {name: (torch.ones(2, *widths[name]), _ROWS) for name in checkpoint.conditions}
+        module = UNet(pipeline.unet, checkpoint.conditions)
+        return Graph(module, {**step, **further}, {"noise_pred": _LATENTS}, repeated=len(further))
     if component == "unet":
-        module = ControlledUNet(pipeline.unet) if added else UNet(pipeline.unet)
-        return Graph(module, {**step, **added}, {"noise_pred": _LATENTS}, repeated=len(added))
+        controlled = ControlledUNet(pipeline.unet)
+        return Graph(controlled, {**step, **added}, {"noise_pred": _LATENTS}, repeated=len(added))
     if component in controlnets:
         control = torch.zeros(2, 3, 17 * checkpoint.downscale, 19 * checkpoint.downscale)
         outputs = {name: axes for name, (_, axes) in added.items()}

@@ -88,10 +88,8 @@ class BundlePipeline:
     def generate(self, setting: Setting) -> Floats:
         """An image [height, width, 3] in [0, 1]."""
         spec = self.manifest.latents
-        guided = setting.guidance > 1
-        prompts = ("", setting.prompt) if guided else (setting.prompt,)
-        ids = token_ids(self.tokenizer, self.manifest.text, *prompts)
-        (embeds,) = self.engines["text_encoder"]({"input_ids": ids})
+        guided = setting.guidance > 1 and not self.manifest.guidance_is_an_input
+        given = self._conditioning(setting, guided=guided)
         with safe_open(self.tables, "numpy") as tables:
             table = tables.get_tensor(f"{setting.sampler}/{setting.steps}")
             sigma = tables.get_tensor(f"{setting.sampler}/init_noise_sigma")[setting.steps - 1]
@@ -101,8 +99,8 @@ class BundlePipeline:
         latents = np.float32(sigma) * next(draws)
         denoised = np.zeros_like(latents)
         for step, (timestep, c_in, *a, d_x, d_model, d_denoised, _) in enumerate(table.astype(np.float32)):
-            rows = np.repeat(c_in * latents, len(embeds), axis=0)
-            feed = {"latents": rows, "timestep": np.full(len(rows), timestep), "prompt_embeds": embeds}
+            rows = np.repeat(c_in * latents, 1 + guided, axis=0)
+            feed = {"latents": rows, "timestep": np.full(len(rows), timestep), **given}
             size = setting.width, setting.height
             feed |= residuals(self.manifest.control, self.engines, setting.controls, step, setting.steps, size, feed)
             (output,) = self.engines["unet"](feed)
@@ -116,3 +114,16 @@ class BundlePipeline:
         (image,) = self.engines["vae_decoder"]({"latents": latents / np.float32(spec.scaling_factor)})
         pixels: Floats = np.clip(image[0].transpose(1, 2, 0) / 2 + 0.5, 0, 1)
         return pixels
+
+    def _conditioning(self, setting: Setting, *, guided: bool) -> Arrays:
+        """What the UNet takes besides latents and timestep, a row each for the negative prompt (empty) and the prompt."""
+        prompts = ("", setting.prompt) if guided else (setting.prompt,)
+        ids = token_ids(self.tokenizer, self.manifest.text, *prompts)
+        outputs = self.engines["text_encoder"]({"input_ids": ids})
+        found: Arrays = dict(zip(("prompt_embeds", "text_embeds"), outputs, strict=False))
+        if guided and self.manifest.text.zero_negative:
+            found = {name: np.concatenate([np.zeros_like(value[:1]), value[1:]]) for name, value in found.items()}
+        size = np.float32([setting.height, setting.width])
+        found["time_ids"] = np.tile(np.concatenate([size, np.zeros(2, np.float32), size]), (len(prompts), 1))
+        found["guidance"] = np.full(len(prompts), setting.guidance, np.float32)
+        return {name: found[name] for name in ("prompt_embeds", *self.manifest.conditions)}

@@ -14,7 +14,7 @@ from model_build.layout import PROMPTS
 
 @dataclass(frozen=True)
 class Plan:
-    """What to build. Sizes in pixels; None: derived from the checkpoint, see `defaults` and `limits`.
+    """What to build. Sizes in pixels; None: what suits the checkpoint, see `defaults` and `limits`.
 
     `prompt` and `verify_steps` (None: as many as by default) are for verify and report; `repeats` 0 times nothing.
     `rows` is the most UNet rows that an engine with bounds takes; with `stripped` it has no weights of its own.
@@ -28,9 +28,9 @@ class Plan:
     name: str
     targets: Sequence[str]
     work: Path
-    steps: int = 25
-    guidance: float = 7.5
-    sampler: str = "ddim"
+    steps: int | None = None
+    guidance: float | None = None
+    sampler: str | None = None
     width: int | None = None
     height: int | None = None
     min_size: int | None = None
@@ -50,14 +50,17 @@ class Plan:
 
 
 def defaults(plan: Plan, checkpoint: Checkpoint) -> Defaults:
-    """The size is the one the UNet was made for."""
+    """The size is the one the UNet was made for; a UNet distilled to few steps, of which the guidance scale is an input,
+    gets the defaults of diffusers' LatentConsistencyModelPipeline.
+    """
     native = checkpoint.native_size
+    steps, guidance, sampler = (4, 8.5, "lcm") if "guidance" in checkpoint.conditions else (25, 7.5, "ddim")
     return Defaults(
         width=plan.width or native,
         height=plan.height or native,
-        num_inference_steps=plan.steps,
-        guidance_scale=plan.guidance,
-        sampler=plan.sampler,
+        num_inference_steps=plan.steps or steps,
+        guidance_scale=guidance if plan.guidance is None else plan.guidance,
+        sampler=plan.sampler or sampler,
     )
 
 

@@ -95,7 +95,7 @@ def manifest(
     unversioned = EngineManifest(
         model=name,
         version="0" * 16,
-        pipeline="stable-diffusion",
+        pipeline=checkpoint.pipeline,
         prediction_type=checkpoint.prediction_type,
         checkpoint_sha256=checkpoint.sha256,
         files=[
@@ -104,7 +104,12 @@ def manifest(
         ],
         targets=[_target(target, outputs) for target in targets],
         text=TextSpec(
-            tokenizer=TOKENIZER, max_length=checkpoint.max_length, embedding_dim=checkpoint.embedding_dim, **token_ids
+            tokenizer=TOKENIZER,
+            max_length=checkpoint.max_length,
+            embedding_dim=checkpoint.embedding_dim,
+            pooled_dim=checkpoint.pooled_dim,
+            zero_negative=checkpoint.zero_negative,
+            **token_ids,
         ),
         latents=LatentSpec(
             channels=checkpoint.latent_channels,
@@ -120,6 +125,7 @@ def manifest(
         loras=list(loras),
         control=control,
         cache=outputs.cache.spec if outputs.cache else None,
+        conditions=checkpoint.conditions,
     )
     try:
         resolve(GenerationRequest(prompt=""), unversioned)

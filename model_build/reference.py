@@ -23,7 +23,9 @@ from model_build.trial import Arrays
 
 
 def load(checkpoint: Checkpoint) -> Any:
-    """diffusers' StableDiffusionPipeline in float32 (fp16 weights become float32 without a change).
+    """diffusers' pipeline in float32 (fp16 weights become float32 without a change).
+
+    Latent consistency models are loaded as StableDiffusionPipeline too, which gives their UNet the guidance scale.
 
     Raises: BuildRefused.
     """
@@ -31,21 +33,26 @@ def load(checkpoint: Checkpoint) -> Any:
     transformers.logging.disable_progress_bar()
     diffusers.utils.logging.set_verbosity_error()
     diffusers.utils.logging.disable_progress_bar()
+    common = {"feature_extractor": None, "image_encoder": None}
+    pipeline_class: Any = diffusers.StableDiffusionPipeline
+    if checkpoint.pipeline == "stable-diffusion-xl":
+        pipeline_class, told = diffusers.StableDiffusionXLPipeline, {**common, "add_watermarker": False}
+    else:
+        told = {**common, "safety_checker": None, "requires_safety_checker": False}
     try:
-        pipeline = diffusers.StableDiffusionPipeline.from_pretrained(
+        pipeline = pipeline_class.from_pretrained(
             checkpoint.folder,
             dtype=torch.float32,
             use_safetensors=True,
             variant=checkpoint.variant,
-            safety_checker=None,
-            feature_extractor=None,
-            image_encoder=None,
-            requires_safety_checker=False,
             local_files_only=True,
+            **told,
         )
     except (OSError, RuntimeError, SafetensorError, ValueError) as refused:
         reason = str(refused).strip().split("\n")[0]
         raise BuildRefused(f"diffusers cannot load the checkpoint: {reason}") from None
+    if checkpoint.pooled_dim is not None and pipeline.tokenizer.get_vocab() != pipeline.tokenizer_2.get_vocab():
+        raise BuildRefused("The checkpoint's two tokenizers have different vocabularies, which is not supported.")
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 

@@ -28,6 +28,12 @@ def trial_inputs(component: str, manifest: EngineManifest, ids: NDArray[np.int64
             "timestep": np.array([999.0, 421.5], np.float32),
             "prompt_embeds": random.standard_normal((2, text.max_length, text.embedding_dim), np.float32),
         }
+        further: Arrays = {
+            "text_embeds": random.standard_normal((2, text.pooled_dim or 0), np.float32),
+            "time_ids": np.float32([[height, width, 0, 0, height, width]] * 2),
+            "guidance": np.float32([8.5, 1.0]),
+        }
+        inputs |= {name: further[name] for name in manifest.conditions}
         if component != "unet":
             return {**inputs, "control_image": random.integers(0, 2, (2, 3, height, width)).astype(np.float32)}
         for residual in manifest.control.residuals if manifest.control else ():

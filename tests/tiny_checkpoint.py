@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from diffusers import AutoencoderKL, ControlNetModel, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    ControlNetModel,
+    DDIMScheduler,
+    EulerDiscreteScheduler,
+    LatentConsistencyModelPipeline,
+    LCMScheduler,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
 from tokenizers.pre_tokenizers import ByteLevel
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer, PreTrainedModel
 
 LENGTH, WIDTH = 77, 32
+_SCHEDULE: dict[str, Any] = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 BEGIN, END = "<|startoftext|>", "<|endoftext|>"
 MERGES = [("r", "e"), ("re", "d</w>"), ("a", "t</w>"), ("c", "at</w>")]
 
@@ -24,9 +37,7 @@ def write_tiny_checkpoint(
     Weights are random, but scaled so that another prompt, seed or step count is another image that is neither flat nor
     clipped.
     """
-    seed = torch.random.get_rng_state()
-    torch.manual_seed(0)
-    try:
+    with _seeded():
         pipeline = StableDiffusionPipeline(
             vae=_vae(),
             text_encoder=_text_encoder(),
@@ -37,23 +48,63 @@ def write_tiny_checkpoint(
             feature_extractor=None,
             requires_safety_checker=False,
         )
-    finally:
-        torch.random.set_rng_state(seed)
     pipeline.to(dtype=dtype, silence_dtype_warnings=True).save_pretrained(folder)
     return folder
 
 
+def write_tiny_lcm(folder: Path) -> Path:
+    """Save a LatentConsistencyModelPipeline: the guidance scale is an input of its UNet."""
+    with _seeded():
+        pipeline = LatentConsistencyModelPipeline(
+            vae=_vae(),
+            text_encoder=_text_encoder(),
+            tokenizer=_tokenizer(),
+            unet=_unet(time_cond_proj_dim=16),
+            scheduler=LCMScheduler(**_SCHEDULE, clip_sample=False, original_inference_steps=50),
+            safety_checker=None,
+            feature_extractor=None,
+            requires_safety_checker=False,
+        )
+    pipeline.to(dtype=torch.float16, silence_dtype_warnings=True).save_pretrained(folder)
+    return folder
+
+
+def write_tiny_xl(folder: Path) -> Path:
+    """Save a StableDiffusionXLPipeline: two text encoders, pooled embeddings and sizes as conditions."""
+    with _seeded():
+        pipeline = StableDiffusionXLPipeline(
+            vae=_vae(scaling_factor=0.13025),
+            text_encoder=_text_encoder(),
+            text_encoder_2=_text_encoder(CLIPTextModelWithProjection, projection_dim=24),
+            tokenizer=_tokenizer(),
+            tokenizer_2=_tokenizer(pad_token="!"),  # noqa: S106
+            unet=_unet(
+                cross_attention_dim=2 * WIDTH,
+                addition_embed_type="text_time",
+                addition_time_embed_dim=8,
+                projection_class_embeddings_input_dim=24 + 6 * 8,
+            ),
+            scheduler=EulerDiscreteScheduler(**_SCHEDULE, steps_offset=1, timestep_spacing="leading"),
+            add_watermarker=False,
+        )
+    pipeline.to(dtype=torch.float16, silence_dtype_warnings=True).save_pretrained(folder)
+    return folder
+
+
+@contextmanager
+def _seeded(seed: int = 0) -> Iterator[None]:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
 def write_tiny_controlnet(folder: Path, seed: int) -> Path:
     """Save a ControlNetModel for that checkpoint; trained ones begin with residuals of zero, this one's can be seen."""
-    state = torch.random.get_rng_state()
-    torch.manual_seed(seed)
-    try:
+    with _seeded(seed):
         controlnet = ControlNetModel.from_unet(_unet(), conditioning_embedding_out_channels=(4, 8, 8, 16))
         for layer in (*controlnet.controlnet_down_blocks, controlnet.controlnet_mid_block):
             torch.nn.init.normal_(layer.weight, std=0.6)
         torch.nn.init.normal_(controlnet.controlnet_cond_embedding.conv_out.weight, std=0.5)
-    finally:
-        torch.random.set_rng_state(state)
     controlnet.eval().to(torch.float16).save_pretrained(folder)
     return folder
 
@@ -72,11 +123,11 @@ def _vocabulary() -> dict[str, int]:
     return {word: index for index, word in enumerate(words)}
 
 
-def _tokenizer() -> CLIPTokenizer:
-    return CLIPTokenizer(vocab=_vocabulary(), merges=MERGES, model_max_length=LENGTH)
+def _tokenizer(**options: Any) -> CLIPTokenizer:
+    return CLIPTokenizer(vocab=_vocabulary(), merges=MERGES, model_max_length=LENGTH, **options)
 
 
-def _text_encoder() -> CLIPTextModel:
+def _text_encoder(kind: type[PreTrainedModel] = CLIPTextModel, **options: Any) -> Any:
     vocabulary = _vocabulary()
     config = CLIPTextConfig(
         vocab_size=len(vocabulary),
@@ -88,8 +139,9 @@ def _text_encoder() -> CLIPTextModel:
         bos_token_id=vocabulary[BEGIN],
         eos_token_id=vocabulary[END],
         pad_token_id=vocabulary[END],
+        **options,
     )
-    encoder = CLIPTextModel(config)
+    encoder = kind(config)
     with torch.no_grad():  # the default, 0.02, makes all prompts alike
         for weights in encoder.parameters():
             if weights.ndim > 1:
@@ -97,20 +149,21 @@ def _text_encoder() -> CLIPTextModel:
     return encoder.eval()
 
 
-def _unet() -> UNet2DConditionModel:
-    return UNet2DConditionModel(
-        sample_size=8,
-        block_out_channels=(16, 32),
-        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-        layers_per_block=1,
-        cross_attention_dim=WIDTH,
-        attention_head_dim=2,
-        norm_num_groups=4,
-    ).eval()
+def _unet(**options: Any) -> UNet2DConditionModel:
+    shape: dict[str, Any] = {
+        "sample_size": 8,
+        "block_out_channels": (16, 32),
+        "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
+        "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
+        "layers_per_block": 1,
+        "cross_attention_dim": WIDTH,
+        "attention_head_dim": 2,
+        "norm_num_groups": 4,
+    }
+    return UNet2DConditionModel(**{**shape, **options}).eval()
 
 
-def _vae() -> AutoencoderKL:
+def _vae(**options: Any) -> AutoencoderKL:
     vae = AutoencoderKL(
         block_out_channels=(8, 8, 8, 8),
         down_block_types=("DownEncoderBlock2D",) * 4,
@@ -119,14 +172,14 @@ def _vae() -> AutoencoderKL:
         norm_num_groups=4,
         sample_size=64,
         mid_block_add_attention=False,
+        **options,
     )
     return vae.eval()
 
 
 def _scheduler(prediction_type: str) -> DDIMScheduler:
-    settings: dict[str, Any] = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
     return DDIMScheduler(
-        **settings,
+        **_SCHEDULE,
         prediction_type=prediction_type,
         clip_sample=False,
         set_alpha_to_one=False,

@@ -23,6 +23,13 @@ MANIFEST = "manifest.json"
 VERSION = r"^[0-9a-f]{16}$"
 
 
+# What a UNet may take besides latents, timestep and prompt_embeds, float32 each: `text_embeds` [rows, pooled_dim] is the
+# text encoder's second output and `time_ids` [rows, 6] are the sizes of SDXL (paper, 2.2): original height and width, top
+# and left of the crop, target height and width; `guidance` [rows] is the guidance scale where it is an input, as in
+# latent consistency models, and then there is no second row for the negative prompt.
+Condition = Literal["text_embeds", "time_ids", "guidance"]
+
+
 class Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -83,7 +90,11 @@ class Target(Part):
 
 
 class TextSpec(Part):
-    """How a prompt becomes token ids: int64 [1, max_length], right-padded with `pad_token_id`."""
+    """How a prompt becomes token ids: int64 [1, max_length], right-padded with `pad_token_id`.
+
+    `pooled_dim` is the width of a checkpoint's `text_embeds`; with `zero_negative` the embeddings of an empty negative
+    prompt are zeros (diffusers' `force_zeros_for_empty_prompt`).
+    """
 
     tokenizer: BundlePath
     max_length: int
@@ -91,6 +102,8 @@ class TextSpec(Part):
     eos_token_id: int
     pad_token_id: int
     embedding_dim: int
+    pooled_dim: Annotated[int | None, Field(exclude_if=operator.not_)] = None
+    zero_negative: Annotated[bool, Field(exclude_if=operator.not_)] = False
 
 
 class LatentSpec(Part):
@@ -201,7 +214,7 @@ class EngineManifest(Part):
     schema_version: Literal[1] = SCHEMA_VERSION
     model: Annotated[str, Field(pattern=MODEL_NAME)]
     version: Annotated[str, Field(pattern=VERSION)]
-    pipeline: Literal["stable-diffusion"]
+    pipeline: Literal["stable-diffusion", "stable-diffusion-xl"]
     prediction_type: Literal["epsilon", "v_prediction"]
     checkpoint_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     files: list[BundleFile]
@@ -217,6 +230,11 @@ class EngineManifest(Part):
     token_merging: Annotated[float, Field(ge=0, le=1, exclude_if=operator.not_)] = 0.0
     loras: Annotated[list[str], Field(exclude_if=operator.not_)] = []
     cache: Annotated[CacheSpec | None, Field(exclude_if=operator.not_)] = None
+    conditions: Annotated[list[Condition], Field(exclude_if=operator.not_)] = []
+
+    @property
+    def guidance_is_an_input(self) -> bool:
+        return "guidance" in self.conditions
 
     @property
     def control_types(self) -> list[str]:
