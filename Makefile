@@ -6,6 +6,9 @@ PYTHON ?= python3
 PORT ?= 8080
 PART ?= all
 BUNDLE ?= model_build/crayon/bundle
+# Of `make run MODEL=...`: what the model is called, and how it is built. Stages that are done are not done again.
+NAME ?= $(shell basename "$(MODEL)" | tr -c 'A-Za-z0-9._\n-' '-')
+BUILD_OPTIONS ?= --target openvino-bf16 --target openvino-fp32 --verify-steps 2 --repeats 0
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 export PORT
 # The template's Python, on PATH or in pyenv; byte code for Lambda is compiled with it.
@@ -17,8 +20,13 @@ LAMBDA_PYTHON ?= $(shell for found in python3.13 "$$(pyenv prefix "$$(pyenv late
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
-run: .venv/installed ## Serve crayon on http://127.0.0.1:$(PORT); Ctrl-C stops everything
+run: .venv/installed $(if $(MODEL),.venv-dev/installed) ## Serve crayon, or MODEL=a diffusers folder, on http://127.0.0.1:$(PORT); Ctrl-C stops
+ifdef MODEL
+	@.venv-dev/bin/python -m model_build build "$(MODEL)" --name "$(NAME)" $(BUILD_OPTIONS) --store .darkroom/built
+	@DARKROOM_BUNDLE=.darkroom/built DARKROOM_DEFAULT_MODEL="$(NAME)" exec .venv/bin/python -m local
+else
 	@exec .venv/bin/python -m local
+endif
 
 test: .venv-dev/installed ## Run all tests but those of test-template
 	.venv-dev/bin/python -m pytest $(ARGS)

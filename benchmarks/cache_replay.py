@@ -51,7 +51,7 @@ class Prompts:
         """float32 [1, L, D] and token ids int64 [1, L]."""
         if prompt not in self._known:
             ids = self._engine.loaded.tokenizer.encode(prompt).ids
-            self._known[prompt] = self._engine.runner.encode(ids), ids
+            self._known[prompt] = self._engine.engine.encode(ids)["prompt_embeds"], ids
         return self._known[prompt]
 
 

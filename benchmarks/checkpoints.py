@@ -54,8 +54,8 @@ def write_controlnet(folder: Path, *, narrow: int = 1) -> Path:
     return folder
 
 
-def sd15(narrow: int = 1) -> diffusers.StableDiffusionPipeline:
-    """Stable Diffusion 1.5: 512 x 512 pixels."""
+def sd15(narrow: int = 1, **unet: Any) -> diffusers.StableDiffusionPipeline:
+    """Stable Diffusion 1.5: 512 x 512 pixels; `unet` changes its UNet's configuration."""
     return diffusers.StableDiffusionPipeline(
         text_encoder=text_encoder(768 // narrow, layers=12, heads=12, activation="quick_gelu"),
         tokenizer=tokenizer(),
@@ -65,6 +65,7 @@ def sd15(narrow: int = 1) -> diffusers.StableDiffusionPipeline:
             cross_attention_dim=768 // narrow,
             attention_head_dim=8,
             norm_num_groups=32 // narrow,
+            **unet,
         ),
         vae=autoencoder(narrow),
         scheduler=diffusers.DDIMScheduler(**_SCHEDULE, clip_sample=False, set_alpha_to_one=False, steps_offset=1),
@@ -84,13 +85,70 @@ def sd15_controlnet(narrow: int = 1) -> Any:
     )
 
 
-def text_encoder(width: int, *, layers: int, heads: int, activation: str) -> Any:
-    """CLIP's, or OpenCLIP's by its sizes."""
-    return transformers.CLIPTextModel(
+def lcm(narrow: int = 1) -> diffusers.StableDiffusionPipeline:
+    """A latent consistency model of 1.5's size: the guidance scale is an input of its UNet."""
+    return sd15(narrow, time_cond_proj_dim=256)
+
+
+def sd21(narrow: int = 1) -> diffusers.StableDiffusionPipeline:
+    """Stable Diffusion 2.1: 768 x 768 pixels, OpenCLIP's text encoder, v-prediction."""
+    return diffusers.StableDiffusionPipeline(
+        text_encoder=text_encoder(1024 // narrow, layers=23, heads=16, activation="gelu"),
+        tokenizer=tokenizer(padding="!"),
+        unet=diffusers.UNet2DConditionModel(
+            sample_size=96,
+            block_out_channels=[width // narrow for width in (320, 640, 1280, 1280)],
+            cross_attention_dim=1024 // narrow,
+            attention_head_dim=[5, 10, 20, 20],
+            norm_num_groups=32 // narrow,
+            use_linear_projection=True,
+        ),
+        vae=autoencoder(narrow, sample_size=768),
+        scheduler=diffusers.DDIMScheduler(
+            **_SCHEDULE, prediction_type="v_prediction", clip_sample=False, set_alpha_to_one=False, steps_offset=1
+        ),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+
+
+def sdxl(narrow: int = 1) -> diffusers.StableDiffusionXLPipeline:
+    """Stable Diffusion XL's base model: 1024 x 1024 pixels, two text encoders, pooled embeddings and sizes."""
+    return diffusers.StableDiffusionXLPipeline(
+        text_encoder=text_encoder(768 // narrow, layers=12, heads=12, activation="quick_gelu"),
+        text_encoder_2=text_encoder(1280 // narrow, layers=32, heads=20, activation="gelu", projected=True),
+        tokenizer=tokenizer(),
+        tokenizer_2=tokenizer(padding="!"),
+        unet=diffusers.UNet2DConditionModel(
+            sample_size=128,
+            block_out_channels=[width // narrow for width in (320, 640, 1280)],
+            down_block_types=["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
+            up_block_types=["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"],
+            transformer_layers_per_block=[1, 2, 10],
+            cross_attention_dim=2048 // narrow,
+            attention_head_dim=[5, 10, 20],
+            norm_num_groups=32 // narrow,
+            use_linear_projection=True,
+            addition_embed_type="text_time",
+            addition_time_embed_dim=256,
+            projection_class_embeddings_input_dim=1280 // narrow + 6 * 256,
+        ),
+        vae=autoencoder(narrow, sample_size=1024, scaling_factor=0.13025),
+        scheduler=diffusers.DDIMScheduler(**_SCHEDULE, clip_sample=False, set_alpha_to_one=False, steps_offset=1),
+        add_watermarker=False,
+    )
+
+
+def text_encoder(width: int, *, layers: int, heads: int, activation: str, projected: bool = False) -> Any:
+    """CLIP's, or OpenCLIP's by its sizes; `projected`: with the projection that pools a prompt into one vector."""
+    kind = transformers.CLIPTextModelWithProjection if projected else transformers.CLIPTextModel
+    return kind(
         transformers.CLIPTextConfig(
             vocab_size=_VOCABULARY,
             hidden_size=width,
             intermediate_size=4 * width,
+            projection_dim=width if projected else 512,
             num_hidden_layers=layers,
             num_attention_heads=heads,
             hidden_act=activation,
@@ -102,13 +160,13 @@ def text_encoder(width: int, *, layers: int, heads: int, activation: str) -> Any
     )
 
 
-def tokenizer() -> Any:
+def tokenizer(padding: str = _END) -> Any:
     """A tokenizer of CLIP's size that knows bytes only: every prompt can be read, in more tokens."""
     letters = sorted(ByteLevel.alphabet())
     known = [*letters, *(f"{letter}</w>" for letter in letters)]
     words = [*known, *(f"<|unused{index}|>" for index in range(_VOCABULARY - 2 - len(known))), _BEGIN, _END]
     vocabulary = {word: index for index, word in enumerate(words)}
-    return transformers.CLIPTokenizer(vocab=vocabulary, merges=[], model_max_length=_LENGTH)
+    return transformers.CLIPTokenizer(vocab=vocabulary, merges=[], model_max_length=_LENGTH, pad_token=padding)
 
 
 def autoencoder(narrow: int = 1, *, sample_size: int = 512, scaling_factor: float = 0.18215) -> Any:
@@ -124,4 +182,4 @@ def autoencoder(narrow: int = 1, *, sample_size: int = 512, scaling_factor: floa
     )
 
 
-ARCHITECTURES: dict[str, Callable[[int], Any]] = {"sd15": sd15}
+ARCHITECTURES: dict[str, Callable[[int], Any]] = {"sd15": sd15, "sd21": sd21, "sdxl": sdxl, "lcm": lcm}

@@ -33,7 +33,7 @@ class InProcess:
 
     def use(self, engine: Engine) -> None:
         """Run on this engine from now on, e.g. one wrapped to time its calls."""
-        self.runner = Runner(engine, self.manifest.latents, self.tokens("").ids, self.manifest.control)
+        self.runner = Runner(engine, self.manifest, self.tokens("").ids)
 
     def tokens(self, prompt: str) -> Tokens:
         return self.loaded.tokenizer.encode(prompt)
@@ -70,9 +70,10 @@ class InProcess:
     ) -> Trajectory:
         """One image, begun."""
         trajectory = self.waiting(seed, steps, guidance, size, controls)
-        prompts = ("", prompt) if trajectory.guided else (prompt,)
-        embeds = [self.runner.encode(self.tokens(text).ids) for text in prompts]
-        trajectory.begin({"prompt_embeds": np.concatenate(embeds)})
+        downscale = self.manifest.latents.downscale
+        height, width = (side * downscale for side in trajectory.size)
+        negative = self.tokens("").ids if trajectory.guided else None
+        trajectory.begin(self.runner.encode(self.tokens(prompt).ids, negative, width, height, guidance))
         return trajectory
 
     def finish(self, trajectories: Sequence[Trajectory]) -> NDArray[np.uint8]:

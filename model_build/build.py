@@ -276,7 +276,9 @@ class Build:
         steps = self.plan.verify_steps or self.defaults.num_inference_steps
         settings = [
             *(self._setting(sampler, steps) for sampler in SAMPLERS),
-            *control_settings(self._setting(self.defaults.sampler, steps), [net.type for net in self.sources.controlnets]),
+            *control_settings(
+                self._setting(self.defaults.sampler, steps), [net.type for net in self.sources.controlnets]
+            ),
         ]
 
         def work(folder: Path, advance: Callable[[], None]) -> None:

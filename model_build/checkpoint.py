@@ -29,7 +29,10 @@ _PIPELINES = {
 }
 _PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 _READ = (".json", ".safetensors", ".txt")  # nothing else of a checkpoint is downloaded, hashed or opened
-_HUB_PATTERNS = ["model_index.json", *(f"{part}/*{end}" for part in (*_CLASSES, *_SECOND, "scheduler") for end in _READ)]
+_HUB_PATTERNS = [
+    "model_index.json",
+    *(f"{part}/*{end}" for part in (*_CLASSES, *_SECOND, "scheduler") for end in _READ),
+]
 _UNET_CONDITIONS = ("class_embed_type", "num_class_embeds", "encoder_hid_dim_type")
 TIME_IDS = 6  # of SDXL: original height and width, top and left of the crop, target height and width
 _NEEDED = {"text_encoder": "hidden_size", "text_encoder_2": "projection_dim", "vae": "block_out_channels"}
@@ -81,9 +84,12 @@ class Checkpoint:
 
     @property
     def sampler_config(self) -> dict[str, Any]:
-        """The scheduler config as StableDiffusionPipeline itself corrects it when it is loaded; SDXL's does not."""
-        config = self.configs["scheduler"]
-        return config if self.pipeline == "stable-diffusion-xl" else {**config, "steps_offset": 1, "clip_sample": False}
+        """The scheduler config as StableDiffusionPipeline itself corrects it when it is loaded.
+
+        SDXL's does not; but a sampler made from a config that says nothing of it would clip, which is no linear table.
+        """
+        corrected = {} if self.pipeline == "stable-diffusion-xl" else {"steps_offset": 1}
+        return {**self.configs["scheduler"], **corrected, "clip_sample": False}
 
     @property
     def latent_channels(self) -> int:
@@ -238,12 +244,14 @@ def _refuse_foreign_unet(configs: dict[str, dict[str, Any]]) -> None:
     if (added == "text_time") != ("text_encoder_2" in configs) or added not in (None, "text_time"):
         raise BuildRefused(f"The UNet's addition_embed_type is {added}, which this pipeline does not give.")
     if added and not _sdxl_fits(unet, configs["text_encoder_2"]):
-        raise BuildRefused("The UNet takes other conditions than SDXL's base model (a refiner?), which is not supported.")
+        raise BuildRefused(
+            "The UNet takes other conditions than SDXL's base model (a refiner?), which is not supported."
+        )
 
 
 def _sdxl_fits(unet: dict[str, Any], encoder: dict[str, Any]) -> bool:
     width = int(unet.get("addition_time_embed_dim") or 0)
-    return unet.get("projection_class_embeddings_input_dim") == encoder["projection_dim"] + TIME_IDS * width
+    return bool(unet.get("projection_class_embeddings_input_dim") == encoder["projection_dim"] + TIME_IDS * width)
 
 
 def _refuse_nonlinear(scheduler: dict[str, Any]) -> None:

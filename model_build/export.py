@@ -90,7 +90,7 @@ class UNet(torch.nn.Module):
         given: dict[str, torch.Tensor] = dict(zip(self.conditions, conditions, strict=True))
         told: dict[str, Any] = {}
         if "guidance" in given:
-            # As StableDiffusionPipeline embeds it: the scale less one (Luo et al. 2023, Latent Consistency Models, 4.1).
+            # As StableDiffusionPipeline embeds it (Luo et al. 2023, Latent Consistency Models, 4.2): less one.
             width = self.unet.config.time_cond_proj_dim
             scale = given.pop("guidance") - 1
             told["timestep_cond"] = StableDiffusionPipeline.get_guidance_scale_embedding(None, scale, width)
@@ -189,8 +189,14 @@ def component_graph(
         for residual in (residuals(checkpoint.configs["unet"]) if controlnets else ())
     }
     if component == "unet" and not added:
-        widths = {"text_embeds": (checkpoint.pooled_dim or 0,), "time_ids": (TIME_IDS,), "guidance": ()}
-        further = {name: (torch.ones(2, *widths[name]), _ROWS) for name in checkpoint.conditions}
+        widths: dict[str, tuple[int, ...]] = {
+            "text_embeds": (checkpoint.pooled_dim or 0,),
+            "time_ids": (TIME_IDS,),
+            "guidance": (),
+        }
+        further: dict[str, tuple[torch.Tensor, Axes]] = {
+            name: (torch.ones(2, *widths[name]), _ROWS) for name in checkpoint.conditions
+        }
         module = UNet(pipeline.unet, checkpoint.conditions)
         return Graph(module, {**step, **further}, {"noise_pred": _LATENTS}, repeated=len(further))
     if component == "unet":

@@ -116,14 +116,14 @@ class BundlePipeline:
         return pixels
 
     def _conditioning(self, setting: Setting, *, guided: bool) -> Arrays:
-        """What the UNet takes besides latents and timestep, a row each for the negative prompt (empty) and the prompt."""
+        """What the UNet takes besides latents and timestep; with guidance the empty prompt has the first row."""
         prompts = ("", setting.prompt) if guided else (setting.prompt,)
         ids = token_ids(self.tokenizer, self.manifest.text, *prompts)
         outputs = self.engines["text_encoder"]({"input_ids": ids})
         found: Arrays = dict(zip(("prompt_embeds", "text_embeds"), outputs, strict=False))
         if guided and self.manifest.text.zero_negative:
             found = {name: np.concatenate([np.zeros_like(value[:1]), value[1:]]) for name, value in found.items()}
-        size = np.float32([setting.height, setting.width])
+        size = np.array([setting.height, setting.width], np.float32)
         found["time_ids"] = np.tile(np.concatenate([size, np.zeros(2, np.float32), size]), (len(prompts), 1))
         found["guidance"] = np.full(len(prompts), setting.guidance, np.float32)
         return {name: found[name] for name in ("prompt_embeds", *self.manifest.conditions)}

@@ -50,8 +50,8 @@ class Plan:
 
 
 def defaults(plan: Plan, checkpoint: Checkpoint) -> Defaults:
-    """The size is the one the UNet was made for; a UNet distilled to few steps, of which the guidance scale is an input,
-    gets the defaults of diffusers' LatentConsistencyModelPipeline.
+    """The size is the one the UNet was made for. Where the guidance scale is an input of the UNet, the rest is as in
+    diffusers' LatentConsistencyModelPipeline.
     """
     native = checkpoint.native_size
     steps, guidance, sampler = (4, 8.5, "lcm") if "guidance" in checkpoint.conditions else (25, 7.5, "ddim")

@@ -30,8 +30,8 @@ def trial_inputs(component: str, manifest: EngineManifest, ids: NDArray[np.int64
         }
         further: Arrays = {
             "text_embeds": random.standard_normal((2, text.pooled_dim or 0), np.float32),
-            "time_ids": np.float32([[height, width, 0, 0, height, width]] * 2),
-            "guidance": np.float32([8.5, 1.0]),
+            "time_ids": np.array([[height, width, 0, 0, height, width]] * 2, np.float32),
+            "guidance": np.array([8.5, 1.0], np.float32),
         }
         inputs |= {name: further[name] for name in manifest.conditions}
         if component != "unet":

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-import numpy as np
 import structlog
 
 from darkroom.errors import DarkroomError, DeadlineExceeded, GenerationFailed
@@ -144,11 +143,16 @@ class Loop:
     # ---- the engine's work ------------------------------------------------------------------------------------
 
     def _encode(self, generation: Generation) -> None:
-        prompt, negative = generation.prompts
+        (prompt, negative), request = generation.prompts, generation.request
         with self._engine_call():
-            embeds = self._runner.encode(prompt.ids)
-            if any(trajectory.guided for trajectory in generation.trajectories):
-                embeds = np.concatenate([self._runner.encode(negative.ids), embeds])
+            guided = any(trajectory.guided for trajectory in generation.trajectories)
+            conditioning = self._runner.encode(
+                prompt.ids,
+                negative.ids if guided else None,
+                request.width or 0,
+                request.height or 0,
+                request.guidance_scale or 0.0,
+            )
             picture = generation.inputs.picture
             moments = None if picture is None else self._runner.encode_image(picture)
         generation.stopwatch.encode = self._clock() - generation.stopwatch.begun
@@ -158,9 +162,9 @@ class Loop:
             if moments is not None:
                 latents = moments[0] + moments[1] * trajectory.encoder_noise()
                 original = Original(latents, generation.inputs.latent_mask)
-            trajectory.begin({"prompt_embeds": embeds}, original=original)
+            trajectory.begin(conditioning, original=original)
         if self._cache is not None:
-            self._cache.begun(generation, embeds[-1:])
+            self._cache.begun(generation, conditioning["prompt_embeds"][-1:])
 
     def _step(self, batch: list[Trajectory], owners: dict[Trajectory, Generation]) -> None:
         rows, steps = sum(trajectory.rows for trajectory in batch), [trajectory.step for trajectory in batch]

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from darkroom.errors import DarkroomError, GenerationFailed, GenerationInvalid, OutOfMemory
-from darkroom.manifest import ControlSpec, LatentSpec
+from darkroom.manifest import EngineManifest
 from runtime.arrays import Floats, Ids, Pixels
+from runtime.conditioning import Conditioning
 from runtime.control import ControlNets
 from runtime.engines import Engine
 from runtime.images import from_pixels, to_pixels
@@ -35,28 +36,23 @@ class StepOutcome:
 class Runner:
     """Runs an engine on trajectories. Every method is called from the engine's own thread."""
 
-    def __init__(
-        self, engine: Engine, latents: LatentSpec, empty_prompt: Ids, control: ControlSpec | None = None
-    ) -> None:
-        """`empty_prompt` is the empty prompt's token ids, int64 [1, L], whose embedding is kept; `control` is what the
-        bundle has of ControlNets.
-        """
+    def __init__(self, engine: Engine, manifest: EngineManifest, empty_prompt: Ids) -> None:
+        """`empty_prompt` is the empty prompt's token ids, int64 [1, L], whose embedding is kept."""
         self._engine = engine
-        self._controlnets = ControlNets(engine, control) if control else None
-        self._latents = latents
-        self._empty_prompt = empty_prompt
-        self._empty_embeds: Floats | None = None
+        self._controlnets = ControlNets(engine, manifest.control) if manifest.control else None
+        self._latents = manifest.latents
+        self._conditioning = Conditioning(engine, manifest, empty_prompt)
 
-    def encode(self, ids: Ids) -> Floats:
-        """int64 [1, L] -> float32 [1, L, D]. One prompt a call, so that its embedding depends on no other.
+    def encode(
+        self, prompt: Ids, negative: Ids | None, width: int, height: int, guidance_scale: float
+    ) -> dict[str, Floats]:
+        """Token ids, int64 [1, L], of the prompt and, with guidance, of the negative one, and the size in pixels ->
+        all that a trajectory's rows tell the UNet, see `Conditioning.rows`.
 
         Raises: OutOfMemory, GenerationFailed, GenerationInvalid.
         """
-        if not np.array_equal(ids, self._empty_prompt):
-            return self._encode(ids)
-        if self._empty_embeds is None:
-            self._empty_embeds = self._encode(ids)
-        return self._empty_embeds
+        with _told_apart():
+            return self._conditioning.rows(prompt, negative, width, height, guidance_scale)
 
     def step(self, batch: Sequence[Trajectory]) -> StepOutcome:
         """Advance every trajectory of the batch (of one size) by its own next step.
@@ -95,13 +91,6 @@ class Runner:
             raise GenerationInvalid
         scaling = np.float32(self._latents.scaling_factor)
         return (mean[0] - np.float32(self._latents.shift_factor)) * scaling, std[0] * scaling
-
-    def _encode(self, ids: Ids) -> Floats:
-        with _told_apart():
-            embeds = self._engine.encode(ids)
-        if not np.isfinite(embeds).all():
-            raise GenerationInvalid
-        return embeds
 
     def _predict(self, batch: Sequence[Trajectory]) -> Floats:
         """The guided outputs of the UNet, float32 [trajectories, C, h, w]."""
@@ -163,6 +152,8 @@ class Runner:
 def _told_apart() -> Iterator[None]:
     try:
         yield
+    except DarkroomError:
+        raise
     except MemoryError:
         raise OutOfMemory from None
     except Exception as failure:

@@ -60,7 +60,7 @@ class Service:
         self._metrics = metrics
         self._arrivals = itertools.count()
         manifest = bundle.manifest
-        self._runner = Runner(bundle.engine, manifest.latents, bundle.tokenizer.encode("").ids, manifest.control)
+        self._runner = Runner(bundle.engine, manifest, bundle.tokenizer.encode("").ids)
         self._images = InputImages.of(config, store)
         self._cache = open_cache(config, bundle, store, metrics)
         self._unsent = Unsent(_UNSENT_BYTES)
@@ -94,8 +94,9 @@ class Service:
         trajectory.controls = tuple(
             Control(net.component, nothing, 1.0, range(1)) for net in (controlnets.nets if controlnets else ())
         )
-        embeds = self._runner.encode(generation.prompts[0].ids)
-        trajectory.begin({"prompt_embeds": np.repeat(embeds, trajectory.rows, axis=0)})
+        prompt, negative = (tokens.ids for tokens in generation.prompts)
+        told = defaults.width, defaults.height, defaults.guidance_scale
+        trajectory.begin(self._runner.encode(prompt, negative if trajectory.guided else None, *told))
         while trajectory.steps_left:
             for error in self._runner.step([trajectory]).failures.values():
                 raise error
@@ -185,7 +186,7 @@ class Service:
                 seed=(seed + index) % (MAX_SEED + 1),
                 shape=shape,
                 table=table,
-                guidance_scale=guidance_scale,
+                guidance_scale=1.0 if self._bundle.manifest.guidance_is_an_input else guidance_scale,
                 step=entry,
                 controls=controls,
             )

@@ -60,7 +60,7 @@ def write_tiny_lcm(folder: Path) -> Path:
             text_encoder=_text_encoder(),
             tokenizer=_tokenizer(),
             unet=_unet(time_cond_proj_dim=16),
-            scheduler=LCMScheduler(**_SCHEDULE, clip_sample=False, original_inference_steps=50),
+            scheduler=LCMScheduler(**_SCHEDULE, clip_sample=False, steps_offset=1),
             safety_checker=None,
             feature_extractor=None,
             requires_safety_checker=False,
@@ -77,7 +77,7 @@ def write_tiny_xl(folder: Path) -> Path:
             text_encoder=_text_encoder(),
             text_encoder_2=_text_encoder(CLIPTextModelWithProjection, projection_dim=24),
             tokenizer=_tokenizer(),
-            tokenizer_2=_tokenizer(pad_token="!"),  # noqa: S106
+            tokenizer_2=_tokenizer(pad_token="!"),
             unet=_unet(
                 cross_attention_dim=2 * WIDTH,
                 addition_embed_type="text_time",

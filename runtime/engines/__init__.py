@@ -22,8 +22,10 @@ class Engine(Protocol):
     Results belong to the caller. For equal inputs, shapes included, they are bitwise equal.
     """
 
-    def encode(self, input_ids: Ids) -> Floats:
-        """int64 [n, L] -> prompt embeddings, float32 [n, L, D]."""
+    def encode(self, input_ids: Ids) -> dict[str, Floats]:
+        """int64 [n, L] -> by name `prompt_embeds`, float32 [n, L, D], and where the checkpoint has them `text_embeds`,
+        [n, P].
+        """
 
     def predict(self, latents: Floats, timestep: Floats, **conditioning: Floats) -> Floats:
         """float32 [rows, C, h, w] and [rows] -> the UNet's output, float32 [rows, C, h, w].
@@ -65,8 +67,9 @@ class GraphEngine:
         self._graphs = graphs
         self._open_encoder = open_encoder
 
-    def encode(self, input_ids: Ids) -> Floats:
-        return self._text_encoder({"input_ids": input_ids})
+    def encode(self, input_ids: Ids) -> dict[str, Floats]:
+        found = self._text_encoder.outputs({"input_ids": input_ids})
+        return found if len(found) > 1 else dict(zip(["prompt_embeds"], found.values(), strict=True))
 
     def predict(self, latents: Floats, timestep: Floats, **conditioning: Floats) -> Floats:
         return self._unet({"latents": latents, "timestep": timestep, **conditioning})

@@ -23,10 +23,10 @@ MANIFEST = "manifest.json"
 VERSION = r"^[0-9a-f]{16}$"
 
 
-# What a UNet may take besides latents, timestep and prompt_embeds, float32 each: `text_embeds` [rows, pooled_dim] is the
-# text encoder's second output and `time_ids` [rows, 6] are the sizes of SDXL (paper, 2.2): original height and width, top
-# and left of the crop, target height and width; `guidance` [rows] is the guidance scale where it is an input, as in
-# latent consistency models, and then there is no second row for the negative prompt.
+# What a UNet may take besides latents, timestep and prompt_embeds, float32 each: `text_embeds` [rows, pooled_dim] is
+# the text encoder's second output and `time_ids` [rows, 6] are SDXL's sizes (Podell et al. 2023, 2.2): original height
+# and width, top and left of the crop, target height and width; `guidance` [rows] is the guidance scale where it is an
+# input, as in latent consistency models, and then there is no second row for the negative prompt.
 Condition = Literal["text_embeds", "time_ids", "guidance"]
 
 

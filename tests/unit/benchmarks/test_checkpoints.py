@@ -12,7 +12,13 @@ from model_build.checkpoint import open_checkpoint
 from model_build.controlnet import control_spec, open_controlnets
 
 # Parameters of the published checkpoints.
-PUBLISHED = {"sd15": {"unet": 859_520_964, "text_encoder": 123_060_480, "vae": 83_653_863}}
+CLIP, VAE = 123_060_480, 83_653_863
+PUBLISHED = {
+    "sd15": {"unet": 859_520_964, "text_encoder": CLIP, "vae": VAE},
+    "lcm": {"unet": 859_602_884, "text_encoder": CLIP, "vae": VAE},
+    "sd21": {"unet": 865_910_724, "text_encoder": 340_387_840, "vae": VAE},
+    "sdxl": {"unet": 2_567_463_684, "text_encoder": CLIP, "text_encoder_2": 694_659_840, "vae": VAE},
+}
 
 
 @pytest.mark.parametrize("architecture", checkpoints.ARCHITECTURES)
@@ -31,6 +37,14 @@ def test_so_has_the_controlnet() -> None:
     with torch.device("meta"):
         controlnet = checkpoints.sd15_controlnet()
     assert sum(weights.numel() for weights in controlnet.parameters()) == 361_279_120
+
+
+@pytest.mark.parametrize("architecture", ["lcm", "sd21", "sdxl"])
+def test_the_others_can_be_read_too(tmp_path: Path, architecture: str) -> None:
+    opened = open_checkpoint(str(checkpoints.write(architecture, tmp_path / "narrow", narrow=16)))
+    conditions = {"lcm": ["guidance"], "sd21": [], "sdxl": ["text_embeds", "time_ids"]}
+    assert opened.conditions == conditions[architecture]
+    assert opened.prediction_type == ("v_prediction" if architecture == "sd21" else "epsilon")
 
 
 def test_a_narrow_one_is_written_once_and_can_be_read(tmp_path: Path) -> None:

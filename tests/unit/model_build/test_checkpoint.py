@@ -83,8 +83,8 @@ def test_no_weights_at_all(folder: Path) -> None:
     [
         (
             "model_index.json",
-            {"_class_name": "StableDiffusionXLPipeline"},
-            "is a StableDiffusionXLPipeline; only a Sta",
+            {"_class_name": "StableDiffusion3Pipeline"},
+            "is a StableDiffusion3Pipeline; only StableDiffusionPipeline, LatentCons",
         ),
         ("model_index.json", {"vae": ["diffusers", "AutoencoderTiny"]}, "has a AutoencoderTiny as vae; only Autoen"),
         ("model_index.json", {"unet": None}, "has a None as unet"),
@@ -102,8 +102,9 @@ def test_no_weights_at_all(folder: Path) -> None:
         ),
         ("scheduler/scheduler_config.json", {"prediction_type": "flow_prediction"}, "prediction type flow_prediction"),
         ("unet/config.json", {"in_channels": 9}, "takes more than latents"),
-        ("unet/config.json", {"addition_embed_type": "text_time"}, "needs more than a prompt \\(addition_embed_type"),
-        ("unet/config.json", {"time_cond_proj_dim": 256}, "needs more than a prompt \\(time_cond_proj_dim"),
+        ("model_index.json", {"_class_name": "StableDiffusionXLPipeline"}, "has a None as text_encoder_2"),
+        ("unet/config.json", {"addition_embed_type": "text_time"}, "addition_embed_type is text_time, which this"),
+        ("unet/config.json", {"class_embed_type": "timestep"}, "needs more than a prompt \\(class_embed_type"),
         (
             "vae/config.json",
             {"block_out_channels": None},

@@ -56,7 +56,7 @@ class FakeEngine:
         self.encoded += 1
         if WORDS.index("unencodable") in input_ids:
             raise RuntimeError("encoder")
-        return np.repeat(input_ids[:, :, None], DIM, axis=2).astype(np.float32)
+        return {"prompt_embeds": np.repeat(input_ids[:, :, None], DIM, axis=2).astype(np.float32)}
 
     def predict(self, latents: Any, timestep: Any, prompt_embeds: Any, **residuals: Any) -> Any:
         assert latents.dtype == timestep.dtype == prompt_embeds.dtype == np.float32

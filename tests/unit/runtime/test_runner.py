@@ -14,7 +14,7 @@ from runtime.trajectory import Status, Trajectory
 
 @pytest.fixture
 def runner(bundle) -> Runner:
-    return Runner(bundle.engine, bundle.manifest.latents, bundle.tokenizer.encode("").ids, bundle.manifest.control)
+    return Runner(bundle.engine, bundle.manifest, bundle.tokenizer.encode("").ids)
 
 
 @pytest.fixture
@@ -26,10 +26,8 @@ def begin(runner, bundle, tables: SamplerTables):
         trajectory = Trajectory(
             request=0, index=0, seed=seed, shape=(4, 4, 4), table=table, guidance_scale=scale, controls=controls
         )
-        embeds = runner.encode(bundle.tokenizer.encode(prompt).ids)
-        if trajectory.guided:
-            embeds = np.concatenate([runner.encode(bundle.tokenizer.encode("").ids), embeds])
-        trajectory.begin({"prompt_embeds": embeds})
+        positive, negative = (bundle.tokenizer.encode(text).ids for text in (prompt, ""))
+        trajectory.begin(runner.encode(positive, negative if trajectory.guided else None, 32, 32, scale))
         return trajectory
 
     return begin
@@ -39,13 +37,6 @@ def finish(runner: Runner, *trajectories: Trajectory) -> list[bytes]:
     while left := [trajectory for trajectory in trajectories if trajectory.steps_left]:
         assert not runner.step(left).failures
     return [trajectory.latents.tobytes() for trajectory in trajectories]
-
-
-def test_the_empty_prompt_is_encoded_once(runner, bundle, engine) -> None:
-    empty = bundle.tokenizer.encode("").ids
-    assert runner.encode(empty) is runner.encode(empty)
-    runner.encode(bundle.tokenizer.encode("cat").ids)
-    assert engine.encoded == 2
 
 
 def test_every_row_has_its_own_timestep(runner, begin, engine) -> None:
@@ -131,16 +122,16 @@ def test_faults_of_single_calls_are_told_apart(runner, bundle, engine, monkeypat
         if fault is not None:
             raise fault
         wrong = np.full((1, 3, 8, 8), np.inf, np.float32)
-        return (wrong, wrong) if call == "encode_image" else wrong
+        return {"decode": wrong, "encode": {"prompt_embeds": wrong}, "encode_image": (wrong, wrong)}[call]
 
     monkeypatch.setattr(engine, call, faulty)
-    argument = {
-        "decode": np.zeros((4, 1, 1), np.float32),
-        "encode": bundle.tokenizer.encode("cat").ids,
-        "encode_image": np.zeros((8, 8, 3), np.uint8),
+    arguments = {
+        "decode": [np.zeros((4, 1, 1), np.float32)],
+        "encode": [bundle.tokenizer.encode("cat").ids, None, 8, 8, 1.0],
+        "encode_image": [np.zeros((8, 8, 3), np.uint8)],
     }[call]
     with pytest.raises(error):
-        getattr(runner, call)(argument)
+        getattr(runner, call)(*arguments)
 
 
 def test_every_row_input_is_stacked_by_its_name(runner, begin, engine, monkeypatch) -> None:
