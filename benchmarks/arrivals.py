@@ -140,22 +140,41 @@ def run() -> None:
     """Measure, print and keep everything of this part."""
     logs.configure("warning")
     engine = InProcess(TARGET)
+    found = compare(engine, requests=_REQUESTS, rounds=_ROUNDS, saturating=_SATURATING)
+    raw = {"rate": found.rate, "saturation": found.rates, "answered": found.found}
+    keep("arrivals", rows(found.found, found.rates, found.short), raw)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """By server: what each round answered, and images a second at saturation; `rate`: arrivals a second; `short`: see
+    `_short`.
+    """
+
+    found: dict[str, list[list[Answered]]]
+    rates: dict[str, list[float]]
+    rate: float
+    short: float
+
+
+def compare(engine: InProcess, *, requests: int, rounds: int, saturating: int) -> Compared:
+    """All servers in turns: `saturating` requests at once, then `requests` by chance at `LOAD` of our saturation."""
     by_step(engine, _all_at_once(6, seed=0))
-    print(f"saturation: {_SATURATING} requests at once")
+    print(f"saturation: {saturating} requests at once")
     rates: dict[str, list[float]] = {name: [] for name in SERVERS}
-    for number in range(_ROUNDS):
+    for number in range(rounds):
         for name, server in SERVERS.items():
-            answered = server(engine, _all_at_once(_SATURATING, seed=number))
-            rates[name].append(_SATURATING / max(each.seconds for each in answered))
+            answered = server(engine, _all_at_once(saturating, seed=number))
+            rates[name].append(saturating / max(each.seconds for each in answered))
     rate = LOAD * median(rates[OURS])
     found: dict[str, list[list[Answered]]] = {name: [] for name in SERVERS}
-    for number in range(_ROUNDS):
-        arrivals = by_chance(_REQUESTS, rate, seed=number)
+    for number in range(rounds):
+        arrivals = by_chance(requests, rate, seed=number)
         for name, server in SERVERS.items():
             found[name].append(server(engine, arrivals))
             mean = fmean(each.seconds for each in found[name][-1])
-            print(f"  round {number + 1} of {_ROUNDS}: {name}, mean {mean:.2f} s", flush=True)
-    keep("arrivals", rows(found, rates, _short(engine)), {"rate": rate, "saturation": rates, "answered": found})
+            print(f"  round {number + 1} of {rounds}: {name}, mean {mean:.2f} s", flush=True)
+    return Compared(found, rates, rate, _short(engine))
 
 
 def by_chance(count: int, rate: float, *, seed: int) -> list[Arrival]:

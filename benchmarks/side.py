@@ -22,16 +22,18 @@ Mark = Callable[[], object]
 Draw = Callable[[int, Mark], object]  # an image of so many steps; `mark` is to be called at the end of each
 
 
-def diffusers(*, folder: str, dtype: str, compiled: bool = False, threads: int) -> Draw:
+def diffusers(
+    *, folder: str, dtype: str, compiled: bool = False, threads: int, device: str = "cpu", size: int | None = None
+) -> Draw:
     """What a user of PyTorch has: the pipeline, eager or with its UNet compiled."""
     import torch
     from diffusers import StableDiffusionPipeline
 
     torch.set_num_threads(threads)
-    pipeline = StableDiffusionPipeline.from_pretrained(folder, torch_dtype=getattr(torch, dtype))
+    pipeline = StableDiffusionPipeline.from_pretrained(folder, torch_dtype=getattr(torch, dtype)).to(device)
     if compiled:
         pipeline.unet = torch.compile(pipeline.unet)
-    return _pipeline(pipeline)
+    return _pipeline(pipeline, size)
 
 
 def bundle(*, store: str, model: str, target: str, size: int, threads: int) -> Draw:
@@ -93,7 +95,9 @@ KINDS: dict[str, Callable[..., Draw]] = {
 }
 
 
-def _pipeline(pipeline: Any) -> Draw:
+def _pipeline(pipeline: Any, size: int | None = None) -> Draw:
+    """`size`: the side of its images in pixels; None: the one that it was made for."""
+    sized = {} if size is None else {"width": size, "height": size}
     pipeline.set_progress_bar_config(disable=True)
 
     def draw(steps: int, mark: Mark) -> None:
@@ -101,7 +105,7 @@ def _pipeline(pipeline: Any) -> Draw:
             mark()
             return changed
 
-        pipeline(PROMPT, num_inference_steps=steps, guidance_scale=GUIDANCE, callback_on_step_end=ended)
+        pipeline(PROMPT, num_inference_steps=steps, guidance_scale=GUIDANCE, callback_on_step_end=ended, **sized)
 
     return draw
 

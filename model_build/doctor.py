@@ -31,7 +31,7 @@ _GUIDANCE = {str(CRAYON): 4.0}
 _CALLED = {Baseline.FP32: "diffusers fp32", Baseline.FP16: "diffusers fp16", Baseline.COMPILE: "torch.compile fp16"}
 # By what a refusal says, the first that fits; the last fits all.
 _REMEDIES = (
-    ("agrees with diffusers", "do not serve it: try tensorrt-bf16 or an OpenVINO target, and report what is said here"),
+    ("agrees with diffusers", "do not serve it: try onnx-cuda-fp16-plain or tensorrt-bf16, and report what this says"),
     ("GiB of memory", "build it yourself with smaller --rows, --max-size or --max-pixels, or take a larger GPU"),
     ("being timed has died", "free memory for it; torch.compile needs a C compiler as well: apt-get install gcc"),
     ("cannot compile", "look for the provider's own words above, and try the other provider's target"),

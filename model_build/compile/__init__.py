@@ -93,6 +93,16 @@ _GPU_TARGETS = (
         fused=True,
         own=True,
     ),
+    # The same without our fusion: to measure it by, and to fall back on.
+    TargetSpec(
+        "onnx-cuda-fp16-plain",
+        "onnxruntime",
+        "fp16",
+        25.0,
+        options={"provider": CUDA, "enable_cuda_graph": "1"},
+        half=True,
+        own=True,
+    ),
 )
 TARGETS = {target.name: target for target in _TARGETS}  # any machine can build them, and does unless told otherwise
 GPU_TARGETS = {target.name: target for target in (*_GPU_TARGETS, _REHEARSAL)}
