@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import onnx_ir
 import torch
-from diffusers import StableDiffusionPipeline
 from torch.export import Dim
 
 from darkroom.manifest import Condition
@@ -93,7 +93,7 @@ class UNet(torch.nn.Module):
             # As StableDiffusionPipeline embeds it (Luo et al. 2023, Latent Consistency Models, 4.2): less one.
             width = self.unet.config.time_cond_proj_dim
             scale = given.pop("guidance") - 1
-            told["timestep_cond"] = StableDiffusionPipeline.get_guidance_scale_embedding(None, scale, width)
+            told["timestep_cond"] = diffusers.StableDiffusionPipeline.get_guidance_scale_embedding(None, scale, width)
         if given:
             told["added_cond_kwargs"] = given
         noise: torch.Tensor = self.unet(latents, timestep, prompt_embeds, **told, return_dict=False)[0]

@@ -86,7 +86,7 @@ def test_strict_mode_gives_the_same_bytes_under_load(load, serve, admit, target:
 def test_results_belong_to_the_caller(load, target: str) -> None:
     engine = load(target).engine
     ids = np.full((1, 77), 3, np.int64)
-    first = engine.encode(ids)
+    first = engine.encode(ids)["prompt_embeds"]
     kept = first.copy()
     engine.encode(ids + 1)
     assert np.array_equal(first, kept)
