@@ -90,7 +90,7 @@ class Doctor:
         plan = Plan(
             *(checkpoint, f"{len(self._rows)}-{target}", [target], work / "stages"),
             steps=self._steps,
-            guidance=_GUIDANCE.get(checkpoint, Plan.guidance),
+            guidance=_GUIDANCE.get(checkpoint),
             repeats=0,
         )
         try:
@@ -104,7 +104,7 @@ class Doctor:
             "checkpoint": name,
             "target": made.targets[0].name,
             "image": report["image"],
-            "psnr": checked["psnr"][f"image/{plan.sampler}"],
+            "psnr": checked["psnr"][f"image/{report['image']['sampler']}"],
             "fused": checked.get("fusion", {}),
         }
         self._rows.append(

@@ -292,4 +292,4 @@ def test_engines_that_are_a_targets_own_are_built_verified_and_served(
     machine = Machine({"onnxruntime": onnxruntime.__version__}, frozenset())
     bundle = fetch_bundle(DirectoryStore(tmp_path / "store"), "tiny-half", None, None, machine, tmp_path / "cache")
     engine = load_bundle(bundle, threads=1).engine
-    assert engine.encode(np.zeros((1, 77), np.int64)).shape == (1, 77, 32)
+    assert engine.encode(np.zeros((1, 77), np.int64))["prompt_embeds"].shape == (1, 77, 32)
