@@ -92,9 +92,7 @@ class Trajectory:
         self.conditioning = dict(conditioning)
         noise = self._noise.standard_normal(self.shape, np.float32)
         self._entry, self.step = self.step if step is None else step, 0
-        while self.step < self._entry:
-            self.draw_noise()
-            self.step += 1
+        self._pass_over(self._entry)
         if original is not None:
             latents = original.entering(self.table, self.step, noise)
             if original.mask is not None:
@@ -104,13 +102,8 @@ class Trajectory:
         self.status = Status.STEPPING
 
     def enter(self, latents: Floats, step: int, denoised: Floats | None = None) -> None:
-        """Having begun, go on at this later step from `latents` and, where it is known, the denoised estimate before.
-
-        The noise of the steps between is drawn and dropped, so that this step's is the one it would have had.
-        """
-        while self.step < step:
-            self.draw_noise()
-            self.step += 1
+        """Having begun, go on at this later step from `latents` and, where known, the denoised estimate before it."""
+        self._pass_over(step)
         self._entry = step if denoised is None else -1
         self.latents = latents
         self.denoised = np.zeros(self.shape, np.float32) if denoised is None else denoised
@@ -135,6 +128,12 @@ class Trajectory:
         if self.table.needs_noise(self.step):
             return self._noise.standard_normal(self.shape, np.float32)
         return np.zeros(self.shape, np.float32)
+
+    def _pass_over(self, step: int) -> None:
+        """The noise of the steps before `step` is drawn and dropped, so that its own is the one it would have had."""
+        while self.step < step:
+            self.draw_noise()
+            self.step += 1
 
     def advance(self, latents: Floats, denoised: Floats) -> None:
         """Take the outcome of one step."""
