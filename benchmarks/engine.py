@@ -3,30 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from darkroom.storage import open_store
-from runtime.bundle import fetch_bundle, load_bundle
+from runtime.bundle import fetch_bundle, kept_graphs, load_bundle
 from runtime.control import Control
-from runtime.engines import Engine
+from runtime.engines import Engine, open_engine
 from runtime.hardware import this_machine
 from runtime.runner import Runner
 from runtime.tokenizer import Tokens
 from runtime.trajectory import Trajectory
 
 BUNDLE = Path(__file__).parent.parent / "model_build" / "crayon" / "bundle"
+_CACHE = Path(".darkroom/cache")
+_COMPILED_MB = 256  # as a runtime keeps what it compiled, unless told otherwise
 
 
 class InProcess:
     """A bundle's target with its runner."""
 
     def __init__(self, target: str, threads: int = 2, store: Path = BUNDLE, model: str = "crayon") -> None:
-        bundle = fetch_bundle(open_store(str(store)), model, None, target, this_machine(), Path(".darkroom/cache"))
+        machine = this_machine()
+        bundle = fetch_bundle(open_store(str(store)), model, None, target, machine, _CACHE)
         self.bundle = bundle
-        self.loaded = load_bundle(bundle, threads)
+        kept = kept_graphs(bundle, machine, _CACHE, _COMPILED_MB)
+        self.loaded = load_bundle(bundle, threads, partial(open_engine, kept=kept))
         self.manifest = self.loaded.manifest
         self.engine = self.loaded.engine
         self.use(self.engine)

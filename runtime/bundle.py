@@ -16,6 +16,7 @@ from darkroom.pace import Pace, load_pace
 from darkroom.storage import ObjectReader
 from runtime.cache.calibrated import PromptMap
 from runtime.engines import Engine, open_engine
+from runtime.engines.compiled import CompiledGraphs
 from runtime.hardware import Machine, choose_target, processor
 from runtime.samplers import SamplerTables
 from runtime.tokenizer import PromptTokenizer
@@ -100,6 +101,16 @@ def fetch_bundle(
     with ThreadPoolExecutor(_FETCHES_AT_ONCE) as pool:  # hashing and reading release the interpreter lock
         files = dict(zip(needed, pool.map(bring, needed), strict=True))
     return Bundle(manifest, chosen, files, choice.preferred, load_pace(store, model, manifest.version))
+
+
+def kept_graphs(bundle: Bundle, machine: Machine, cache: Path, megabytes: int) -> CompiledGraphs | None:
+    """What earlier starts compiled of this target on a processor like this machine's, kept below `cache`; None where
+    nothing is: its engine library does not need it, or it may take no megabyte.
+    """
+    if bundle.target.format != "openvino" or not megabytes:
+        return None
+    made_for = (bundle.manifest.version, bundle.target.name, processor(), *sorted(machine.cpu_features))
+    return CompiledGraphs(cache / "compiled", megabytes << 20, made_for)
 
 
 def load_bundle(

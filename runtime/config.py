@@ -40,6 +40,9 @@ class RuntimeConfig(BaseModel):
         Path("/opt/ml/model"), description="folder of one version, as SageMaker mounts it; read where it has a manifest"
     )
     cache_dir: Path = Field(Path(".darkroom/cache"), description="where bundles from a remote store are kept")
+    compiled_mb: int = Field(
+        256, ge=0, description="disk for what OpenVINO compiled, below cache_dir, read at the next start; 0: none"
+    )
     trusted_keys: str = Field("", description="public keys, comma-separated; given, only signed bundles are loaded")
     gpu_memory_fraction: float = Field(
         1.0, gt=0, le=1, description="part of the GPU's memory this process may take; for several on one GPU"

@@ -16,7 +16,7 @@ import uvicorn
 
 from darkroom.errors import DarkroomError
 from darkroom.storage import ObjectStore, open_store
-from runtime.bundle import fetch_bundle, load_bundle
+from runtime.bundle import fetch_bundle, kept_graphs, load_bundle
 from runtime.config import RuntimeConfig
 from runtime.engines import open_engine
 from runtime.hardware import this_machine
@@ -61,7 +61,11 @@ async def _serve(config: RuntimeConfig) -> None:
         bundle = fetch_bundle(
             source, config.model, config.version, config.target, machine, config.cache_dir, config.trusted
         )
-        opener = partial(open_engine, gpu_bytes=machine.gpu_bytes(config.gpu_memory_fraction))
+        opener = partial(
+            open_engine,
+            gpu_bytes=machine.gpu_bytes(config.gpu_memory_fraction),
+            kept=kept_graphs(bundle, machine, config.cache_dir, config.compiled_mb),
+        )
         loaded = load_bundle(bundle, config.thread_count, opener)
         return Service(loaded, config, images, metrics, time.monotonic, time.sleep)
 

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from darkroom.manifest import Target
 from runtime.arrays import Floats, Ids
+from runtime.engines.compiled import CompiledGraphs
 from runtime.engines.session import memory_shares
 
 COMPONENTS = ("text_encoder", "unet", "vae_decoder")
@@ -93,12 +94,20 @@ class GraphEngine:
 
 
 Shares = Mapping[str, int]
-Loader = Callable[[Mapping[str, Path], Mapping[str, str], int, Shares | None], Mapping[str, Graph]]
+Loader = Callable[
+    [Mapping[str, Path], Mapping[str, str], int, Shares | None, CompiledGraphs | None], Mapping[str, Graph]
+]
 
 
-def open_engine(target: Target, files: Mapping[str, Path], threads: int, gpu_bytes: int | None = None) -> Engine:
+def open_engine(
+    target: Target,
+    files: Mapping[str, Path],
+    threads: int,
+    gpu_bytes: int | None = None,
+    kept: CompiledGraphs | None = None,
+) -> Engine:
     """Compile a target's components for this machine. `files` maps bundle paths to verified local files; `gpu_bytes`
-    is the most GPU memory they may take (None: no limit).
+    is the most GPU memory they may take (None: no limit); `kept` is what OpenVINO compiled at earlier starts.
 
     Raises: EngineIncompatible where its library does not start here, or that memory is too little.
     """
@@ -107,7 +116,7 @@ def open_engine(target: Target, files: Mapping[str, Path], threads: int, gpu_byt
 
     def load(names: Sequence[str]) -> Mapping[str, Graph]:
         components = {name: files[target.components[name]] for name in names}
-        return _LOADERS[target.format](components, target.options, threads, shares)
+        return _LOADERS[target.format](components, target.options, threads, shares, kept)
 
     return GraphEngine(load(at_once), lambda: load([ENCODER])[ENCODER])
 
@@ -122,15 +131,23 @@ def _sizes(target: Target, files: Mapping[str, Path]) -> dict[str, int]:
 
 
 def _openvino(
-    components: Mapping[str, Path], options: Mapping[str, str], threads: int, _: Shares | None
+    components: Mapping[str, Path],
+    options: Mapping[str, str],
+    threads: int,
+    _: Shares | None,
+    kept: CompiledGraphs | None,
 ) -> Mapping[str, Graph]:
     from runtime.engines.openvino import load_graphs
 
-    return load_graphs(components, options, threads)
+    return load_graphs(components, options, threads, kept)
 
 
 def _onnxruntime(
-    components: Mapping[str, Path], options: Mapping[str, str], threads: int, shares: Shares | None
+    components: Mapping[str, Path],
+    options: Mapping[str, str],
+    threads: int,
+    shares: Shares | None,
+    _: CompiledGraphs | None,
 ) -> Mapping[str, Graph]:
     from runtime.engines.onnxruntime import load_graphs
 
