@@ -65,6 +65,7 @@ async def _serve(config: RuntimeConfig) -> None:
             open_engine,
             gpu_bytes=machine.gpu_bytes(config.gpu_memory_fraction),
             kept=kept_graphs(bundle, machine, config.cache_dir, config.compiled_mb),
+            gpu_graphs=config.gpu_graphs,
         )
         loaded = load_bundle(bundle, config.thread_count, opener)
         return Service(loaded, config, images, metrics, time.monotonic, time.sleep)

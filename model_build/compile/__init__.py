@@ -76,12 +76,17 @@ _GPU_TARGETS = (
         "onnxruntime",
         "fp16",
         25.0,
-        options={"provider": TENSORRT, "trt_fp16_enable": "1"},
+        options={"provider": TENSORRT, "trt_fp16_enable": "1", "trt_cuda_graph_enable": "1"},
         half=True,
         own=True,
     ),
     TargetSpec(
-        "tensorrt-bf16", "onnxruntime", "bf16", 20.0, options={"provider": TENSORRT, "trt_bf16_enable": "1"}, own=True
+        "tensorrt-bf16",
+        "onnxruntime",
+        "bf16",
+        20.0,
+        options={"provider": TENSORRT, "trt_bf16_enable": "1", "trt_cuda_graph_enable": "1"},
+        own=True,
     ),
     TargetSpec(
         "onnx-cuda-fp16",

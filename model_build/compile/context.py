@@ -41,7 +41,7 @@ def instructions(made: Context, path: Path) -> tuple[dict[str, str], dict[str, s
     TensorRT's provider has options of its own; all others follow ONNX Runtime's session entries. The engine is a file
     beside the model, never inside it: above 2 GB it would not fit.
     """
-    told = {name: value for name, value in made.options.items() if name != "provider"}
+    told = {name: value for name, value in made.options.items() if name not in ("provider", "trt_cuda_graph_enable")}
     if made.provider != TENSORRT:
         entries = {"ep.context_enable": "1", "ep.context_file_path": str(path), "ep.context_embed_mode": "0"}
         return told, entries

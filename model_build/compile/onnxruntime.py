@@ -42,9 +42,7 @@ def open_component(path: Path, options: Mapping[str, str], threads: int) -> Engi
     settings.intra_op_num_threads = threads
     settings.log_severity_level = 3
     session = open_session(path, settings, provider, told)
-    run = onnxruntime.RunOptions()
-    run.add_run_config_entry("gpu_graph_id", "-1")
-    return lambda inputs: list(session.run(None, inputs, run))
+    return lambda inputs: list(session.run(None, inputs))
 
 
 def open_session(

@@ -10,7 +10,7 @@ from typing import Protocol
 from darkroom.manifest import Target
 from runtime.arrays import Floats, Ids
 from runtime.engines.compiled import CompiledGraphs
-from runtime.engines.session import memory_shares
+from runtime.engines.session import Bounds, memory_shares
 
 COMPONENTS = ("text_encoder", "unet", "vae_decoder")
 CONTROLNET = "controlnet_"  # how the names of ControlNets' components begin
@@ -93,10 +93,7 @@ class GraphEngine:
         return self._open_encoder()
 
 
-Shares = Mapping[str, int]
-Loader = Callable[
-    [Mapping[str, Path], Mapping[str, str], int, Shares | None, CompiledGraphs | None], Mapping[str, Graph]
-]
+Loader = Callable[[Mapping[str, Path], Mapping[str, str], int, Bounds, CompiledGraphs | None], Mapping[str, Graph]]
 
 
 def open_engine(
@@ -105,18 +102,24 @@ def open_engine(
     threads: int,
     gpu_bytes: int | None = None,
     kept: CompiledGraphs | None = None,
+    gpu_graphs: int = 0,
 ) -> Engine:
     """Compile a target's components for this machine. `files` maps bundle paths to verified local files; `gpu_bytes`
-    is the most GPU memory they may take (None: no limit); `kept` is what OpenVINO compiled at earlier starts.
+    is the most GPU memory they may take (None: no limit); `kept` is what OpenVINO compiled at earlier starts;
+    `gpu_graphs` see `Bounds.graphs`.
 
     Raises: EngineIncompatible where its library does not start here, or that memory is too little.
     """
     at_once = [*COMPONENTS, *(name for name in target.components if name.startswith(CONTROLNET))]
-    shares = None if gpu_bytes is None else memory_shares(_sizes(target, files), gpu_bytes)
+    sizes = _sizes(target, files)
+    shares = {} if gpu_bytes is None else memory_shares(sizes, gpu_bytes)
+    if shares:  # what sessions for graphs hold again comes out of the UNet's own share, half of what it has to work in
+        gpu_graphs = min(gpu_graphs, (shares["unet"] - sizes["unet"]) // (2 * sizes["unet"]))
+    bounds = Bounds(shares, target.profile.rows[-1] if target.profile else None, gpu_graphs)
 
     def load(names: Sequence[str]) -> Mapping[str, Graph]:
         components = {name: files[target.components[name]] for name in names}
-        return _LOADERS[target.format](components, target.options, threads, shares, kept)
+        return _LOADERS[target.format](components, target.options, threads, bounds, kept)
 
     return GraphEngine(load(at_once), lambda: load([ENCODER])[ENCODER])
 
@@ -134,7 +137,7 @@ def _openvino(
     components: Mapping[str, Path],
     options: Mapping[str, str],
     threads: int,
-    _: Shares | None,
+    _: Bounds,
     kept: CompiledGraphs | None,
 ) -> Mapping[str, Graph]:
     from runtime.engines.openvino import load_graphs
@@ -146,12 +149,12 @@ def _onnxruntime(
     components: Mapping[str, Path],
     options: Mapping[str, str],
     threads: int,
-    shares: Shares | None,
+    bounds: Bounds,
     _: CompiledGraphs | None,
 ) -> Mapping[str, Graph]:
     from runtime.engines.onnxruntime import load_graphs
 
-    return load_graphs(components, options, threads, shares)
+    return load_graphs(components, options, threads, bounds)
 
 
 _LOADERS: dict[str, Loader] = {"openvino": _openvino, "onnxruntime": _onnxruntime}

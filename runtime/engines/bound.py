@@ -29,11 +29,19 @@ class Bound:
     outputs: dict[str, Any] = field(default_factory=dict)
 
 
-def bucket(rows: int) -> int:
-    """The rows a call is filled up to: a power of two, or midway between two, so that few shapes occur."""
+def bucket(rows: int, most: int | None = None) -> int:
+    """The rows a call is filled up to: a power of two, or midway between two, so that few shapes occur; `most` is as
+    far as an engine goes.
+    """
     power = 1 << (rows - 1).bit_length()
     midway = power * 3 // 4
-    return midway if rows <= midway and power >= 4 else power
+    found = midway if rows <= midway and power >= 4 else power
+    return found if most is None else max(rows, min(found, most))
+
+
+def shapes_of(inputs: Mapping[str, Floats | Ids]) -> Shapes:
+    """What tells one combination of input shapes from another."""
+    return tuple((name, value.shape) for name, value in inputs.items())
 
 
 class BoundGraph:
@@ -56,9 +64,9 @@ class BoundGraph:
 
     def outputs(self, inputs: Mapping[str, Floats | Ids]) -> dict[str, Floats]:
         rows = len(next(iter(inputs.values())))
-        filled = {name: _filled(value, bucket(rows) if self._fill else rows) for name, value in inputs.items()}
+        whole = {name: filled(value, bucket(rows) if self._fill else rows) for name, value in inputs.items()}
         try:
-            return {name: np.array(value[:rows], np.float32) for name, value in self._run(filled).items()}
+            return {name: np.array(value[:rows], np.float32) for name, value in self._run(whole).items()}
         except Exception as failure:
             raise raised(failure) from failure
 
@@ -79,7 +87,7 @@ class BoundGraph:
         return results
 
     def _find(self, inputs: Mapping[str, Floats | Ids]) -> Bound:
-        shapes = tuple((name, value.shape) for name, value in inputs.items())
+        shapes = shapes_of(inputs)
         if shapes in self._bound:
             self._bound.move_to_end(shapes)
             return self._bound[shapes]
@@ -108,7 +116,7 @@ class BoundGraph:
         return onnxruntime.OrtValue.ortvalue_from_shape_and_type(like.shape, like.dtype, self._device, 0)
 
 
-def _filled(value: Floats | Ids, rows: int) -> Floats | Ids:
+def filled(value: Floats | Ids, rows: int) -> Floats | Ids:
     """The value with its last row repeated up to `rows`: numbers the network is used to."""
     missing = rows - len(value)
     whole = np.concatenate([value, np.repeat(value[-1:], missing, axis=0)]) if missing else value

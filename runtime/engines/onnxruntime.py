@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,12 @@ from darkroom.errors import EngineIncompatible
 from runtime.arrays import Floats, Ids
 from runtime.engines import Graph
 from runtime.engines.bound import BoundGraph
-from runtime.engines.session import raised
+from runtime.engines.captured import PerShapeGraph
+from runtime.engines.session import Bounds, raised
 
 _CPU = "CPUExecutionProvider"
+_NONE = Bounds()
+_DEVICE = "cuda"  # where a GPU provider's buffers are; tests exercise the rest on `cpu`
 
 
 class OnnxGraph:
@@ -38,12 +42,12 @@ class OnnxGraph:
 
 
 def load_graphs(
-    components: Mapping[str, Path], options: Mapping[str, str], threads: int, shares: Mapping[str, int] | None = None
+    components: Mapping[str, Path], options: Mapping[str, str], threads: int, bounds: Bounds = _NONE
 ) -> dict[str, Graph]:
     """Open each component's ONNX file, on a CPU side by side.
 
     `options` holds the execution provider's name under `provider` (default: the CPU's) and that provider's own options;
-    `shares` is the most GPU memory in bytes that each may take.
+    `bounds` is for a GPU's.
 
     Raises: EngineIncompatible where the provider does not start.
     """
@@ -53,7 +57,7 @@ def load_graphs(
     settings.inter_op_num_threads = 1
     settings.log_severity_level = 3
     if provider in gpu.PROVIDERS:
-        return _on_gpu(provider, components, options, settings, shares or {})
+        return _on_gpu(provider, components, options, settings, bounds)
     told = {name: value for name, value in options.items() if name != "provider"}
 
     def load(path: Path) -> Graph:
@@ -80,16 +84,20 @@ def _on_gpu(
     components: Mapping[str, Path],
     options: Mapping[str, str],
     settings: onnxruntime.SessionOptions,
-    shares: Mapping[str, int],
+    bounds: Bounds,
 ) -> dict[str, Graph]:
     gpu.preload(provider, gpu.search_folders())
-    capture = options.get("enable_cuda_graph") == "1"
-    return {
-        name: BoundGraph(
-            open_session(path, settings, provider, gpu.provider_options(provider, options, path, shares.get(name))),
-            "cuda",
-            capture=capture,
-            fill=capture and name == "unet",
-        )
-        for name, path in components.items()
-    }
+    capture = gpu.captures(options)
+
+    def opened(name: str, path: Path, capture: bool) -> onnxruntime.InferenceSession:
+        told = gpu.provider_options(provider, options, path, bounds.shares.get(name), capture=capture)
+        return open_session(path, settings, provider, told)
+
+    def load(name: str, path: Path) -> Graph:
+        if provider == gpu.TENSORRT and name == "unet" and capture:
+            open_unet = partial(opened, name, path)
+            return PerShapeGraph(open_unet, _DEVICE, sessions=bounds.graphs, most_rows=bounds.most_rows)
+        numbered = capture and provider == gpu.CUDA  # a graph for each shape, all in one session
+        return BoundGraph(opened(name, path, numbered), _DEVICE, capture=numbered, fill=numbered and name == "unet")
+
+    return {name: load(name, path) for name, path in components.items()}

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from darkroom.errors import EngineIncompatible
 
 _OUT_OF_MEMORY = ("bad_alloc", "out of memory", "failed to allocate")
 _ACTIVATIONS = {"unet": 0.6, "vae_decoder": 0.3}  # of what the weights leave: the shares of those who need most
 _OTHERS = 0.1
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What a GPU's sessions are held to: `shares` is the most memory in bytes that each component may take, `most_rows`
+    the most rows that the UNet's engine takes, `graphs` how many of its shapes may have a session of their own.
+    """
+
+    shares: Mapping[str, int] = field(default_factory=dict)
+    most_rows: int | None = None
+    graphs: int = 0
 
 
 def raised(failure: Exception) -> Exception:

@@ -62,6 +62,7 @@ RUNTIME_DEFAULTS = {
     "cache_store_mb": "1 GB that instances share",
     "cache_share_seconds": "five seconds",
     "gpu_memory_fraction": "the whole card: one container an instance",
+    "gpu_graphs": "two shapes",
     "log_level": "info",
 }
 OTHER_DEFAULTS = {"S3_CHECKSUMS", "S3_CONNECT_SECONDS", "S3_READ_SECONDS", "S3_ATTEMPTS", "POWERTOOLS_TRACE_DISABLED"}

@@ -6,8 +6,15 @@ import io
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 from PIL import Image
+
+from darkroom.gpu import CUDA, TENSORRT
+from model_build.compile import GPU_TARGETS
+from runtime.engines import onnxruntime as engines
+from runtime.engines.onnxruntime import load_graphs
+from runtime.engines.session import Bounds
 
 TARGETS = ["openvino-fp32", "openvino-bf16", "onnx-cpu"]
 PATIENCE = 60
@@ -91,3 +98,34 @@ def test_results_belong_to_the_caller(load, target: str) -> None:
     engine.encode(ids + 1)
     assert np.array_equal(first, kept)
     assert first.dtype == np.float32
+
+
+@pytest.mark.parametrize("provider", [CUDA, TENSORRT])
+def test_the_way_of_a_gpus_sessions_gives_the_same_images(load, monkeypatch, provider: str) -> None:
+    """Buffers with fixed addresses, buckets of rows and a session for each shape: all but the provider's name."""
+    loaded, told = load("onnx-cpu"), []
+
+    def open_session(path, settings, provider, options):
+        told.append((path.name, options))
+        return onnxruntime.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
+
+    monkeypatch.setattr(engines, "_DEVICE", "cpu")
+    monkeypatch.setattr(engines, "open_session", open_session)
+    options = GPU_TARGETS["onnx-cuda-fp16" if provider == CUDA else "tensorrt-fp16"].options
+    files = {name: Path(loaded.engine._graphs[name]._session._model_path) for name in loaded.engine._graphs}
+    graphs = load_graphs(files, options, 1, Bounds(most_rows=10, graphs=1))
+    for rows in (2, 2, 2, 5, 9, 5, 2):
+        inputs = _unet_inputs(loaded.manifest, rows)
+        np.testing.assert_allclose(graphs["unet"](inputs), loaded.engine._graphs["unet"](inputs), atol=1e-5)
+    unets = [given for name, given in told if name == files["unet"].name]
+    graph_option = "enable_cuda_graph" if provider == CUDA else "trt_cuda_graph_enable"
+    assert [given.get(graph_option) for given in unets] == (["1"] if provider == CUDA else [None, "1"])
+
+
+def _unet_inputs(manifest, rows: int) -> dict[str, np.ndarray]:
+    random, text = np.random.Generator(np.random.Philox(rows)), manifest.text
+    return {
+        "latents": random.standard_normal((rows, manifest.latents.channels, 8, 8), np.float32),
+        "timestep": random.uniform(0, 999, rows).astype(np.float32),
+        "prompt_embeds": random.standard_normal((rows, text.max_length, text.embedding_dim), np.float32),
+    }

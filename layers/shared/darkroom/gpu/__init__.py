@@ -2,7 +2,7 @@
 
 from darkroom.gpu.driver import Gpu, NoGpu, find_gpu
 from darkroom.gpu.libraries import Shortage, preload, search_folders, shortages, tensorrt_version, wheel_facts
-from darkroom.gpu.options import CUDA, PROVIDERS, TENSORRT, provider_options
+from darkroom.gpu.options import CUDA, PROVIDERS, TENSORRT, captures, provider_options
 
 __all__ = [
     "CUDA",
@@ -11,6 +11,7 @@ __all__ = [
     "Gpu",
     "NoGpu",
     "Shortage",
+    "captures",
     "find_gpu",
     "preload",
     "provider_options",

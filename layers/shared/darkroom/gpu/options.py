@@ -7,16 +7,24 @@ from pathlib import Path
 
 CUDA, TENSORRT = "CUDAExecutionProvider", "TensorrtExecutionProvider"
 PROVIDERS = (TENSORRT, CUDA)
+_CAPTURE = {CUDA: "enable_cuda_graph", TENSORRT: "trt_cuda_graph_enable"}
+
+
+def captures(options: Mapping[str, str]) -> bool:
+    """Whether a target's runs are to be captured as CUDA graphs."""
+    return options.get(_CAPTURE.get(options.get("provider", ""), "")) == "1"
 
 
 def provider_options(
-    provider: str, options: Mapping[str, str], graph: Path, memory_bytes: int | None = None
+    provider: str, options: Mapping[str, str], graph: Path, memory_bytes: int | None = None, *, capture: bool = False
 ) -> dict[str, str]:
     """A GPU provider's options for one graph: the target's own, and what only this machine knows.
 
-    `memory_bytes` is the most this session may take: its arena for CUDA, its workspace for TensorRT.
+    `memory_bytes` is the most this session may take: its arena for CUDA, its workspace for TensorRT. Only with
+    `capture` are runs captured, for a caller whose buffers keep their addresses.
     """
-    told = {name: value for name, value in options.items() if name != "provider"}
+    left_out = ("provider",) if capture else ("provider", _CAPTURE[provider])
+    told = {name: value for name, value in options.items() if name not in left_out}
     found = {"device_id": "0"}
     if provider == CUDA:
         found["arena_extend_strategy"] = "kSameAsRequested"  # the other one doubles, past what it was asked for
