@@ -28,6 +28,7 @@ from model_build.progress import Progress
 
 CRAYON = Path(__file__).parent / "crayon" / "checkpoint"
 _GUIDANCE = {str(CRAYON): 4.0}
+_ALONE = "There is no MPS (nvidia-cuda-mps-control): several processes on one GPU would run in turns."
 _CALLED = {Baseline.FP32: "diffusers fp32", Baseline.FP16: "diffusers fp16", Baseline.COMPILE: "torch.compile fp16"}
 # By what a refusal says, the first that fits; the last fits all.
 _REMEDIES = (
@@ -65,11 +66,14 @@ class Doctor:
             if self._failures:
                 self._console.print(_failed(self._failures))
         found = "Something is wrong, see above." if self._failures else "All is well."
+        mps = gpu.find_mps()
+        self._console.print(_ALONE if mps is None else f"Several processes on one GPU run at the same time: {mps}.")
         self._console.print(found if targets else "Nothing was built; call doctor again when this is done.")
         return {
             "hardware": {**hardware(), **self._gpu()},
             "software": software(),
             "device": self._device.value,
+            "mps": None if mps is None else vars(mps),
             "engines": self._rows,
             "failures": [{"what": failure.what, "remedy": failure.remedy} for failure in self._failures],
         }

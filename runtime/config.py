@@ -26,7 +26,8 @@ class RuntimeConfig(BaseModel):
     store_url: str = Field("file://.darkroom/store", description="object store for bundles, and for images")
     images_url: str = Field("", description="object store for images, where they have one of their own")
     model: str = Field("crayon", pattern=MODEL_NAME, description="model name to serve")
-    version: str | None = Field(None, description="bundle version; default: the one its pointer names")
+    models: str = Field("", description="further model names, comma-separated, served in turns on the same device")
+    version: str | None = Field(None, description="bundle version of `model`; default: the one its pointer names")
     target: str | None = Field(None, description="target to run; default: the first in the manifest that fits")
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8080, ge=0, le=65535, description="port to listen on; 0 lets the system choose")
@@ -87,6 +88,19 @@ class RuntimeConfig(BaseModel):
     def trusted_hosts(self) -> list[str]:
         """The `host:port` pairs of `fetch_allow`, as `darkroom.web_address` compares them."""
         return _entries(self.fetch_allow)
+
+    @field_validator("models")
+    @classmethod
+    def _are_names(cls, value: str) -> str:
+        for name in _listed(value):
+            if not re.fullmatch(MODEL_NAME, name):
+                raise ValueError(f"{name} is no model name")
+        return value
+
+    @property
+    def served(self) -> list[str]:
+        """The names of all models to serve; the first answers requests that name none."""
+        return list(dict.fromkeys([self.model, *_listed(self.models)]))
 
     @field_validator("trusted_keys")
     @classmethod

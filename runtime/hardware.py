@@ -44,9 +44,11 @@ class Machine:
             return f"the processor lacks {', '.join(lacking)}"
         return self._misses_gpu(needs, target.options.get("provider", ""))
 
-    def gpu_bytes(self, fraction: float) -> int | None:
-        """A fraction of the GPU's memory in bytes; None (no limit but the GPU's own) for all of it or without one."""
-        return None if isinstance(self.gpu, str) or fraction >= 1 else int(self.gpu.memory_bytes * fraction)
+    def gpu_bytes(self, fraction: float, bundles: int = 1) -> int | None:
+        """What each of so many bundles may take of a fraction of the GPU's memory, in bytes; None (no limit but the
+        GPU's own) for all of it or without one.
+        """
+        return None if isinstance(self.gpu, str) or fraction >= 1 else int(self.gpu.memory_bytes * fraction / bundles)
 
     def _misses_gpu(self, needs: Requirements, provider: str) -> str | None:
         if needs.cuda is None and needs.gpu_architecture is None:

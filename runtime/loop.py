@@ -17,6 +17,7 @@ from runtime.original import Original
 from runtime.request_cache import RequestCache
 from runtime.runner import Runner, StepOutcome
 from runtime.trajectory import Status, Trajectory
+from runtime.turns import ALONE, Seat
 
 
 class Loop:
@@ -36,10 +37,11 @@ class Loop:
         *,
         hung_seconds: float,
         clock: Callable[[], float],
+        seat: Seat = ALONE,
     ) -> None:
         """`deliver` takes all images of a request and must return at once; `clock` gives monotonic seconds.
 
-        `cache` may let images enter at a later step.
+        `cache` may let images enter at a later step; `seat` is where this loop waits for its turn at a shared device.
         """
         self._admission = admission
         self._batcher = batcher
@@ -49,6 +51,7 @@ class Loop:
         self._cache = cache
         self._hung_seconds = hung_seconds
         self._clock = clock
+        self._seat = seat
         self._log = structlog.get_logger()
         self._live: list[Generation] = []
         self._turn = 0
@@ -59,12 +62,14 @@ class Loop:
         """Turn until the admission is stopped."""
         while not self._admission.stopped:
             if not self._live:
+                self._seat.rest()
                 self._admission.wait_for_arrivals()
             try:
                 self.turn()
             except Exception:  # a fault of ours: answer everyone rather than leave them waiting
                 self._log.exception("turn failed")
                 self._admission.give_up(DarkroomError())
+        self._seat.rest()
 
     @property
     def hung(self) -> bool:
@@ -92,14 +97,16 @@ class Loop:
         owners = {trajectory: generation for generation in self._live for trajectory in generation.trajectories}
         batch = self._batcher.pick([trajectory for trajectory in owners if trajectory.steps_left], self._turn)
         if not batch:
+            self._seat.rest()
             return False
         self._turn += 1
-        batch = [trajectory for trajectory in batch if self._begin(owners[trajectory])]
-        if batch:
-            self._step(batch, owners)
-        for trajectory in batch:
-            if trajectory.status is Status.DENOISED and not owners[trajectory].answered:
-                self._decode(trajectory, owners[trajectory])
+        with self._seat.turn():
+            batch = [trajectory for trajectory in batch if self._begin(owners[trajectory])]
+            if batch:
+                self._step(batch, owners)
+            for trajectory in batch:
+                if trajectory.status is Status.DENOISED and not owners[trajectory].answered:
+                    self._decode(trajectory, owners[trajectory])
         self._drop()
         return True
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
+from collections.abc import Iterable, Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, Metric, generate_latest
+from prometheus_client.registry import Collector
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -64,3 +67,28 @@ class Metrics:
     def exposition(self) -> bytes:
         """Prometheus' text format."""
         return generate_latest(self._registry)
+
+    def families(self) -> Iterable[Metric]:
+        return self._registry.collect()
+
+
+def exposition(by_model: Mapping[str, Metrics]) -> bytes:
+    """Prometheus' text format; where several replicas are in one process, each sample has its model as a label."""
+    if len(by_model) == 1:
+        return next(iter(by_model.values())).exposition()
+    registry = CollectorRegistry()
+    registry.register(_Together(by_model))
+    return generate_latest(registry)
+
+
+class _Together(Collector):
+    def __init__(self, by_model: Mapping[str, Metrics]) -> None:
+        self._by_model = by_model
+
+    def collect(self) -> Iterable[Metric]:
+        found: dict[str, Metric] = {}
+        for model, metrics in self._by_model.items():
+            for family in metrics.families():
+                one = found.setdefault(family.name, Metric(family.name, family.documentation, family.type))
+                one.samples += [sample._replace(labels={**sample.labels, "model": model}) for sample in family.samples]
+        return found.values()

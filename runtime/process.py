@@ -8,12 +8,13 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from functools import partial
 
 import structlog
 import uvicorn
 
+from darkroom import gpu
 from darkroom.errors import DarkroomError
 from darkroom.storage import ObjectStore, open_store
 from runtime.bundle import fetch_bundle, kept_graphs, load_bundle
@@ -25,6 +26,7 @@ from runtime.mounted import bundles
 from runtime.replica import Replica
 from runtime.server import build_app
 from runtime.service import Service
+from runtime.turns import ALONE, Turns
 
 _BACKLOG = 2048
 _KEEP_ALIVE_SECONDS = 75  # longer than clients keep idle connections: who closes second never loses a request
@@ -49,31 +51,41 @@ def serve(config: RuntimeConfig) -> None:
 
 
 async def _serve(config: RuntimeConfig) -> None:
-    metrics = Metrics()
     store = _open_store("STORE_URL", config.store_url)
     images = _open_store("IMAGES_URL", config.images_url) if config.images_url else store
     listening = _listen(config)
     events = asyncio.get_running_loop()
 
-    def load() -> Service:
+    turns = Turns(time.monotonic)
+    sharing = gpu.keep_to(config.gpu_memory_fraction, os.environ, gpu.memory_asked_elsewhere)
+    if sharing is not None:
+        structlog.get_logger().info("shared GPU", mps=str(sharing), memory_fraction=config.gpu_memory_fraction)
+
+    def load(model: str, metrics: Metrics) -> Service:
         machine = this_machine()
         source = bundles(config.bundle_dir, store)
-        bundle = fetch_bundle(
-            source, config.model, config.version, config.target, machine, config.cache_dir, config.trusted
-        )
+        version = config.version if model == config.model else None
+        bundle = fetch_bundle(source, model, version, config.target, machine, config.cache_dir, config.trusted)
         opener = partial(
             open_engine,
-            gpu_bytes=machine.gpu_bytes(config.gpu_memory_fraction),
+            gpu_bytes=machine.gpu_bytes(config.gpu_memory_fraction, len(config.served)),
             kept=kept_graphs(bundle, machine, config.cache_dir, config.compiled_mb),
             gpu_graphs=config.gpu_graphs,
         )
         loaded = load_bundle(bundle, config.thread_count, opener)
-        return Service(loaded, config, images, metrics, time.monotonic, time.sleep)
+        seat = turns.seat(model) if len(config.served) > 1 else ALONE
+        return Service(loaded, config, images, metrics, time.monotonic, time.sleep, seat)
 
-    replica = Replica(load, metrics, on_failure=lambda: events.call_soon_threadsafe(server.leave))
+    def replica(model: str) -> Replica:
+        metrics = Metrics()
+        return Replica(
+            partial(load, model, metrics), metrics, on_failure=lambda: events.call_soon_threadsafe(server.leave)
+        )
+
+    replicas = {model: replica(model) for model in config.served}
     server = _Server(
         uvicorn.Config(
-            build_app(replica, config, metrics),
+            build_app(replicas, config),
             lifespan="off",
             log_config=None,
             access_log=False,
@@ -82,16 +94,18 @@ async def _serve(config: RuntimeConfig) -> None:
             timeout_graceful_shutdown=_FLUSH_SECONDS,
         )
     )
-    shutdown = _Shutdown(replica, config.drain_seconds, server.leave)
+    shutdown = _Shutdown(list(replicas.values()), config.drain_seconds, server.leave)
     for number in (signal.SIGTERM, signal.SIGINT):
         events.add_signal_handler(number, shutdown.on_signal)
-    replica.start()
-    watching = asyncio.create_task(_watch(replica))
+    for each in replicas.values():
+        each.start()
+    watching = asyncio.create_task(_watch(list(replicas.values())))
     await server.serve([listening])
     watching.cancel()
-    await asyncio.to_thread(replica.stop, _LAST_STEP_SECONDS)
-    if replica.failure is not None:
-        raise StartError(replica.failure)
+    await asyncio.gather(*(asyncio.to_thread(each.stop, _LAST_STEP_SECONDS) for each in replicas.values()))
+    failures = [each.failure for each in replicas.values() if each.failure is not None]
+    if failures:
+        raise StartError(failures[0])
 
 
 class _Server(uvicorn.Server):
@@ -108,8 +122,8 @@ class _Server(uvicorn.Server):
 class _Shutdown:
     """A first signal lets the work in flight finish and then stops the server; a second one waits for nothing."""
 
-    def __init__(self, replica: Replica, drain_seconds: float, leave: Callable[[], None]) -> None:
-        self._replica = replica
+    def __init__(self, replicas: Sequence[Replica], drain_seconds: float, leave: Callable[[], None]) -> None:
+        self._replicas = replicas
         self._drain_seconds = drain_seconds
         self._leave = leave
         self._draining: asyncio.Task[None] | None = None
@@ -119,17 +133,19 @@ class _Shutdown:
         if self._draining is None:
             self._draining = asyncio.create_task(self._drain())
         else:
-            self._replica.drain(0)
+            for replica in self._replicas:
+                replica.drain(0)
 
     async def _drain(self) -> None:
-        await asyncio.to_thread(self._replica.drain, self._drain_seconds)
+        await asyncio.gather(*(asyncio.to_thread(each.drain, self._drain_seconds) for each in self._replicas))
         self._leave()
 
 
-async def _watch(replica: Replica) -> None:
+async def _watch(replicas: Sequence[Replica]) -> None:
     while True:
         await asyncio.sleep(_WATCH_SECONDS)
-        replica.watch()
+        for replica in replicas:
+            replica.watch()
 
 
 def _open_store(variable: str, url: str) -> ObjectStore:

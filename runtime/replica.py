@@ -43,7 +43,7 @@ class Replica:
         `on_failure` is called from the engine thread when that or the warm-up went wrong; `failure` then says why.
         """
         self._load = load
-        self._metrics = metrics
+        self.metrics = metrics
         self._on_failure = on_failure
         self._clock = clock
         self._log = structlog.get_logger()
@@ -125,8 +125,8 @@ class Replica:
             return
         seconds = self._clock() - started
         identity = service.identity()
-        self._metrics.target.info(identity)
-        self._metrics.load_seconds.set(seconds)
+        self.metrics.target.info(identity)
+        self.metrics.load_seconds.set(seconds)
         if self._draining:  # told to stop while it was loading
             return
         self._service = service

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import structlog
@@ -22,6 +23,7 @@ from darkroom.errors import (
     DarkroomError,
     JobCancelled,
     MethodNotAllowed,
+    ModelNotFound,
     NotFound,
     PayloadTooLarge,
     RequestTimeout,
@@ -29,7 +31,7 @@ from darkroom.errors import (
 )
 from runtime.config import RuntimeConfig
 from runtime.generation import Generation, Listener
-from runtime.metrics import Metrics
+from runtime.metrics import Metrics, exposition
 from runtime.progress import EventStream, ProgressFeed, client_left
 from runtime.replica import Replica, Status
 
@@ -40,34 +42,54 @@ _EVENTS = "text/event-stream"
 _METRICS = "text/plain; version=1.0.0; charset=utf-8"
 
 
-def build_app(replica: Replica, config: RuntimeConfig, metrics: Metrics) -> Starlette:
-    """The application; it starts and stops nothing."""
+def build_app(replicas: Mapping[str, Replica], config: RuntimeConfig) -> Starlette:
+    """The application over one replica for each model, the default one first; it starts and stops nothing."""
     fetches = ThreadPoolExecutor(_FETCHES_AT_ONCE, thread_name_prefix="fetch")
+    default = next(iter(replicas))
 
     async def ping(_: Request) -> Response:
-        return JSONResponse(replica.describe(), 200 if replica.status is Status.READY else 503)
+        worst = next((each for each in replicas.values() if each.status is not Status.READY), None)
+        described = (worst or replicas[default]).describe()
+        if len(replicas) > 1:
+            described["models"] = ",".join(replicas)
+        return JSONResponse(described, 200 if worst is None else 503)
 
-    async def exposition(_: Request) -> Response:
-        return Response(metrics.exposition(), media_type=_METRICS)
+    async def exposed(_: Request) -> Response:
+        by_model = {model: replica.metrics for model, replica in replicas.items()}
+        return Response(exposition(by_model), media_type=_METRICS)
+
+    async def model(request: Request) -> Response:
+        return JSONResponse(named(request).describe())
+
+    def named(request: Request) -> Replica:
+        try:
+            return replicas[request.path_params.get("model", default)]
+        except KeyError:
+            raise ModelNotFound from None
 
     async def invocations(request: Request) -> Response:
+        replica = named(request)
         body = await read_body(request, config.max_body_bytes, config.body_seconds)
         invocation = parse_invocation(body)
         if _EVENTS not in request.headers.get("accept", ""):
-            return await answer(await admit(invocation, None), request)
+            return await answer(await admit(replica, invocation, None), request)
         feed = ProgressFeed()
-        return EventStream(await admit(invocation, feed.publish), feed, replica.preview)
+        return EventStream(await admit(replica, invocation, feed.publish), feed, replica.preview)
 
-    async def admit(invocation: Invocation, listener: Listener | None) -> Generation:
+    async def admit(replica: Replica, invocation: Invocation, listener: Listener | None) -> Generation:
         if not invocation.request.brings_images:
             return replica.admit(invocation, listener)
         return await asyncio.get_running_loop().run_in_executor(fetches, replica.admit, invocation, listener)
 
+    answering = partial(_answering, metrics=replicas[default].metrics)
     return Starlette(
         routes=[
             Route("/ping", ping),
-            Route("/metrics", exposition),
-            Route("/invocations", _answering(invocations, metrics), methods=["POST"]),
+            Route("/metrics", exposed),
+            Route("/invocations", answering(invocations), methods=["POST"]),
+            # as SageMaker's multi-model endpoints have it
+            Route("/models/{model}", answering(model), methods=["GET"]),
+            Route("/models/{model}/invoke", answering(invocations), methods=["POST"]),
         ],
         exception_handlers={HTTPException: _http_problem},
     )

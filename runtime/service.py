@@ -35,6 +35,7 @@ from runtime.request_images import read_inputs
 from runtime.runner import Runner
 from runtime.tokenizer import Tokens
 from runtime.trajectory import Trajectory
+from runtime.turns import ALONE, Seat
 from runtime.unsent import Unsent
 from runtime.uploads import Uploader
 
@@ -53,8 +54,11 @@ class Service:
         metrics: Metrics,
         clock: Callable[[], float],
         wait: Callable[[float], object],
+        seat: Seat = ALONE,
     ) -> None:
-        """`clock` gives monotonic seconds; `wait` is how an upload waits before it is tried again."""
+        """`clock` gives monotonic seconds; `wait` is how an upload waits before it is tried again; `seat` is where the
+        loop waits for its turn.
+        """
         self._bundle = bundle
         self._clock = clock
         self._metrics = metrics
@@ -78,6 +82,7 @@ class Service:
             self._cache,
             hung_seconds=config.hung_seconds,
             clock=clock,
+            seat=seat,
         )
 
     def warm(self) -> None:

@@ -63,6 +63,7 @@ RUNTIME_DEFAULTS = {
     "cache_share_seconds": "five seconds",
     "gpu_memory_fraction": "the whole card: one container an instance",
     "gpu_graphs": "two shapes",
+    "models": "one model a stack",
     "log_level": "info",
 }
 OTHER_DEFAULTS = {"S3_CHECKSUMS", "S3_CONNECT_SECONDS", "S3_READ_SECONDS", "S3_ATTEMPTS", "POWERTOOLS_TRACE_DISABLED"}

@@ -16,6 +16,9 @@ from typing import Any
 import httpx
 import pytest
 
+from darkroom.catalog import load_manifest, put_manifest, set_current
+from darkroom.storage.directory import DirectoryStore
+
 PATIENCE = 60
 LONG = {"prompt": "a red cat", "num_inference_steps": 100, "num_images": 8, "guidance_scale": 5.0}
 EVENTS = {"Accept": "text/event-stream"}
@@ -113,6 +116,28 @@ def test_ready_generate_and_end(start, store: Path) -> None:
     assert (code, err) == (0, "")
     assert "secret" not in json.dumps(lines)
     assert {"step", "answered", "draining"} <= {line["event"] for line in lines}
+
+
+def test_two_models_take_turns_step_by_step(start, store: Path) -> None:
+    files = DirectoryStore(store)
+    tiny = load_manifest(files, "tiny")
+    other = tiny.model_copy(update={"model": "other"})
+    other = other.model_copy(update={"version": other.content_version()})
+    shutil.copytree(store / "models/tiny" / tiny.version, store / "models/other" / other.version)
+    put_manifest(files, other)
+    set_current(files, "other", other.version)
+    runtime = start(RUNTIME_MODELS="other")
+    runtime.wait_until_ready()
+    runtime.wait_until_ready()
+    with runtime.client.stream("POST", "/invocations", headers=EVENTS, json={**LONG, "num_images": 4}) as stream:
+        lines = events(stream.iter_lines())
+        next(lines)
+        answer = runtime.client.post("/models/other/invoke", json={"prompt": "cat", "num_inference_steps": 4})
+        assert (answer.status_code, answer.json()["model"]) == (200, "other")
+        assert next(lines)[0] == "progress", "the long one is still on its way"
+        assert list(lines)[-1][1]["model"] == "tiny"
+    runtime.signal()
+    assert runtime.end()[0] == 0
 
 
 def test_a_step_is_logged_with_the_steps_its_batch_mixes(start) -> None:

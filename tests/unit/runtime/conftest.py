@@ -28,6 +28,7 @@ from runtime.metrics import Metrics
 from runtime.samplers import COLUMNS, SamplerTables
 from runtime.service import Service
 from runtime.tokenizer import PromptTokenizer
+from runtime.turns import ALONE, Seat
 
 MAX_STEPS = 60
 WORDS = ["<start>", "<end>", "<unknown>", "a", "cat", "dog", "poison", "nan", "black", "unencodable"]
@@ -355,8 +356,10 @@ def build_service(
     """Builds services of the fake bundle with these settings; upload delays take no time."""
     built: list[Service] = []
 
-    def build(served: LoadedBundle | None = None, **settings: Any) -> Service:
-        service = Service(served or bundle, RuntimeConfig(**settings), store, metrics, clock, lambda _: None)
+    def build(
+        served: LoadedBundle | None = None, *, seat: Seat = ALONE, metrics: Metrics = metrics, **settings: Any
+    ) -> Service:
+        service = Service(served or bundle, RuntimeConfig(**settings), store, metrics, clock, lambda _: None, seat)
         built.append(service)
         return service
 

@@ -35,6 +35,7 @@ def test_an_empty_value_counts_as_not_set() -> None:
         ("RUNTIME_MAX_ROWS", "1", "greater than or equal to 2"),
         ("RUNTIME_LOG_LEVEL", "loud", "'debug'"),
         ("RUNTIME_MODEL", "../etc", "match pattern"),
+        ("RUNTIME_MODELS", "one,../etc", "../etc is no model name"),
         ("RUNTIME_TRUSTED_KEYS", "abc", "a public key is 32 bytes in base64"),
         ("RUNTIME_GPU_MEMORY_FRACTION", "0", "greater than 0"),
     ],
@@ -47,6 +48,12 @@ def test_what_is_wrong_is_named(name: str, value: str, said: str) -> None:
 def test_several_keys_are_trusted_while_one_is_rotated() -> None:
     old, new = "A" * 43 + "=", "B" * 42 + "A="
     assert config.load({"RUNTIME_TRUSTED_KEYS": f"{old}, {new},"}).trusted == [old, new]
+
+
+def test_the_default_model_is_the_first_of_several() -> None:
+    given = {"RUNTIME_MODEL": "crayon", "RUNTIME_MODELS": "sdxl, crayon,sd15,"}
+    assert config.load(given).served == ["crayon", "sdxl", "sd15"]
+    assert config.load({}).served == ["crayon"]
 
 
 def test_it_is_frozen() -> None:

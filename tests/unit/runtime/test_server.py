@@ -6,8 +6,10 @@ import base64
 import json
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -16,8 +18,10 @@ import structlog
 import uvicorn
 
 from runtime.config import RuntimeConfig
+from runtime.metrics import Metrics
 from runtime.replica import Replica, Status
 from runtime.server import build_app
+from runtime.turns import Turns
 from tests.fakes import pictures
 
 PATIENCE = 10
@@ -28,9 +32,9 @@ EVENTS = {**JSON, "Accept": "text/event-stream"}
 class Serving:
     """A replica behind a socket; `client` speaks to it."""
 
-    def __init__(self, replica: Replica, config: RuntimeConfig, metrics: Any) -> None:
+    def __init__(self, replica: Replica, config: RuntimeConfig, metrics: Any, **further: Replica) -> None:
         self.replica = replica
-        app = build_app(replica, config, metrics)
+        app = build_app({"tiny": replica, **further}, config)
         self._server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_config=None, access_log=False))
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.address = self._socket.getsockname()
@@ -130,6 +134,50 @@ def test_ping_is_503_while_loading(service, config, metrics) -> None:
     assert (answer.status_code, answer.json()) == (503, {"status": "loading"})
     assert (refused.status_code, refused.json()["code"]) == (503, "runtime_unavailable")
     assert refused.headers["Retry-After"] == "5"
+
+
+def ready(replica: Replica) -> Replica:
+    replica.start()
+    pause = threading.Event()
+    while replica.status is not Status.READY:
+        pause.wait(0.01)
+    return replica
+
+
+def test_one_process_serves_several_models(build_service, config, metrics, bundle) -> None:
+    turns, renamed = Turns(time.monotonic), bundle.manifest.model_copy(update={"model": "other"})
+    first = ready(Replica(lambda: build_service(seat=turns.seat("tiny")), metrics, on_failure=lambda: None))
+    proceed, theirs = threading.Event(), Metrics()
+
+    def load():
+        assert proceed.wait(PATIENCE)
+        return build_service(replace(bundle, manifest=renamed), seat=turns.seat("other"), metrics=theirs)
+
+    second = Replica(load, theirs, on_failure=lambda: None)
+    second.start()
+    server = Serving(first, config, metrics, other=second)
+    loading = server.client.get("/ping")
+    proceed.set()
+    pause = threading.Event()
+    while second.status is not Status.READY:
+        pause.wait(0.01)
+    assert (loading.status_code, loading.json()["status"]) == (503, "loading")
+    assert server.client.get("/ping").json()["models"] == "tiny,other"
+    asked = ("/invocations", "/models/tiny/invoke", "/models/other/invoke", "/models/other/invoke")
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda path: server.client.post(path, json={"prompt": "a cat"}), asked))
+    unknown = server.client.post("/models/absent/invoke", json={"prompt": "a cat"})
+    described = server.client.get("/models/other").json()
+    told = server.client.get("/metrics").text
+    server.close()
+    for replica in (first, second):
+        replica.stop(PATIENCE)
+    assert [answer.json()["model"] for answer in answers] == ["tiny", "tiny", "other", "other"]
+    assert (unknown.status_code, unknown.json()["code"]) == (404, "model_not_found")
+    assert (described["model"], described["status"]) == ("other", "ready")
+    assert 'darkroom_runtime_images_total{model="tiny"} 2.0' in told
+    assert 'darkroom_runtime_images_total{model="other"} 2.0' in told
+    assert told.count("# TYPE darkroom_runtime_images_total counter") == 1
 
 
 def test_a_bare_request_is_answered_with_its_result(serving, store) -> None:

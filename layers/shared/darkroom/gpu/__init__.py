@@ -2,6 +2,7 @@
 
 from darkroom.gpu.driver import Gpu, NoGpu, find_gpu
 from darkroom.gpu.libraries import Shortage, preload, search_folders, shortages, tensorrt_version, wheel_facts
+from darkroom.gpu.mps import Mps, find_mps, keep_to, memory_asked_elsewhere
 from darkroom.gpu.options import CUDA, PROVIDERS, TENSORRT, captures, provider_options
 
 __all__ = [
@@ -9,10 +10,14 @@ __all__ = [
     "PROVIDERS",
     "TENSORRT",
     "Gpu",
+    "Mps",
     "NoGpu",
     "Shortage",
     "captures",
     "find_gpu",
+    "find_mps",
+    "keep_to",
+    "memory_asked_elsewhere",
     "preload",
     "provider_options",
     "search_folders",
