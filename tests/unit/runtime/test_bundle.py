@@ -123,6 +123,22 @@ def test_only_signed_bundles_are_loaded_where_keys_are_trusted(published, manife
     assert fetch_bundle(published, "tiny", None, None, MACHINE, cache, [public]).manifest.version == manifest.version
 
 
+def test_keys_are_rotated_without_an_hour_in_which_nothing_loads(published, manifest, tmp_path, cache) -> None:
+    old, new = (signing.generate(tmp_path / name) for name in ("old", "new"))
+
+    def loads(trusted: list[str]) -> bool:
+        try:
+            fetch_bundle(published, "tiny", None, None, MACHINE, cache, trusted)
+        except EngineIntegrity:
+            return False
+        return True
+
+    catalog.put_manifest(published, signing.sign(manifest, tmp_path / "old"))
+    assert (loads([old]), loads([old, new]), loads([new])) == (True, True, False)
+    catalog.put_manifest(published, signing.sign(manifest, tmp_path / "new"))
+    assert (loads([old, new]), loads([new]), loads([old])) == (True, True, False)
+
+
 def test_a_fallback_is_carried_to_who_answers(published, cache, engine) -> None:
     bundle = fetch_bundle(published, "tiny", None, None, MACHINE, cache)
     assert bundle.preferred is None
