@@ -5,14 +5,17 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 from rich.console import Console
 
+from darkroom.fingerprint import Profile
 from darkroom.storage.directory import DirectoryStore
 from model_build.build import Build
 from model_build.checkpoint import open_checkpoint
+from model_build.compile.context import shapes
 from model_build.generation import Setting
 from model_build.plan import Plan
 from model_build.progress import Progress
@@ -23,18 +26,31 @@ from runtime.hardware import this_machine
 from tests.tiny_checkpoint import write_tiny_lcm, write_tiny_xl
 
 KINDS: dict[str, Callable[[Path], Path]] = {"lcm": write_tiny_lcm, "sdxl": write_tiny_xl}
+HALF = "onnx-cpu-fp16"  # the way of onnx-cuda-fp16-plain and of tensorrt-fp16, with the CPU's provider
 PROMPT = "a red cat on a blue background"
 
 
+class Kind(NamedTuple):
+    """A kind's name, diffusers on its checkpoint, and its bundle's target in float32 and in half."""
+
+    name: str
+    reference: Reference
+    bundle: LoadedBundle
+    half: LoadedBundle
+
+
 @pytest.fixture(scope="module", params=KINDS)
-def kind(request, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Reference, LoadedBundle]:
+def kind(request, tmp_path_factory: pytest.TempPathFactory) -> Kind:
     name, root = request.param, tmp_path_factory.mktemp(request.param)
     store, checkpoint = DirectoryStore(root / "store"), KINDS[name](root / "checkpoint")
-    plan = Plan(str(checkpoint), name, ["openvino-fp32"], root / "work", verify_steps=1, repeats=0)
+    plan = Plan(str(checkpoint), name, ["openvino-fp32", HALF], root / "work", verify_steps=1, repeats=0)
     Build(plan, store, Progress(Console(file=io.StringIO()))).run()
-    bundle = fetch_bundle(store, name, None, "openvino-fp32", this_machine(), root / "cache")
     opened = open_checkpoint(str(checkpoint))
-    return name, Reference(opened, load(opened)), load_bundle(bundle, 1)
+
+    def loaded(target: str) -> LoadedBundle:
+        return load_bundle(fetch_bundle(store, name, None, target, this_machine(), root / "cache"), 1)
+
+    return Kind(name, Reference(opened, load(opened)), loaded("openvino-fp32"), loaded(HALF))
 
 
 def make(service, admit, **fields: object) -> np.ndarray:
@@ -48,7 +64,7 @@ def make(service, admit, **fields: object) -> np.ndarray:
 
 @pytest.mark.parametrize(("guidance", "height"), [(6.0, 64), (1.0, 96)])
 def test_the_image_is_that_of_diffusers(kind, serve, admit, guidance: float, height: int) -> None:
-    _, reference, bundle = kind
+    reference, bundle = kind.reference, kind.bundle
     defaults = bundle.manifest.defaults
     fields = {"num_inference_steps": 4, "guidance_scale": guidance, "width": 64, "height": height}
     ours = make(serve(bundle), admit, seed=5, **fields)
@@ -57,8 +73,24 @@ def test_the_image_is_that_of_diffusers(kind, serve, admit, guidance: float, hei
     assert psnr(theirs, ours / 255, peak=1.0) > 50
 
 
+def test_engines_in_half_make_the_same_image(kind, serve, admit) -> None:
+    fields = {"num_inference_steps": 4, "width": 64, "height": 64, "seed": 5}
+    whole, half = (make(serve(bundle), admit, **fields) for bundle in (kind.bundle, kind.half))
+    assert psnr(whole / 255, half / 255, peak=1.0) > 30
+    assert kind.half.target.fingerprints
+    assert all(mark.precision == "fp16" for mark in kind.half.target.fingerprints)
+
+
+def test_the_profile_of_an_engine_with_bounds_covers_every_input(kind) -> None:
+    """Pooled embeddings, sizes and guidance among them, as TensorRT asks."""
+    bounds = Profile(rows=(1, 2, 8), height=(4, 8, 16), width=(4, 8, 16))
+    found = shapes(Path(kind.half.engine._graphs["unet"]._session._model_path), bounds, 8)
+    assert set(kind.half.manifest.conditions) | {"latents", "timestep", "prompt_embeds"} == found.keys()
+    assert {spans[2][0] for spans in found.values()} == {8}
+
+
 def test_defaults_and_rows_are_those_of_its_kind(kind, serve, admit) -> None:
-    name, _, bundle = kind
+    name, bundle = kind.name, kind.bundle
     defaults = bundle.manifest.defaults
     made = admit(serve(bundle))
     assert [trajectory.rows for trajectory in made.trajectories] == [1 if name == "lcm" else 2]
@@ -67,8 +99,7 @@ def test_defaults_and_rows_are_those_of_its_kind(kind, serve, admit) -> None:
 
 
 def test_guidance_is_obeyed_and_alone_tells_images_apart(kind, serve, admit) -> None:
-    _, _, bundle = kind
-    service = serve(bundle)
+    service = serve(kind.bundle)
     weak, strong, again = (make(service, admit, num_inference_steps=2, guidance_scale=scale) for scale in (2, 12, 2))
     assert (weak == again).all()
     assert np.abs(weak.astype(int) - strong).max() > 1

@@ -19,7 +19,9 @@ from model_build.export import component_graph, export
 from model_build.fusion import DOMAIN, fuse
 from model_build.optimize import optimize
 from model_build.reference import load
+from tests.tiny_checkpoint import write_tiny_lcm, write_tiny_xl
 
+KINDS = {"lcm": write_tiny_lcm, "sdxl": write_tiny_xl}
 COMPONENTS = ("text_encoder", "unet", "vae_decoder", "vae_encoder")
 ON_CPU = {"MultiHeadAttention", "SkipLayerNormalization", "QuickGelu"}  # these have CPU kernels in ONNX Runtime
 
@@ -119,6 +121,18 @@ def graphs(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     return folder
 
 
+@pytest.fixture(scope="module", params=KINDS)
+def of_kind(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The text encoder and the UNet of a checkpoint of another kind."""
+    folder = tmp_path_factory.mktemp(request.param)
+    checkpoint = open_checkpoint(str(KINDS[request.param](folder / "checkpoint")))
+    pipeline = load(checkpoint)
+    for component in ("text_encoder", "unet"):
+        export(component_graph(component, checkpoint, pipeline), folder / f"exported-{component}.onnx")
+        optimize(folder / f"exported-{component}.onnx", folder / f"{component}.onnx")
+    return folder
+
+
 @pytest.fixture(autouse=True)
 def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     """The tiny checkpoint's gated GELUs are narrower than the kernel is made for."""
@@ -141,6 +155,17 @@ def inputs(component: str) -> dict[str, Any]:
         "vae_decoder": {"latents": normal(1, 4, 3, 2)},
         "vae_encoder": {"image": normal(1, 3, 16, 24)},
     }[component]
+
+
+def drawn(graph: Path) -> dict[str, Any]:
+    """Inputs of any graph of ours, by the shapes it declares."""
+    random, sizes = np.random.Generator(np.random.Philox(0)), {"rows": 2, "height": 8, "width": 6}
+    found: dict[str, Any] = {}
+    for entry in onnx.load(graph, load_external_data=False).graph.input:
+        shape = [sizes.get(dim.dim_param, dim.dim_value) for dim in entry.type.tensor_type.shape.dim]
+        whole = entry.type.tensor_type.elem_type == onnx.TensorProto.INT64
+        found[entry.name] = random.integers(0, 500, shape) if whole else random.standard_normal(shape, np.float32)
+    return found
 
 
 def plain(path: Path, feeds: dict[str, Any]) -> list[Any]:
@@ -168,6 +193,21 @@ def test_in_half_it_computes_nearly_the_same(graphs: Path, tmp_path: Path, compo
     assert sum(np.prod(weights.dims) for weights in wide) < 2000, "all but normalisations' scales is in half"
     found = ReferenceEvaluator(model, new_ops=KERNELS).run(None, inputs(component))
     assert worst(found, plain(graphs / f"{component}.onnx", inputs(component))) < 1e-2
+
+
+@pytest.mark.parametrize("component", ["text_encoder", "unet"])
+def test_sdxl_and_lcm_are_fused_and_compute_the_same(of_kind: Path, tmp_path: Path, component: str) -> None:
+    given = drawn(of_kind / f"{component}.onnx")
+    wanted = plain(of_kind / f"{component}.onnx", given)
+    for half, most in ((False, 1e-4), (True, 1e-2)):
+        fused = fuse(of_kind / f"{component}.onnx", tmp_path / "fused.onnx", component, half=half)
+        found = ReferenceEvaluator(str(tmp_path / "fused.onnx"), new_ops=KERNELS).run(None, given)
+        assert worst(found, wanted) < most
+        assert fused["SkipLayerNormalization"]
+        if component == "unet":
+            assert {"BiasSplitGelu", "GroupNorm", "MultiHeadAttention", "NhwcConv", "SkipGroupNorm"} <= fused.keys()
+            left = {node.op_type for node in onnx.load(tmp_path / "fused.onnx").graph.node}
+            assert not left & {"Softmax", "InstanceNormalization", "Gelu", "Conv"}
 
 
 def test_how_many_of_each_kernel(graphs: Path, tmp_path: Path) -> None:

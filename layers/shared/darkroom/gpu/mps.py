@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _PIPES, _DEFAULT = "CUDA_MPS_PIPE_DIRECTORY", "/tmp/nvidia-mps"  # noqa: S108 - NVIDIA's own default
-_CONTROL = "control"  # in that folder while nvidia-cuda-mps-control runs
+_CONTROL = "nvidia-cuda-mps-control.pid"  # in that folder, from the daemon while it runs
 _MEMORY, _THREADS = "CUDA_MPS_PINNED_DEVICE_MEM_LIMIT", "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE"
 _ASK = "from darkroom import gpu; print(gpu.find_gpu().memory_bytes)"
 

@@ -13,14 +13,14 @@ GIB = 1 << 30
 
 @pytest.fixture
 def running(tmp_path: Path) -> dict[str, str]:
-    """The environment of a machine whose control daemon runs."""
-    (tmp_path / "control").touch()
+    """The environment of a machine whose daemon runs."""
+    (tmp_path / "nvidia-cuda-mps-control.pid").touch()
     return {"CUDA_MPS_PIPE_DIRECTORY": str(tmp_path)}
 
 
-def test_it_is_there_while_its_control_file_is(running: dict[str, str], tmp_path: Path) -> None:
+def test_it_is_there_while_its_daemons_file_is(running: dict[str, str], tmp_path: Path) -> None:
     assert find_mps(running) == Mps(str(tmp_path))
-    (tmp_path / "control").unlink()
+    (tmp_path / "nvidia-cuda-mps-control.pid").unlink()
     assert find_mps(running) is None
 
 
