@@ -20,8 +20,15 @@ QUALITY = 0.99
 class StoresAll(Calibrated):
     """Without the admission that leaves out what adds nothing."""
 
-    def admits(self, distance: float | None, table: SamplerTable) -> bool:  # noqa: ARG002
+    def admits(self, distance: float | None, risk: float) -> bool:  # noqa: ARG002
         return True
+
+
+class Careless(Calibrated):
+    """Without adding up risks: every entry counts as one made from noise."""
+
+    def risk(self, distance: float, risk: float, step: int, table: SamplerTable) -> float:  # noqa: ARG002
+        return 0.0
 
 
 class Unmoved(Calibrated):
@@ -61,6 +68,7 @@ class Policies:
             "evicting as published (LCBFU)": lambda: self.ours(eviction="lcbfu"),
             "evicting the longest unused": lambda: self.ours(eviction="lru"),
             "storing all": lambda: self.ours(kind=StoresAll),
+            "not adding up risks": lambda: self.ours(kind=Careless),
         }
 
     def curves(self) -> dict[str, list[Callable[[], Policy]]]:

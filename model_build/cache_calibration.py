@@ -58,7 +58,13 @@ def fetch(store: ObjectStore, name: str, target: str | None, folder: Path) -> Bu
 
 
 def calibrate(bundle: BundlePipeline, criterion: Criterion, effort: Effort, advance: Callable[[], None]) -> Any:
-    """The prompt map's tensors, and what `cache.json` says; at the bundle's default size, steps and guidance."""
+    """The prompt map's tensors, and what `cache.json` says; at the bundle's default size, steps and guidance.
+
+    Raises BuildRefused for a UNet that takes more than prompts.
+    """
+    if bundle.manifest.conditions:
+        more = ", ".join(bundle.manifest.conditions)
+        raise BuildRefused(f"This UNet takes more than prompts ({more}); only checkpoints without that are calibrated.")
     defaults = bundle.manifest.defaults
     setting = Setting(
         "",

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import safe_open
 
+from model_build.control import no_residuals
 from model_build.generation import BundlePipeline, Setting, noises, token_ids
 
 Floats = NDArray[np.float32]
@@ -123,5 +124,8 @@ class StepEngine:
             "timestep": self._table[steps, _TIMESTEP].astype(np.float32),
             "prompt_embeds": np.ascontiguousarray(embeds),
         }
+        control = self._bundle.manifest.control
+        if control is not None:
+            feed |= no_residuals(control, feed["latents"])
         (output,) = self._bundle.component("unet", feed)
         return output

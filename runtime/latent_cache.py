@@ -29,6 +29,8 @@ class Match:
     slot: Slot
     step: int
     similarity: float
+    risk: float
+    """Of the image that enters there, see `Entry.risk`."""
 
 
 @dataclass
@@ -40,6 +42,7 @@ class Visit:
     kept: dict[Trajectory, dict[int, tuple[Halves, Halves | None]]]
     nearest: float | None = None
     matches: list[Match] = field(default_factory=list)
+    risks: dict[Trajectory, float] = field(default_factory=dict)
     coming: dict[Trajectory, tuple[Match, Future[Entry]]] = field(default_factory=dict)
     skipped: int = 0
     similarity: float | None = None
@@ -98,7 +101,7 @@ class LatentCache:
         visit = Visit(scope, vector, {trajectory: {} for trajectory in trajectories})
         outcome = self._look_up(visit, trajectories[0].table)
         self._metrics.cache_lookups.labels(outcome).inc()
-        matches = visit.matches * len(trajectories) if self.policy.reusable else visit.matches
+        matches = visit.matches[:1] * len(trajectories) if self.policy.reusable else visit.matches
         for trajectory, match in zip(trajectories, matches, strict=False):
             if match.slot.entry is not None:
                 self._enter(visit, trajectory, match, match.slot.entry)
@@ -135,12 +138,12 @@ class LatentCache:
 
     def finished(self, visit: Visit, trajectory: Trajectory, origin: str) -> None:
         """Its image is good: remember what was kept, under a name that no other trajectory has."""
-        kept = visit.kept.pop(trajectory, {})
-        if not self.policy.admits(visit.nearest, trajectory.table):
+        kept, risk = visit.kept.pop(trajectory, {}), visit.risks.get(trajectory, 0.0)
+        if not self.policy.admits(visit.nearest, risk):
             self._metrics.cache_not_admitted.inc()
             return
         for step, (latents, denoised) in kept.items():
-            entry = Entry(visit.scope, origin, step, trajectory.table.steps, visit.vector, latents, denoised)
+            entry = Entry(visit.scope, origin, step, trajectory.table.steps, visit.vector, latents, denoised, risk)
             self.memory.add(entry)
             self.on_new(entry)
             self._write(entry)
@@ -152,15 +155,16 @@ class LatentCache:
         predictor = self._predictors.setdefault(visit.scope, MatchPredictor(policy.dimensions))
         if self._predict and not predictor.hopeful(point):
             return "not tried"
-        neighbours = self.memory.nearest(visit.scope, point, 1)
+        neighbours = self.memory.nearest(visit.scope, point, policy.candidates)
         visit.nearest = neighbours[0].distance if neighbours else None
         for neighbour in neighbours:
-            deepest = policy.deepest(neighbour.distance, table)
+            deepest = policy.deepest(neighbour.distance, neighbour.risk, table)
             step, kept = max(((policy.usable(kept, deepest, table), kept) for kept in neighbour.steps), default=(0, 0))
             slot = self.memory.get(neighbour.name, kept) if step else None
             if slot is not None:
                 similarity = policy.similarity(neighbour.distance)
-                visit.matches.append(Match(f"{neighbour.name}-{kept}", slot, step, similarity))
+                risk = policy.risk(neighbour.distance, neighbour.risk, step, table)
+                visit.matches.append(Match(f"{neighbour.name}-{kept}", slot, step, similarity, risk))
         visit.matches.sort(key=lambda match: -match.step)  # stable: of equal steps the nearest stays first
         predictor.observe(point, hit=bool(visit.matches))
         return "hit" if visit.matches else "miss"
@@ -173,6 +177,7 @@ class LatentCache:
             return
         self.policy.enter(trajectory, entry, visit.vector, match.step)
         saved = trajectory.step - before
+        visit.risks[trajectory] = match.risk
         visit.skipped += saved
         visit.similarity = max(match.similarity, -1.0 if visit.similarity is None else visit.similarity)
         self.memory.hit(match.entry, saved)

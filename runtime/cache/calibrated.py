@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load
 
 from darkroom.errors import EngineIntegrity
-from darkroom.manifest import CacheSpec
+from darkroom.manifest import CacheLevel, CacheSpec
 from runtime.arrays import Floats, Ids
 from runtime.cache.entry import Entry
 from runtime.cache.eviction import Eviction
@@ -24,6 +24,7 @@ _WEIGHTS = (
 )
 # A prompt this near to a remembered one (as a share of the distance that the deepest level allows) brings nothing new.
 _REDUNDANT = 0.1
+_NEAREST = 1e-3  # of the random distance: below it the calibration tells no prompts apart
 
 
 class PromptMap:
@@ -89,10 +90,14 @@ class Calibrated:
 
     The image is the donor's plus the difference of the two prompts' mean images, so it begins nearer to what is asked
     for; the noise is the seed's own, so another seed gives another image.
+
+    A wrong image passes on what is wrong with it. So an image's risk is its donor's and its own together, and stays
+    within the operator's bound: a chain of images ends where nothing is left of that, and begins anew from noise.
     """
 
     name = "darkroom"
     reusable = True
+    candidates = 8  # the nearest is not always the one with the least risk
 
     def __init__(self, calibration: Calibration, eviction: Callable[[], Eviction]) -> None:
         self.eviction = eviction
@@ -100,7 +105,10 @@ class Calibrated:
         self._prompts = calibration.prompts
         self._spec = calibration.spec
         self._share = calibration.deepest_share
-        self._levels = _reach(calibration.spec, calibration.quality)
+        # From the shallowest (highest timestep) down.
+        self._levels = sorted(calibration.spec.levels, key=lambda level: -level.timestep)
+        self._bound = (1 - calibration.quality) * (1 - calibration.spec.failing)
+        self._redundant = _REDUNDANT * self._reach(self._levels[-1])
 
     def vector(self, prompt_embeds: Floats, ids: Ids) -> Floats:  # noqa: ARG002
         return self._prompts.code(prompt_embeds).astype(np.float16).astype(np.float32)
@@ -117,14 +125,20 @@ class Calibrated:
         measured = self._spec
         return (width, height) == (measured.width, measured.height) and guidance_scale >= measured.guidance_scale
 
-    def deepest(self, distance: float, table: SamplerTable) -> int:
-        lowest = next((timestep for timestep, reach in self._levels if distance <= reach), None)
-        if lowest is None:
-            return 0
+    def deepest(self, distance: float, risk: float, table: SamplerTable) -> int:
+        lowest = math.inf
+        for level in self._levels:  # who may not enter here may not enter deeper
+            if distance > level.farthest or risk + self._added(level, distance) > self._bound:
+                break
+            lowest = level.timestep
         latest = math.floor(self._share * table.steps)
         return max(
             (step for step in range(min(latest, table.steps - 1) + 1) if table.timestep(step) >= lowest), default=0
         )
+
+    def risk(self, distance: float, risk: float, step: int, table: SamplerTable) -> float:
+        timestep = table.timestep(step)
+        return risk + next((self._added(level, distance) for level in self._levels if level.timestep <= timestep), 1.0)
 
     def keeps(self, table: SamplerTable) -> Collection[int]:
         return {table.steps}
@@ -139,23 +153,21 @@ class Calibrated:
         latents = np.float32(signal) * image + np.float32(noise) * trajectory.initial_noise()
         trajectory.enter(latents, step, image if trajectory.table.looks_back(step) else None)
 
-    def admits(self, distance: float | None, table: SamplerTable) -> bool:  # noqa: ARG002
-        return distance is None or not self._levels or distance > _REDUNDANT * self._levels[0][1]
+    def admits(self, distance: float | None, risk: float) -> bool:
+        return risk < self._bound and (distance is None or distance > self._redundant)
 
+    def _added(self, level: CacheLevel, distance: float) -> float:
+        """How much likelier an image is to be wrong for entering here at squared distance d: what the law says,
+        1 / (1 + exp(-(intercept + slope * log d))), less what is wrong without a cache.
+        """
+        nearest = _NEAREST * self._spec.random_distance
+        exponent = level.intercept + level.slope * math.log(max(distance, nearest))
+        return max(0.0, 1 / (1 + math.exp(-min(max(exponent, -50.0), 50.0))) - self._spec.failing)
 
-def _reach(spec: CacheSpec, quality: float) -> list[tuple[float, float]]:
-    """(timestep, largest squared distance) of every level, from the deepest (lowest timestep) up.
-
-    A level says that an image which enters there from a prompt at squared distance d fails with probability
-    1 / (1 + exp(-(intercept + slope * log d))); what fails without the cache is the operator's bound to begin with.
-    """
-    allowed = max(1 - quality * (1 - spec.failing), 1e-6)
-    limit = math.log(allowed / (1 - allowed)) if allowed < 1 else math.inf
-    found: list[tuple[float, float]] = []
-    farthest = math.inf
-    # From the shallowest down: who may enter deep may enter less deep.
-    for level in sorted(spec.levels, key=lambda level: -level.timestep):
-        exponent = (limit - level.intercept) / level.slope
-        farthest = min(farthest, level.farthest, math.exp(min(exponent, 50.0)))
-        found.append((level.timestep, farthest))
-    return found[::-1]
+    def _reach(self, level: CacheLevel) -> float:
+        """The squared distance from which an image may enter here, given an entry without risk."""
+        allowed = self._bound + self._spec.failing
+        if allowed >= 1:
+            return level.farthest
+        exponent = (math.log(allowed / (1 - allowed)) - level.intercept) / level.slope
+        return min(level.farthest, math.exp(min(exponent, 50.0)))

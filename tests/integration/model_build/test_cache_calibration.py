@@ -55,9 +55,22 @@ def test_the_next_build_holds_it_and_the_runtime_uses_it(
     assert loaded.prompt_map is not None
     policy = Calibrated(Calibration(loaded.prompt_map, made.cache, 0.5), EVICTIONS["saved-work"])
     tables = loaded.samplers.table(made.defaults.sampler, made.defaults.num_inference_steps)
-    depths = [policy.deepest(distance, tables) for distance in (0.0, made.cache.random_distance, 1e9)]
+    depths = [policy.deepest(distance, 0.0, tables) for distance in (0.0, made.cache.random_distance, 1e9)]
     assert depths == sorted(depths, reverse=True)
     assert depths[0] > 0 == depths[-1]
+
+
+def test_a_bundle_with_controlnets_is_calibrated_without_control(controlled_store: Path, tmp_path: Path) -> None:
+    bundle = fetch(DirectoryStore(controlled_store), "controlled", "openvino-fp32", tmp_path)
+    _, told = calibrate(bundle, Moved(LINES), EFFORT, lambda: None)
+    assert told["spec"]["levels"]
+
+
+def test_a_unet_that_takes_more_than_prompts_is_refused(tiny_store: Path, tmp_path: Path) -> None:
+    bundle = fetch(DirectoryStore(tiny_store), "tiny", "openvino-fp32", tmp_path)
+    bundle.manifest = bundle.manifest.model_copy(update={"conditions": ["guidance"]})
+    with pytest.raises(BuildRefused, match="guidance"):
+        calibrate(bundle, Moved(LINES), EFFORT, lambda: None)
 
 
 def test_a_calibration_of_another_checkpoint_or_none_is_refused(calibrated: Path, tmp_path: Path) -> None:
