@@ -77,6 +77,10 @@ def build(
         list[str] | None,
         typer.Option(help="FILE.safetensors or FILE.safetensors=SCALE, added to the weights; repeatable."),
     ] = None,
+    vae: Annotated[
+        str | None,
+        typer.Option(help="Folder or hub id of an AutoencoderKL or AutoencoderTiny, instead of the checkpoint's own."),
+    ] = None,
     cache: Annotated[
         Path | None, typer.Option(help="What calibrate-cache wrote, so that similar prompts may share work.")
     ] = None,
@@ -105,6 +109,7 @@ def build(
         token_merging=token_merging,
         cache=cache,
         loras=lora or [],
+        vae=vae,
         rows=rows,
         stripped=stripped,
         key=sign_with,

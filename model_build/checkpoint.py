@@ -13,12 +13,13 @@ from typing import Any, Literal
 from darkroom.manifest import Condition
 from model_build import BuildRefused
 
+VAES = ("AutoencoderKL", "AutoencoderTiny")
 _TOKENIZERS = ("CLIPTokenizer", "CLIPTokenizerFast")
 _CLASSES = {
     "text_encoder": ("CLIPTextModel",),
     "tokenizer": _TOKENIZERS,
     "unet": ("UNet2DConditionModel",),
-    "vae": ("AutoencoderKL",),
+    "vae": VAES,
 }
 _SECOND = {"text_encoder_2": ("CLIPTextModelWithProjection",), "tokenizer_2": _TOKENIZERS}
 # A pipeline's parts. LatentConsistencyModelPipeline is StableDiffusionPipeline with its own defaults.
@@ -28,14 +29,16 @@ _PIPELINES = {
     "StableDiffusionXLPipeline": {**_CLASSES, **_SECOND},
 }
 _PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
-_READ = (".json", ".safetensors", ".txt")  # nothing else of a checkpoint is downloaded, hashed or opened
+READ = (".json", ".safetensors", ".txt")  # nothing else of a checkpoint is downloaded, hashed or opened
 _HUB_PATTERNS = [
     "model_index.json",
-    *(f"{part}/*{end}" for part in (*_CLASSES, *_SECOND, "scheduler") for end in _READ),
+    *(f"{part}/*{end}" for part in (*_CLASSES, *_SECOND, "scheduler") for end in READ),
 ]
 _UNET_CONDITIONS = ("class_embed_type", "num_class_embeds", "encoder_hid_dim_type")
 TIME_IDS = 6  # of SDXL: original height and width, top and left of the crop, target height and width
 _NEEDED = {"text_encoder": "hidden_size", "text_encoder_2": "projection_dim", "vae": "block_out_channels"}
+# What AutoencoderTiny takes where its config says nothing of it.
+_TINY: dict[str, Any] = {"decoder_block_out_channels": [64] * 4, "latent_channels": 4, "scaling_factor": 1.0}
 _CLIPS_UNLESS_TOLD = ("DDIMScheduler", "DDPMScheduler")  # diffusers' default of clip_sample is True in these
 
 
@@ -43,13 +46,15 @@ _CLIPS_UNLESS_TOLD = ("DDIMScheduler", "DDPMScheduler")  # diffusers' default of
 class Checkpoint:
     """A Stable Diffusion checkpoint on disk: parsed configs, and the SHA-256 of every file that is read of it.
 
-    Nothing here needs torch, so a build with nothing to do is done at once.
+    `vae` is the folder of its autoencoder where that is not its own. Nothing here needs torch, so a build with nothing
+    to do is done at once.
     """
 
     folder: Path
     files: dict[str, str]
     configs: dict[str, dict[str, Any]]
     index: dict[str, Any] = field(default_factory=dict)
+    vae: Path | None = None
 
     @property
     def pipeline(self) -> Literal["stable-diffusion", "stable-diffusion-xl"]:
@@ -125,10 +130,9 @@ class Checkpoint:
         positions = int(self.configs["text_encoder"].get("max_position_embeddings", 77))
         return min(positions, int(self.configs["tokenizer"].get("model_max_length", positions)))
 
-    @property
-    def variant(self) -> str | None:
-        """`fp16` where the UNet's weights exist in that variant only, as hub repositories name them."""
-        names = [path for path in self.files if path.startswith("unet/") and path.endswith(".safetensors")]
+    def variant(self, part: str = "unet") -> str | None:
+        """`fp16` where the weights of a part exist in that variant only, as hub repositories name them."""
+        names = [path for path in self.files if path.startswith(f"{part}/") and path.endswith(".safetensors")]
         return "fp16" if all(".fp16." in name for name in names) else None
 
 
@@ -153,7 +157,7 @@ def open_checkpoint(source: str) -> Checkpoint:
             configs[part] = read_json(folder / part / "tokenizer_config.json")
         else:
             refuse_pickles(folder / part, part)
-            configs[part] = read_json(folder / part / "config.json")
+            configs[part] = read_vae(folder / part) if part == "vae" else read_json(folder / part / "config.json")
     configs["scheduler"] = read_json(folder / "scheduler" / "scheduler_config.json")
     for part, key in _NEEDED.items():
         if part in configs and key not in configs[part]:
@@ -197,7 +201,7 @@ def download(hub_id: str, patterns: list[str]) -> Path:
 
 def _used(folder: Path, parts: Iterable[str]) -> list[str]:
     found = (folder / "model_index.json", *(path for part in parts for path in (folder / part).rglob("*")))
-    used = (path for path in found if path.is_file() and path.suffix in _READ)
+    used = (path for path in found if path.is_file() and path.suffix in READ)
     return sorted(path.relative_to(folder).as_posix() for path in used)
 
 
@@ -212,6 +216,15 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise BuildRefused(f"{path.parent.name}/{path.name} of the checkpoint is not a JSON object.")
     return value
+
+
+def read_vae(folder: Path) -> dict[str, Any]:
+    """The config of an autoencoder, a tiny one's with what it leaves out. Raises BuildRefused."""
+    config = read_json(folder / "config.json")
+    if config.get("_class_name") != "AutoencoderTiny":
+        return config
+    filled = {**_TINY, **config}
+    return {**filled, "block_out_channels": filled["decoder_block_out_channels"]}
 
 
 def _pickled(what: str) -> str:

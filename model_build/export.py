@@ -151,15 +151,20 @@ class VaeDecoder(torch.nn.Module):
 
 
 class VaeEncoder(torch.nn.Module):
-    """image [n, 3, 8h, 8w] in [-1, 1] -> mean and std [n, C, h, w] of the latent distribution, unscaled."""
+    """image [n, 3, 8h, 8w] in [-1, 1] -> mean and std [n, C, h, w] of the latent distribution, unscaled.
+
+    A tiny autoencoder knows the latents themselves: its std is 0.
+    """
 
     def __init__(self, vae: Any) -> None:
         super().__init__()
         self.vae = vae
 
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        moments = self.vae.encode(image, return_dict=False)[0]
-        return moments.mean, moments.std
+        found = self.vae.encode(image, return_dict=False)[0]
+        if isinstance(found, torch.Tensor):
+            return found, torch.zeros_like(found)
+        return found.mean, found.std
 
 
 def component_graph(

@@ -21,7 +21,8 @@ class Plan:
     `calibration` has the prompts whose images an int8 target is calibrated on. `token_merging` is the share of tokens
     that the UNet merges around its finest self-attention, see `model_build.token_merging`. `controlnets` maps the type
     of each ControlNet to its diffusers folder or hub id. `cache` is what `model_build.cache_calibration` wrote.
-    `loras` are files, as `model_build.lora` reads them. `key` is the file of the private key that signs the manifest.
+    `loras` are files, as `model_build.lora` reads them; `vae` is the diffusers folder or hub id of an autoencoder that
+    takes the place of the checkpoint's own. `key` is the file of the private key that signs the manifest.
     """
 
     checkpoint: str
@@ -43,6 +44,7 @@ class Plan:
     token_merging: float = 0.0
     controlnets: Mapping[str, str] = field(default_factory=dict)
     loras: Sequence[str] = ()
+    vae: str | None = None
     cache: Path | None = None
     rows: int = 8
     stripped: bool = False

@@ -33,20 +33,20 @@ def load(checkpoint: Checkpoint) -> Any:
     transformers.logging.disable_progress_bar()
     diffusers.utils.logging.set_verbosity_error()
     diffusers.utils.logging.disable_progress_bar()
-    common = {"feature_extractor": None, "image_encoder": None}
+    told: dict[str, Any] = {"feature_extractor": None, "image_encoder": None}
     pipeline_class: Any = diffusers.StableDiffusionPipeline
     if checkpoint.pipeline == "stable-diffusion-xl":
-        pipeline_class, told = diffusers.StableDiffusionXLPipeline, {**common, "add_watermarker": False}
+        pipeline_class = diffusers.StableDiffusionXLPipeline
+        told |= {"add_watermarker": False}
     else:
-        told = {**common, "safety_checker": None, "requires_safety_checker": False}
+        told |= {"safety_checker": None, "requires_safety_checker": False}
+    common = {"dtype": torch.float32, "use_safetensors": True, "local_files_only": True}
     try:
+        if checkpoint.vae is not None:
+            vae_class = getattr(diffusers, checkpoint.configs["vae"]["_class_name"])
+            told["vae"] = vae_class.from_pretrained(checkpoint.vae, variant=checkpoint.variant("vae"), **common)
         pipeline = pipeline_class.from_pretrained(
-            checkpoint.folder,
-            dtype=torch.float32,
-            use_safetensors=True,
-            variant=checkpoint.variant,
-            local_files_only=True,
-            **told,
+            checkpoint.folder, variant=checkpoint.variant("unet"), **common, **told
         )
     except (OSError, RuntimeError, SafetensorError, ValueError) as refused:
         reason = str(refused).strip().split("\n")[0]

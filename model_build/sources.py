@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Any
 
 from model_build import lora
+from model_build.autoencoder import with_autoencoder
 from model_build.checkpoint import Checkpoint, open_checkpoint
 from model_build.controlnet import ControlNetSource, open_controlnets
 from model_build.lora import LoraSource, open_loras
@@ -23,7 +24,8 @@ class Sources:
     @cached_property
     def checkpoint(self) -> Checkpoint:
         with self._progress.running("checkpoint"):
-            return open_checkpoint(self._plan.checkpoint)
+            checkpoint = open_checkpoint(self._plan.checkpoint)
+            return checkpoint if self._plan.vae is None else with_autoencoder(checkpoint, self._plan.vae)
 
     @cached_property
     def controlnets(self) -> tuple[ControlNetSource, ...]:

@@ -37,6 +37,12 @@ class RuntimeConfig(BaseModel):
     ageing_steps: int = Field(8, ge=1, description="steps a trajectory may be passed over before its turn is certain")
     strict: bool = Field(False, description="run every image alone, so that its pixels depend on no neighbour")
     threads: int = Field(0, ge=0, le=1024, description="engine threads; 0: one per processor")
+    tile_beyond: int | None = Field(
+        None,
+        ge=0,
+        description="side in pixels beyond which an image is decoded in tiles; 0: only where memory runs out; "
+        "default: 768 on a CPU, 0 on a GPU",
+    )
     bundle_dir: Path = Field(
         Path("/opt/ml/model"), description="folder of one version, as SageMaker mounts it; read where it has a manifest"
     )

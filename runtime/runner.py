@@ -11,6 +11,7 @@ import numpy as np
 from darkroom.errors import DarkroomError, GenerationFailed, GenerationInvalid, OutOfMemory
 from darkroom.manifest import EngineManifest
 from runtime.arrays import Floats, Ids, Pixels
+from runtime.autoencoder import Autoencoder
 from runtime.conditioning import Conditioning
 from runtime.control import ControlNets
 from runtime.engines import Engine
@@ -36,11 +37,13 @@ class StepOutcome:
 class Runner:
     """Runs an engine on trajectories. Every method is called from the engine's own thread."""
 
-    def __init__(self, engine: Engine, manifest: EngineManifest, empty_prompt: Ids) -> None:
-        """`empty_prompt` is the empty prompt's token ids, int64 [1, L], whose embedding is kept."""
+    def __init__(self, engine: Engine, manifest: EngineManifest, empty_prompt: Ids, tile_beyond: int = 0) -> None:
+        """`empty_prompt` is the empty prompt's token ids, int64 [1, L], whose embedding is kept; `tile_beyond` as
+        `Autoencoder` takes it.
+        """
         self._engine = engine
         self._controlnets = ControlNets(engine, manifest.control) if manifest.control else None
-        self._latents = manifest.latents
+        self._autoencoder = Autoencoder(engine, manifest.latents, tile_beyond)
         self._conditioning = Conditioning(engine, manifest, empty_prompt)
 
     def encode(
@@ -69,13 +72,9 @@ class Runner:
         return self._advance(batch, outputs)
 
     def decode(self, latents: Floats) -> Pixels:
-        """float32 [C, h, w] -> uint8 [H, W, 3]. One image a call, so that its pixels depend on no other.
-
-        Raises: OutOfMemory, GenerationFailed, GenerationInvalid.
-        """
-        unscaled = latents / np.float32(self._latents.scaling_factor) + np.float32(self._latents.shift_factor)
+        """float32 [C, h, w] -> uint8 [H, W, 3]. Raises: OutOfMemory, GenerationFailed, GenerationInvalid."""
         with _told_apart():
-            image = self._engine.decode(unscaled[None])[0]
+            image = self._autoencoder.decode(latents)
         if not np.isfinite(image).all():
             raise GenerationInvalid
         return to_pixels(image)
@@ -86,11 +85,10 @@ class Runner:
         Raises: OutOfMemory, GenerationFailed, GenerationInvalid.
         """
         with _told_apart():
-            mean, std = self._engine.encode_image(from_pixels(pixels)[None])
+            mean, std = self._autoencoder.encode(from_pixels(pixels))
         if not (np.isfinite(mean).all() and np.isfinite(std).all()):
             raise GenerationInvalid
-        scaling = np.float32(self._latents.scaling_factor)
-        return (mean[0] - np.float32(self._latents.shift_factor)) * scaling, std[0] * scaling
+        return mean, std
 
     def _predict(self, batch: Sequence[Trajectory]) -> Floats:
         """The guided outputs of the UNet, float32 [trajectories, C, h, w]."""

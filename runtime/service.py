@@ -16,6 +16,7 @@ from darkroom.contracts import (
     Invocation,
     StoredImage,
 )
+from darkroom.gpu import PROVIDERS
 from darkroom.image_use import steps_run
 from darkroom.manifest import resolve
 from darkroom.storage import ObjectStore
@@ -40,6 +41,7 @@ from runtime.unsent import Unsent
 from runtime.uploads import Uploader
 
 _WARM_STEPS = 2
+_CPU_TILES_BEYOND = 768  # pixels a side
 _UNSENT_BYTES = 64 << 20
 
 
@@ -64,7 +66,9 @@ class Service:
         self._metrics = metrics
         self._arrivals = itertools.count()
         manifest = bundle.manifest
-        self._runner = Runner(bundle.engine, manifest, bundle.tokenizer.encode("").ids)
+        self._runner = Runner(
+            bundle.engine, manifest, bundle.tokenizer.encode("").ids, tile_beyond=_tile_beyond(config, bundle)
+        )
         self._images = InputImages.of(config, store)
         self._cache = open_cache(config, bundle, store, metrics)
         self._unsent = Unsent(_UNSENT_BYTES)
@@ -251,6 +255,13 @@ def _most_rows(config: RuntimeConfig, bundle: LoadedBundle) -> int:
     profile, worthwhile = bundle.target.profile, bundle.worthwhile_rows
     taken = config.max_rows if profile is None else profile.rows[-1]
     return min(config.max_rows, taken, taken if worthwhile is None else worthwhile)
+
+
+def _tile_beyond(config: RuntimeConfig, bundle: LoadedBundle) -> int:
+    """What the operator says; else what spares a CPU's memory, and on a GPU, whose memory refuses in time, nothing."""
+    if config.tile_beyond is not None:
+        return config.tile_beyond
+    return 0 if bundle.target.options.get("provider") in PROVIDERS else _CPU_TILES_BEYOND
 
 
 def _fallback(bundle: LoadedBundle) -> list[GenerationWarning]:

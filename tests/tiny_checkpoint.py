@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 from diffusers import (
     AutoencoderKL,
+    AutoencoderTiny,
     ControlNetModel,
     DDIMScheduler,
     EulerDiscreteScheduler,
@@ -106,6 +107,25 @@ def write_tiny_controlnet(folder: Path, seed: int) -> Path:
             torch.nn.init.normal_(layer.weight, std=0.6)
         torch.nn.init.normal_(controlnet.controlnet_cond_embedding.conv_out.weight, std=0.5)
     controlnet.eval().to(torch.float16).save_pretrained(folder)
+    return folder
+
+
+def write_tiny_autoencoder(folder: Path, **options: Any) -> Path:
+    """Save an AutoencoderTiny for that checkpoint, whose images are neither flat nor clipped; `options` change it."""
+    widths, blocks = (8, 8, 8, 8), (1, 1, 1, 1)
+    with _seeded():
+        vae = AutoencoderTiny(
+            **{
+                "encoder_block_out_channels": widths,
+                "decoder_block_out_channels": widths,
+                "num_encoder_blocks": blocks,
+                "num_decoder_blocks": blocks,
+                **options,
+            }
+        )
+        for network in (vae.encoder, vae.decoder):
+            torch.nn.init.normal_(network.layers[-1].weight, std=0.3)
+    vae.eval().to(torch.float16).save_pretrained(folder)
     return folder
 
 

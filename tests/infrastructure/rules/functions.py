@@ -45,6 +45,8 @@ RUNTIME_DEFAULTS = {
     "ageing_steps": "as measured",
     "strict": "off",
     "threads": "one per processor",
+    "tile_beyond": "the container knows whether it runs on a CPU or a GPU",
+    "compiled_mb": "256 MB on the container's own disk",
     "drain_seconds": "25 of the platform's 30",
     "hung_seconds": "two minutes",
     "body_seconds": "ten seconds",

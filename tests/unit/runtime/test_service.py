@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from darkroom.errors import GenerationFailed, GenerationInvalid, InvalidDimensions, InvalidParameter, OutOfRange
@@ -118,3 +119,22 @@ def test_no_more_rows_share_a_call_than_pay(bundle, store, metrics, clock, worth
     service = Service(advised, RuntimeConfig(max_rows=16), store, metrics, clock, lambda _: None)
     service.stop()
     assert service.loop._batcher._max_rows == most
+
+
+@pytest.mark.parametrize(
+    ("provider", "settings", "tiled"),
+    [
+        ({}, {}, True),
+        ({"provider": "CUDAExecutionProvider"}, {}, False),
+        ({}, {"tile_beyond": 0}, False),
+        ({"provider": "CUDAExecutionProvider"}, {"tile_beyond": 512}, True),
+    ],
+)
+def test_large_images_are_decoded_in_tiles_where_memory_is_a_cpus(
+    bundle, build_service, engine, provider: dict[str, str], settings: dict[str, int], tiled: bool
+) -> None:
+    target = bundle.target.model_copy(update={"options": provider})
+    service = build_service(replace(bundle, target=target), **settings)
+    before = engine.decoded
+    service._runner.decode(np.zeros((4, 97, 8), np.float32))
+    assert (engine.decoded - before > 1) is tiled
