@@ -29,7 +29,7 @@ from model_build.publish import Outputs, manifest, publish
 from model_build.sources import Sources
 from model_build.stages import Finished, Stage, Workspace
 
-_VERIFIES = ("verify", "generation", "control", "reference", "samplers", "trial")
+_VERIFIES = ("verify", "psnr", "generation", "control", "reference", "samplers", "trial")
 _TORCH = ("torch", "diffusers", "transformers")
 _EXPORT = tuple(f"model_build.{name}" for name in ("export", "reference", "checkpoint", "controlnet"))
 
@@ -205,7 +205,7 @@ class Build:
 
         stage = Stage(
             f"quantize/{component}",
-            code=("model_build.quantize", "model_build.sensitivity", "model_build.compile.openvino"),
+            code=tuple(f"model_build.{name}" for name in ("quantize", "sensitivity", "psnr", "compile.openvino")),
             libraries=("nncf", "openvino", "numpy"),
             inputs={"graph": graph.digest, **({"calls": calls.digest} if component in CALIBRATED else {})},
         )

@@ -9,10 +9,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx_ir
 import openvino
 
 from model_build.compile.openvino import write
+from model_build.psnr import psnr
 from model_build.sensitivity import Feed, Layer, bypass, left_out, measure, readers_of
 
 _MOVES = ("Cast", "Transpose", "Reshape")
@@ -20,22 +22,21 @@ _SMOOTHING = 0.5  # SmoothQuant's migration strength; Xiao et al. 2023, section 
 _SAMPLES_OF_SENSITIVITY = 4
 # Latents a side; which layers suffer does not depend on it, what it costs to find out does: a decoder works on pixels.
 _CROPS = {"unet": 32, "vae_decoder": 16}
+_DECODER_FLOOR = 35.0  # dB between its images in int8 and in float; below it multiplies in floating point
 
 
 def quantize(graph: Path, folder: Path, component: str, samples: Sequence[Feed], threads: int) -> dict[str, Any]:
     """Write `{component}.xml` and `{component}.bin` into `folder`; what was done, for the report (JSON).
 
-    Without samples only the weights become integers, and everything is multiplied in floating point.
+    Without samples only the weights become integers, and everything is multiplied in floating point; so it is with a
+    decoder whose images int8 would spoil.
     """
+    if not samples:
+        return _weights_only(graph, folder, component)
     with _quiet():
         import nncf
 
         model = openvino.convert_model(graph)
-        if not samples:
-            nncf.compress_weights(model, mode=nncf.CompressWeightsMode.INT8_SYM)
-            write(model, folder, component)
-            return {"weights": "int8", "activations": "float"}
-        names = _checkpoint_names(graph)
         quantized = nncf.quantize(
             model,
             nncf.Dataset(samples),
@@ -48,12 +49,35 @@ def quantize(graph: Path, folder: Path, component: str, samples: Sequence[Feed],
         )
     bypass(quantized, [index for index, readers in enumerate(readers_of(quantized)) if not readers])
     step = max(1, len(samples) // _SAMPLES_OF_SENSITIVITY)
-    trials = samples[step // 2 :: step][:_SAMPLES_OF_SENSITIVITY]
-    layers = measure(quantized, [_cropped(sample, _CROPS[component]) for sample in trials], names, threads)
+    trials = [_cropped(sample, _CROPS[component]) for sample in samples[step // 2 :: step][:_SAMPLES_OF_SENSITIVITY]]
+    layers = measure(quantized, trials, _checkpoint_names(graph), threads)
     chosen = left_out(layers)
     bypass(quantized, chosen)
+    if component == "vae_decoder":
+        found = _agreement(model, quantized, trials, threads)
+        if found < _DECODER_FLOOR:
+            return {**_weights_only(graph, folder, component), "psnr_in_int8": found}
     write(quantized, folder, component)
     return _told(layers, chosen)
+
+
+def _weights_only(graph: Path, folder: Path, component: str) -> dict[str, Any]:
+    with _quiet():
+        import nncf
+
+        model = openvino.convert_model(graph)
+        nncf.compress_weights(model, mode=nncf.CompressWeightsMode.INT8_SYM)
+    write(model, folder, component)
+    return {"weights": "int8", "activations": "float"}
+
+
+def _agreement(model: openvino.Model, quantized: openvino.Model, samples: Sequence[Feed], threads: int) -> float:
+    """PSNR in dB between what both make of the samples: images in [-1, 1], clipped to it."""
+    options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads}
+    whole, rounded = (openvino.Core().compile_model(each, "CPU", options) for each in (model, quantized))
+    pairs = [[np.clip(run(sample)[0], -1, 1) for sample in samples] for run in (whole, rounded)]
+    wanted, found = (np.concatenate(images) for images in pairs)
+    return psnr(wanted, found, peak=2.0)
 
 
 def _cropped(sample: Feed, most: int) -> Feed:

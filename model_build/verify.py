@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +14,9 @@ from model_build import BuildRefused
 from model_build.compile import TargetSpec
 from model_build.generation import BundlePipeline, Setting, token_ids
 from model_build.layout import COMPONENTS
+from model_build.psnr import psnr
 from model_build.reference import Reference
 from model_build.trial import trial_inputs
-
-_IDENTICAL = 200.0  # dB; what is written where there is no difference at all
 
 
 @dataclass(frozen=True)
@@ -32,14 +30,6 @@ class Agreement:
     components: dict[str, float]
     samplers: dict[str, float]
     controls: dict[str, float]
-
-
-def psnr(wanted: NDArray[Any], found: NDArray[Any], peak: float) -> float:
-    """Peak signal-to-noise ratio in dB, rounded to 0.1; not above 200, and 0 where anything is not finite."""
-    error = float(np.mean((wanted.astype(np.float64) - found.astype(np.float64)) ** 2))
-    if not np.isfinite(error):
-        return 0.0
-    return _IDENTICAL if error == 0 else round(min(_IDENTICAL, 10 * np.log10(peak**2 / error)), 1)
 
 
 def verify(

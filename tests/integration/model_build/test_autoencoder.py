@@ -23,7 +23,7 @@ from model_build.checkpoint import open_checkpoint
 from model_build.generation import noises
 from model_build.plan import Plan
 from model_build.progress import Progress
-from model_build.verify import psnr
+from model_build.psnr import psnr
 from runtime.bundle import LoadedBundle, fetch_bundle, load_bundle
 from runtime.config import RuntimeConfig
 from runtime.hardware import this_machine

@@ -29,8 +29,8 @@ from model_build.layout import COMPONENTS, MAX_STEPS, SAMPLERS
 from model_build.measure import WORKS, BundleSide, ReferenceSide, compare
 from model_build.plan import Plan
 from model_build.progress import Progress
+from model_build.psnr import psnr
 from model_build.reference import Reference, load
-from model_build.verify import psnr
 from runtime.bundle import fetch_bundle, load_bundle
 from runtime.hardware import Machine
 from tests.tiny_checkpoint import use_old_tokenizer_files, write_tiny_checkpoint

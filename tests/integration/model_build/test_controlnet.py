@@ -16,8 +16,8 @@ from model_build.control import ControlSetting, no_residuals
 from model_build.controlnet import open_controlnets
 from model_build.generation import BundlePipeline, Setting
 from model_build.layout import COMPONENTS
+from model_build.psnr import psnr
 from model_build.reference import Reference, load, load_controlnets
-from model_build.verify import psnr
 
 CANNY, DEPTH = ControlSetting("canny"), ControlSetting("depth", 0.6)
 

@@ -19,8 +19,8 @@ from model_build.compile.context import shapes
 from model_build.generation import Setting
 from model_build.plan import Plan
 from model_build.progress import Progress
+from model_build.psnr import psnr
 from model_build.reference import Reference, load
-from model_build.verify import psnr
 from runtime.bundle import LoadedBundle, fetch_bundle, load_bundle
 from runtime.hardware import this_machine
 from tests.tiny_checkpoint import write_tiny_lcm, write_tiny_xl

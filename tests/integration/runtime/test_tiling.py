@@ -14,8 +14,8 @@ from diffusers import AutoencoderKL
 from darkroom.manifest import LatentSpec
 from model_build.checkpoint import open_checkpoint
 from model_build.export import component_graph, export
+from model_build.psnr import psnr
 from model_build.reference import load
-from model_build.verify import psnr
 from runtime.autoencoder import Autoencoder
 from runtime.engines import COMPONENTS, Engine, GraphEngine
 from runtime.engines.onnxruntime import load_graphs

@@ -15,8 +15,9 @@ from model_build import BuildRefused
 from model_build.checkpoint import open_checkpoint
 from model_build.compile import TARGETS
 from model_build.generation import Setting
+from model_build.psnr import psnr
 from model_build.reference import Reference, load
-from model_build.verify import psnr, verify
+from model_build.verify import verify
 
 
 @pytest.mark.parametrize(("error", "decibel"), [(0.1, 20.0), (0.01, 40.0), (0.001, 60.0), (0.0, 200.0), (1e-15, 200.0)])
