@@ -14,19 +14,22 @@ from benchmarks.measure import RESULTS
 
 PARTS = ("api", "arrivals", "cache", "controlnet", "cpu", "crayon", "image", "image_inputs", "quality", "start")
 ELSEWHERE = ("gpu",)  # asked for by name, on a machine that has one
+QUICK = ("arrivals", "cache", "quality")
 
 
 def main(
     part: Annotated[str, typer.Argument(help=f"one of {', '.join((*PARTS, *ELSEWHERE))}, or all")] = "all",
-    quick: Annotated[bool, typer.Option(help="cache only: an eighth of the images; keeps no result")] = False,
+    quick: Annotated[bool, typer.Option(help=f"{', '.join(QUICK)}: with few images; keeps no result")] = False,
 ) -> None:
     """Results go to benchmarks/results: raw runs as {part}.json, all rows in summary.json."""
     if part not in (*PARTS, *ELSEWHERE, "all"):
         known = ", ".join((*PARTS, *ELSEWHERE))
         raise typer.BadParameter(f"there is no part {part!r}; use one of {known}, or all")
+    if quick and part not in QUICK:
+        raise typer.BadParameter(f"--quick is for {', '.join(QUICK)}")
     chosen = PARTS if part == "all" else (part,)
     for name in chosen:
-        importlib.import_module(f"benchmarks.{name}").run(**({"quick": True} if quick and name == "cache" else {}))
+        importlib.import_module(f"benchmarks.{name}").run(**({"quick": True} if quick else {}))
     if not quick:
         _show(chosen)
 

@@ -1,18 +1,26 @@
-"""Requests that arrive by chance: batching by step against batching by request, same engine, same row cap."""
+"""Requests that arrive by chance: batching by step against batching by request, same engine, same row cap; and the
+runtime against LitServe around a diffusers pipeline, both over HTTP.
+"""
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
 import numpy as np
 
+from benchmarks import peers, servers
 from benchmarks.engine import InProcess
 from benchmarks.measure import Row, keep
+from benchmarks.poisson import MIX, Answered, Arrival, all_at_once, by_chance, p95
 from darkroom.contracts import GenerationRequest, GenerationResult
 from runtime import config, logs
 from runtime.admission import Admission
@@ -25,28 +33,25 @@ from runtime.runner import Runner
 from runtime.trajectory import Trajectory
 
 COMMAND = "make bench PART=arrivals"
-PROMPT = "a large red heart on a blue background"
+PROMPT = servers.PROMPT
 TARGET = "openvino-bf16"
-MIX = (4, 20, 50)  # steps, each a third of the requests
 LOAD = 0.8
-_REQUESTS, _ROUNDS, _SATURATING = 240, 3, 48
 _CONFIG = config.load({})
 
 
-@dataclass(frozen=True, eq=False)
-class Arrival:
-    """When a request arrives, in seconds, and how many steps it asks for."""
-
-    at: float
-    steps: int
-
-
 @dataclass(frozen=True)
-class Answered:
-    """A request's steps, and the seconds from its arrival to its decoded image."""
+class Effort:
+    """How many requests arrive by chance, in so many rounds, and how many are there at once where it is saturated;
+    over HTTP `over_http` of them in each case.
+    """
 
-    steps: int
-    seconds: float
+    requests: int
+    rounds: int
+    saturating: int
+    over_http: int = 0
+
+
+AS_COMMITTED, QUICK = Effort(240, 3, 48, 60), Effort(12, 1, 6, 6)
 
 
 class Clock:
@@ -62,6 +67,7 @@ class Clock:
         self._skipped += max(0.0, instant - self())
 
 
+Side = Callable[[Sequence[Arrival]], list[Answered]]
 Server = Callable[[InProcess, Sequence[Arrival]], list[Answered]]
 
 
@@ -136,57 +142,77 @@ OURS = "by step"
 SERVERS: dict[str, Server] = {OURS: by_step, "by request": by_request, "by request, mixed": by_mixed_request}
 
 
-def run() -> None:
-    """Measure, print and keep everything of this part."""
+def run(quick: bool = False) -> None:
+    """Measure, print and keep everything of this part; `quick` tries it with few requests and keeps nothing."""
     logs.configure("warning")
+    effort = QUICK if quick else AS_COMMITTED
     engine = InProcess(TARGET)
-    found = compare(engine, requests=_REQUESTS, rounds=_ROUNDS, saturating=_SATURATING)
-    raw = {"rate": found.rate, "saturation": found.rates, "answered": found.found}
-    keep("arrivals", rows(found.found, found.rates, found.short), raw)
+    found = compare(engine, effort)
+    raw: dict[str, Any] = {"rate": found.rate, "saturation": found.rates, "answered": found.found}
+    made = rows(found.found, found.rates, found.short)
+    if peers.environment():
+        served = over_http(effort)
+        raw["over_http"] = {"rate": served.rate, "saturation": served.rates, "answered": served.found}
+        made += rows_over_http(served.found, served.rates)
+    if quick:
+        print(*made, sep="\n")
+    else:
+        keep("arrivals", made, raw)
 
 
 @dataclass(frozen=True)
 class Compared:
     """By server: what each round answered, and images a second at saturation; `rate`: arrivals a second; `short`: see
-    `_short`.
+    `_short`, 0 where it was not measured.
     """
 
     found: dict[str, list[list[Answered]]]
     rates: dict[str, list[float]]
     rate: float
-    short: float
+    short: float = 0.0
 
 
-def compare(engine: InProcess, *, requests: int, rounds: int, saturating: int) -> Compared:
-    """All servers in turns: `saturating` requests at once, then `requests` by chance at `LOAD` of our saturation."""
-    by_step(engine, _all_at_once(6, seed=0))
-    print(f"saturation: {saturating} requests at once")
-    rates: dict[str, list[float]] = {name: [] for name in SERVERS}
+def compare(engine: InProcess, effort: Effort) -> Compared:
+    """All servers in turns: many requests at once, then as many by chance, at `LOAD` of our saturation."""
+    by_step(engine, all_at_once(6, seed=0))
+    sides = {name: partial(server, engine) for name, server in SERVERS.items()}
+    found = _in_turns(sides, effort.rounds, effort.saturating, effort.requests, OURS)
+    return replace(found, short=_short(engine))
+
+
+def over_http(effort: Effort) -> Compared:
+    """The runtime's process and LitServe's in turns, at `LOAD` of LitServe's saturation: at ours its queue would have
+    no end, and the figure would be any.
+    """
+    with tempfile.TemporaryDirectory() as data, ExitStack() as stack:
+        ours = servers.darkroom(TARGET, _CONFIG.max_rows, Path(data))
+        theirs = servers.litserve(_CONFIG.max_rows // 2)
+        sides = {
+            server.name: partial(servers.answers, server, stack.enter_context(servers.running(server)))
+            for server in (ours, theirs)
+        }
+        for side in sides.values():
+            side(all_at_once(6, seed=0))
+        return _in_turns(sides, effort.rounds, effort.over_http, effort.over_http, theirs.name)
+
+
+def _in_turns(sides: Mapping[str, Side], rounds: int, saturating: int, requests: int, paced_by: str) -> Compared:
+    """`paced_by` is whose saturation says how many requests arrive."""
+    print(f"saturation: {saturating} requests at once", flush=True)
+    rates: dict[str, list[float]] = {name: [] for name in sides}
     for number in range(rounds):
-        for name, server in SERVERS.items():
-            answered = server(engine, _all_at_once(saturating, seed=number))
+        for name, side in sides.items():
+            answered = side(all_at_once(saturating, seed=number))
             rates[name].append(saturating / max(each.seconds for each in answered))
-    rate = LOAD * median(rates[OURS])
-    found: dict[str, list[list[Answered]]] = {name: [] for name in SERVERS}
+    rate = LOAD * median(rates[paced_by])
+    found: dict[str, list[list[Answered]]] = {name: [] for name in sides}
     for number in range(rounds):
         arrivals = by_chance(requests, rate, seed=number)
-        for name, server in SERVERS.items():
-            found[name].append(server(engine, arrivals))
+        for name, side in sides.items():
+            found[name].append(side(arrivals))
             mean = fmean(each.seconds for each in found[name][-1])
             print(f"  round {number + 1} of {rounds}: {name}, mean {mean:.2f} s", flush=True)
-    return Compared(found, rates, rate, _short(engine))
-
-
-def by_chance(count: int, rate: float, *, seed: int) -> list[Arrival]:
-    """Poisson arrivals, `rate` a second, each of a third of `MIX`."""
-    drawn = np.random.default_rng(seed)
-    instants, steps = np.cumsum(drawn.exponential(1 / rate, count)), drawn.choice(MIX, count)
-    return [Arrival(float(at), int(asked)) for at, asked in zip(instants, steps, strict=True)]
-
-
-def _all_at_once(count: int, *, seed: int) -> list[Arrival]:
-    steps = np.random.default_rng(seed).permutation([MIX[index % len(MIX)] for index in range(count)])
-    return [Arrival(0.0, int(asked)) for asked in steps]
+    return Compared(found, rates, rate)
 
 
 def _short(engine: InProcess) -> float:
@@ -223,8 +249,20 @@ def rows(found: dict[str, list[list[Answered]]], rates: dict[str, list[float]], 
     ]
 
 
-def p95(answered: Sequence[Answered]) -> float:
-    return float(np.quantile([each.seconds for each in answered], 0.95))
+def rows_over_http(found: dict[str, list[list[Answered]]], rates: dict[str, list[float]]) -> list[Row]:
+    """The same goals against LitServe; `found` and `rates` have ours first."""
+    ours, theirs = found
+
+    def ratio(figure: Callable[[list[Answered]], float]) -> float:
+        return float(median(np.divide(list(map(figure, found[ours])), list(map(figure, found[theirs])))))
+
+    throughput = median(np.divide(rates[ours], rates[theirs]))
+    against = f"over HTTP, {ours} / {theirs}"
+    return [
+        _row(f"mean latency {against}", ratio(lambda answered: fmean(each.seconds for each in answered)), 0.5),
+        _row(f"p95 latency {against}", ratio(p95), 0.65),
+        _row(f"throughput at saturation {against}", throughput, 0.98, at_least=True),
+    ]
 
 
 def _row(metric: str, measured: Any, goal: float, *, at_least: bool = False) -> Row:

@@ -15,7 +15,10 @@ import typer
 
 from benchmarks import bundles, chart, checkpoints, environment, limits, peers
 from benchmarks.measure import Row, keep
-from benchmarks.sides import Found, Side, faster, first_image, in_turns
+from benchmarks.sides import Found, Side, SideDied, faster, first_image, in_turns
+from darkroom.catalog import load_manifest
+from darkroom.manifest import EngineManifest
+from darkroom.storage import open_store
 
 COMMAND = "make bench PART=cpu"
 WORK = Path(".darkroom") / "bench"
@@ -67,17 +70,19 @@ def run(trial: Trial = AS_COMMITTED) -> None:
         )
         found |= measured[group]
         died |= dead
-    for name, reason in died.items():
-        print(f"  {name} was not measured: {reason}", flush=True)
     print("process start to first image", flush=True)
-    starts = {
-        (name, state): first_image(sides[name], cold=state == "cold", files=_read_from(sides[name]))
-        for state in ("warm", "cold")
-        for name in (DIFFUSERS, "int8")
-    }
+    starts: dict[tuple[str, str], float] = {}
+    for state in ("warm", "cold"):
+        for name in (DIFFUSERS, "int8"):
+            try:
+                starts[name, state] = first_image(sides[name], cold=state == "cold", files=_read_from(sides[name]))
+            except SideDied as death:
+                died[f"{name}, {state} start"] = str(death)
     print("limits", flush=True)
     products = limits.peaks(_threads())
-    rows = [*_compared(measured), *_started(starts), *_sizes(), *_limited(measured, products)]
+    for name, reason in died.items():
+        print(f"  {name} was not measured: {reason}", flush=True)
+    rows = [*_compared(measured), *_started(starts), *_built(work), *_sizes(), *_limited(measured, products)]
     raw = {
         "steps": f"all {STEPS}" if trial.full else _FEW,
         "threads": _threads(),
@@ -87,12 +92,12 @@ def run(trial: Trial = AS_COMMITTED) -> None:
         "first_image": {f"{name}, {state}": seconds for (name, state), seconds in starts.items()},
         "products_gflops": products,
     }
-    shutil.rmtree(results)
     if trial.narrow > 1:
         print(*rows, sep="\n")
         return
     chart.draw("cpu", {name: (median(each.seconds(STEPS)), each.peak) for name, each in found.items()}, STEPS)
     keep("cpu", rows, raw)
+    shutil.rmtree(results)  # the next run measures everything again
 
 
 def _threads() -> int:
@@ -115,15 +120,16 @@ def _sides(checkpoint: Path, work: Path) -> dict[str, Side]:
         Side(MERGED, "bundle", {**ours, "model": bundles.MERGED, "target": "openvino-int8"}),
     ]
     if peers.environment():
-        whole, int8 = (str(peers.export(checkpoint, work / f"peers-{kind}", kind)) for kind in ("fp32", "int8"))
+        whole, int8 = (peers.export(checkpoint, work / f"peers-{kind}", kind) for kind in ("fp32", "int8"))
         sides += [
-            Side(name, kind, {"folder": path, "precision": precision, "threads": threads}, peers.PYTHON)
+            Side(name, kind, {"folder": str(path), "precision": precision, "threads": threads}, peers.PYTHON)
             for name, kind, path, precision in (
                 ("optimum int8", "optimum", int8, "bf16"),
                 ("genai int8", "genai", int8, "bf16"),
                 ("genai f32", "genai", whole, "f32"),
                 ("genai bf16", "genai", whole, "bf16"),
             )
+            if path
         ]
     return {side.name: side for side in sides}
 
@@ -168,9 +174,32 @@ def _compared(measured: Mapping[str, Mapping[str, Found]]) -> Iterator[Row]:
 
 def _started(starts: Mapping[tuple[str, str], float]) -> Iterator[Row]:
     for state in ("warm", "cold"):
+        if not {("int8", state), (DIFFUSERS, state)} <= starts.keys():
+            continue
         share = starts["int8", state] / starts[DIFFUSERS, state]
         metric = f"process start to first image of one step, {state} page cache, int8 / {DIFFUSERS}"
         yield _row(metric, round(share, 3), goal=round(1 / 6, 3), bound="<=")
+
+
+def _built(work: Path) -> Iterator[Row]:
+    """What the bundle cost to build, and the bytes of it that a replica fetches to serve int8."""
+    cost = bundles.Cost.of(bundles.PLAIN, work)
+    if cost.peak:
+        what = "building the bundle in int8, bf16 and f32"
+        yield _row(f"peak memory, {what}", round(cost.peak / 1e9, 2), "GB", goal=16, bound="<=")
+        yield _row(what, round(cost.seconds), "s")
+    manifest = load_manifest(open_store(str(work / "store")), bundles.PLAIN, None)
+    size = _fetched_bytes(manifest, "openvino-int8")
+    yield _row("size of the int8 bundle", round(size / 1e9, 3), "GB", goal=1.3, bound="<=")
+
+
+def _fetched_bytes(manifest: EngineManifest, name: str) -> int:
+    """All that a replica fetches to serve this target."""
+    target = next(target for target in manifest.targets if target.name == name)
+    shared = [manifest.text.tokenizer, manifest.samplers.tables]
+    if manifest.cache is not None:
+        shared.append(manifest.cache.tensors)
+    return sum(manifest.file(path).size for path in {*shared, *target.components.values(), *target.files})
 
 
 def _sizes() -> Iterator[Row]:
@@ -191,9 +220,9 @@ def _limited(measured: Mapping[str, Mapping[str, Found]], products: dict[str, di
 
 
 def _read_from(side: Side) -> Sequence[Path]:
-    """Folders that a side reads when it starts: its weights and its libraries."""
+    """Folders that a side reads when it starts: its weights, what was compiled of them before, and its libraries."""
     libraries = Path(sys.prefix) / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
-    return [Path(str(side.arguments.get("folder") or side.arguments["store"])), libraries]
+    return [Path(str(side.arguments.get("folder") or side.arguments["store"])), Path(".darkroom") / "cache", libraries]
 
 
 def main(

@@ -68,7 +68,7 @@ def run(trial: Trial = AS_COMMITTED) -> None:
     batches = {images: _rate(engine, images, trial) for images in _IMAGES}
     peak = _fastest_product(trial.device)
     print("requests that arrive by chance", flush=True)
-    chance = arrivals.compare(engine, requests=trial.requests, rounds=trial.rounds, saturating=trial.requests // 5)
+    chance = arrivals.compare(engine, arrivals.Effort(trial.requests, trial.rounds, trial.requests // 5))
     made = [
         *compared(found, offered, trial.steps),
         *saturated(batches, peak, trial.steps),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from benchmarks import bundles
+from benchmarks import bundles, readme
 from benchmarks.engine import InProcess
 from benchmarks.measure import RESULTS, Row, interleaved, keep, medians
-from model_build.crayon.evaluate import SUITES, Judged, judge_suite, summary
+from model_build.crayon.evaluate import SUITES, Judged, Suite, judge_suite, summary
 
 COMMAND = "make bench PART=quality"
 CHECKPOINT = Path(__file__).parent.parent / "model_build" / "crayon" / "checkpoint"
@@ -22,6 +22,9 @@ WORK = Path(".darkroom") / "bench" / "quality"
 _SUITE = SUITES[0]  # 500 prompts that training never saw
 _STEPS, _ROUNDS, _CHUNK = 25, 9, 20
 _BRIEFLY = ("--guidance", "4", "--verify-steps", "4", "--repeats", "0")
+_TOLD = f"""What speed costs: crayon, {_SUITE.count} prompts held out from training, {_STEPS} steps, read back by the
+judge (`{COMMAND}` writes the table, and the picture of the first prompts)."""
+_PICTURES = "![The same prompts in every precision and merging](benchmarks/results/quality.png)"
 _TILE, _GAP, _LABEL, _COLUMNS = 128, 8, 190, 8
 _PAPER, _INK = (255, 255, 255), (70, 70, 70)
 
@@ -61,39 +64,46 @@ class Read:
     pictures: NDArray[np.uint8]
 
     @classmethod
-    def of(cls, judged: Sequence[Judged]) -> Read:
-        found = summary(_SUITE, judged)
+    def of(cls, suite: Suite, judged: Sequence[Judged]) -> Read:
+        found = summary(suite, judged)
         return cls({**found["shares"], "all": found["all"]}, np.stack([one.image for one in judged]))
 
 
-def run() -> None:
-    """Build what is missing, measure, print and keep everything of this part."""
+def run(quick: bool = False) -> None:
+    """Build what is missing, measure, print and keep everything of this part; `quick` tries it with few pictures and
+    keeps nothing but the bundles.
+    """
+    suite = replace(_SUITE, count=2 * _CHUNK) if quick else _SUITE
     engines = {
         setting: InProcess(f"openvino-{setting.precision}", 2, _store(setting), setting.model) for setting in SETTINGS
     }
     print("one image, in turns")
     sides = {str(setting): _one_image(engine) for setting, engine in engines.items()}
-    seconds = {name: timing.wall for name, timing in medians(interleaved(sides, rounds=_ROUNDS)).items()}
+    seconds = {
+        name: timing.wall for name, timing in medians(interleaved(sides, rounds=1 if quick else _ROUNDS)).items()
+    }
     found = {}
     for setting, engine in engines.items():
         print(f"{setting}, read by the judge")
-        found[setting] = Read.of(judge_suite(_SUITE, engine.generate, _CHUNK))
+        found[setting] = Read.of(suite, judge_suite(suite, engine.generate, _CHUNK))
     agreements = {
         setting: psnr(read.pictures, found[FP32].pictures) for setting, read in found.items() if setting != FP32
     }
+    if quick:
+        print(table(found, seconds, agreements))
+        return
     _draw(found)
-    (RESULTS / "quality.md").write_text(table(found, seconds, agreements))
+    readme.write("quality", f"{_TOLD}\n\n{table(found, seconds, agreements)}\n{_PICTURES}")
     raw = {str(setting): {"shares": read.shares, "psnr": agreements.get(setting)} for setting, read in found.items()}
     keep("quality", list(rows(found, seconds, agreements)), {"seconds": seconds, "settings": raw})
 
 
 def _store(setting: Setting) -> Path:
-    if setting.merged:
-        options = [*bundles.targets("int8"), "--token-merging", f"{setting.merged:g}"]
-    else:
-        options = bundles.targets("int8", "bf16", "fp32")
     WORK.mkdir(parents=True, exist_ok=True)
-    return bundles.build(CHECKPOINT, WORK, setting.model, [*options, *_BRIEFLY])
+    if not setting.merged:
+        return bundles.build(CHECKPOINT, WORK, setting.model, [*bundles.targets("int8", "bf16", "fp32"), *_BRIEFLY])
+    options = [*bundles.targets("int8"), "--token-merging", f"{setting.merged:g}"]
+    return bundles.build(CHECKPOINT, WORK, setting.model, [*options, *_BRIEFLY], like=FP32.model)
 
 
 def _one_image(engine: InProcess) -> Any:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import select
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
@@ -20,16 +22,19 @@ Clock = Literal["wall", "cpu"]
 
 @dataclass(frozen=True)
 class Side:
-    """How to start one: `benchmarks/side.py` under this interpreter, a kind of side and its arguments."""
+    """How to start one: `benchmarks/side.py` under this interpreter, a kind of side and its arguments; and for how many
+    seconds each of its answers is waited for.
+    """
 
     name: str
     kind: str
     arguments: Mapping[str, Any]
     python: Path = Path(sys.executable)
+    patience: float = 600.0
 
 
 class SideDied(Exception):
-    """A side's process ended by itself; the message has the last that it said."""
+    """A side's process ended by itself, or did not answer in time; the message says which."""
 
 
 @dataclass(frozen=True)
@@ -102,8 +107,14 @@ def in_turns(sides: Sequence[Side], *, rounds: int, steps: int, kept: Path) -> t
                 continue
             live.append(process)
         for number in range(rounds):
-            for process in live:
-                image = process.image(steps)
+            for process in list(live):
+                try:
+                    image = process.image(steps)
+                except SideDied as death:
+                    died[process.side.name] = str(death)
+                    live.remove(process)
+                    process.end()
+                    continue
                 print(f"  round {number + 1} of {rounds}: {process.side.name} {image.wall[-1]:.1f} s", flush=True)
         found = {process.side.name: process.found() for process in live}
     kept.parent.mkdir(parents=True, exist_ok=True)
@@ -152,6 +163,7 @@ class Process:
                 stderr=said,
                 text=True,
                 env=_environment(int(side.arguments["threads"])),
+                start_new_session=True,  # so that what it starts itself, such as compilers, ends with it
             )
 
     def load(self) -> None:
@@ -165,8 +177,9 @@ class Process:
     def image(self, steps: int) -> Image:
         """Let it make one image. Raises: SideDied."""
         assert self._child.stdin
-        self._child.stdin.write(f"{steps}\n")
-        self._child.stdin.flush()
+        with suppress(BrokenPipeError):  # it has died: there is no answer either
+            self._child.stdin.write(f"{steps}\n")
+            self._child.stdin.flush()
         told = self._told()
         self._images.append(Image(told["wall"], told["cpu"]))
         return self._images[-1]
@@ -175,11 +188,14 @@ class Process:
         return Found(self.side.name, self._loaded, self._first, self._peak, list(self._images))
 
     def end(self) -> None:
-        self._child.kill()
+        if self._child.returncode is None:
+            os.killpg(self._child.pid, signal.SIGKILL)
         self._child.communicate()
 
     def _told(self) -> dict[str, Any]:
         assert self._child.stdout
+        if not select.select([self._child.stdout], [], [], self.side.patience)[0]:
+            raise SideDied(f"no answer in {self.side.patience:g} s")
         line = self._child.stdout.readline()
         if not line:
             said = self._log.read_text(errors="replace").strip().splitlines()

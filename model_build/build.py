@@ -70,6 +70,7 @@ class Build:
                 for format_ in formats
             }
             if any(target.precision == "int8" for target in self.targets):
+                self.sources.release()  # quantizing needs the memory more
                 calls = self._calibrated(replace(parts, engines=engines))
                 engines[INT8_ENGINES] = {name: self._quantized(name, graph, calls) for name, graph in graphs.items()}
             own = {target.engines: self._own(target, graphs) for target in self.targets if target.own}

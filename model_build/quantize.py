@@ -47,6 +47,7 @@ def quantize(graph: Path, folder: Path, component: str, samples: Sequence[Feed],
                 smooth_quant_alphas=nncf.AdvancedSmoothQuantParameters(convolution=_SMOOTHING, matmul=_SMOOTHING)
             ),
         )
+        del model  # `quantized` is a copy, of gigabytes
     bypass(quantized, [index for index, readers in enumerate(readers_of(quantized)) if not readers])
     step = max(1, len(samples) // _SAMPLES_OF_SENSITIVITY)
     trials = [_cropped(sample, _CROPS[component]) for sample in samples[step // 2 :: step][:_SAMPLES_OF_SENSITIVITY]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from functools import cached_property
 from typing import Any
 
@@ -52,3 +53,9 @@ class Sources:
         from model_build.reference import load_controlnets
 
         return load_controlnets(self.controlnets)
+
+    def release(self) -> None:
+        """Forget what was loaded into diffusers, four bytes a weight; asked for again it is loaded again."""
+        for name in ("pipeline", "networks"):
+            self.__dict__.pop(name, None)
+        gc.collect()  # modules refer to one another

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.arrivals import MIX, OURS, Answered, Clock, by_chance, p95, rows
+from benchmarks.arrivals import OURS, Clock, rows, rows_over_http
+from benchmarks.poisson import MIX, Answered, by_chance, p95
 
 
 def test_arrivals_come_at_the_rate_asked_for_and_are_drawn_once() -> None:
@@ -40,3 +41,13 @@ def test_each_goal_is_against_the_better_of_the_others() -> None:
     assert made["throughput at saturation, by step / other"].measured == pytest.approx(5.0 / 5.1, abs=0.001)
     assert made["throughput at saturation, by step / other"].met is True
     assert p95(found[OURS][0]) == pytest.approx(5.0)
+
+
+def test_over_http_the_first_is_ours() -> None:
+    found = {"ours": [[Answered(4, 1.0)], [Answered(4, 3.0)]], "theirs": [[Answered(4, 4.0)], [Answered(4, 5.0)]]}
+    made = rows_over_http(found, {"ours": [9.0, 9.0], "theirs": [3.0, 2.0]})
+    assert [(row.metric, row.measured, row.met) for row in made] == [
+        ("mean latency over HTTP, ours / theirs", 0.425, True),
+        ("p95 latency over HTTP, ours / theirs", 0.425, True),
+        ("throughput at saturation over HTTP, ours / theirs", 3.75, True),
+    ]

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from benchmarks import cpu, environment
+from benchmarks import cpu, engine, environment
 from benchmarks.cpu import BF16, DIFFUSERS, MERGED
 from benchmarks.sides import Found, Image
+from darkroom.catalog import load_manifest
+from darkroom.storage import open_store
+from runtime.bundle import fetch_bundle
+from runtime.hardware import this_machine
 
 
 def _found(name: str, step: float, rest: float, peak: float) -> Found:
@@ -39,6 +45,15 @@ def test_each_goal_is_measured_against_its_peer_and_what_died_is_left_out() -> N
 def test_starts_are_shares_of_the_peers() -> None:
     starts = {("int8", "warm"): 10.0, (DIFFUSERS, "warm"): 80.0, ("int8", "cold"): 20.0, (DIFFUSERS, "cold"): 90.0}
     assert [(row.measured, row.met) for row in cpu._started(starts)] == [(0.125, True), (0.222, False)]
+    del starts[DIFFUSERS, "warm"]
+    assert [row.measured for row in cpu._started(starts)] == [0.222], "one that died is left out"
+
+
+def test_a_bundles_size_is_what_a_replica_of_its_target_fetches(tmp_path: Path) -> None:
+    manifest = load_manifest(open_store(str(engine.BUNDLE)), "crayon", None)
+    target = next(target for target in manifest.targets if target.name == "openvino-bf16")
+    fetched = fetch_bundle(open_store(str(engine.BUNDLE)), "crayon", None, target.name, this_machine(), tmp_path)
+    assert cpu._fetched_bytes(manifest, target.name) == sum(path.stat().st_size for path in fetched.files.values())
 
 
 def test_an_environments_size_counts_what_is_needed_once() -> None:

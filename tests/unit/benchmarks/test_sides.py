@@ -41,6 +41,35 @@ def test_sides_take_turns_and_one_that_dies_stops_no_other(tmp_path: Path) -> No
     assert set(died) == {"none", "nowhere"}
 
 
+def _fake(path: Path, then: str) -> Side:
+    """A side that loads and makes its first image, and does this when it is to make another."""
+    path.write_text(
+        f"""#!/bin/sh
+echo '{{"peak": 1}}'; read steps
+echo '{{"wall": [1, 2], "cpu": [1, 2], "peak": 1}}'; read steps
+{then}
+"""
+    )
+    path.chmod(0o755)
+    return Side(path.name, "fake", {"threads": 1}, path)
+
+
+def test_a_side_that_dies_or_hangs_is_told_and_stops_no_other(tmp_path: Path) -> None:
+    lasting = 'while :; do echo \'{"wall": [1, 2, 3], "cpu": [1, 2, 3], "peak": 2}\'; read steps; done'
+    silent = tmp_path / "silent"
+    silent.write_text("#!/bin/sh\nexec tail -f /dev/null\n")
+    silent.chmod(0o755)
+    sides = [
+        _fake(tmp_path / "dies", "echo out of luck >&2"),
+        Side("silent", "fake", {"threads": 1}, silent, patience=0.01),
+        _fake(tmp_path / "lasts", lasting),
+    ]
+    found, died = in_turns(sides, rounds=2, steps=2, kept=tmp_path / "group.json")
+    assert list(found) == ["lasts"]
+    assert [image.wall for image in found["lasts"].images] == [[1, 2, 3]] * 2
+    assert died == {"silent": "no answer in 0.01 s", "dies": "out of luck"}
+
+
 def test_a_group_that_is_kept_is_not_measured_again(tmp_path: Path) -> None:
     side = Side("a", "nothing", {"threads": 1}, Path(sys.executable))
     kept = tmp_path / "group.json"
