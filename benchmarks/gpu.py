@@ -1,4 +1,4 @@
-"""Stable Diffusion 1.5 on this machine's GPU: one image, full batches, and requests that arrive by chance."""
+"""Stable Diffusion 1.5 and XL on this machine's GPU: one image, full batches, and requests that arrive by chance."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from benchmarks import arrivals, checkpoints
+from benchmarks import arrivals, checkpoints, gpu_memory
 from benchmarks.engine import InProcess
 from benchmarks.measure import Row, keep
 from benchmarks.sides import Found, Side, faster, in_turns
@@ -26,12 +26,27 @@ from runtime import logs
 
 COMMAND = "make bench PART=gpu"
 WORK = Path(".darkroom") / "bench"
-NAME = "sd15-gpu"
 PROMPT = "a photograph of an astronaut riding a horse"
 EAGER, COMPILED = "diffusers fp16", "torch.compile fp16"
 PLAIN = "onnx-cuda-fp16-plain"
 _IMAGES = (1, 2, 4, 8)  # guided ones in a call, two rows each
-_GFLOP_ROW, _GFLOP_DECODE = 803, 2514  # of the UNet's rows and the decoder at 512 x 512
+
+
+@dataclass(frozen=True)
+class Shape:
+    """An architecture of `benchmarks.checkpoints` at the side its images have, and what its network multiplies: 10^9
+    operations of one row of the UNet and of the decoder, by torch's own counter.
+    """
+
+    name: str
+    size: int
+    row: int
+    decode: int
+    arrivals: bool = False
+
+
+SD15 = Shape("sd15", 512, 803, 2514, arrivals=True)
+SDXL = Shape("sdxl", 1024, 6761, 10470)
 
 
 @dataclass(frozen=True)
@@ -42,7 +57,7 @@ class Trial:
 
     device: Literal["cuda", "cpu"] = "cuda"
     narrow: int = 1
-    size: int = 512
+    size: int | None = None
     steps: int = 20
     rounds: int = 3
     requests: int = 120
@@ -55,41 +70,48 @@ def run(trial: Trial = AS_COMMITTED) -> None:
     """Measure, print and keep everything of this part. Ends with a sentence where there is no GPU to measure."""
     targets = _targets(trial)
     logs.configure("warning")
-    work = (WORK / f"gpu-{trial.device}-{trial.narrow}").resolve()
-    store = _built(checkpoints.write("sd15", work / "checkpoint", narrow=trial.narrow), work, targets, trial)
-    offered = [target.name for target in catalog.load_manifest(open_store(str(store)), NAME).targets]
-    sides = _sides(work / "checkpoint", store, offered, trial)
-    print(f"one image: {', '.join(side.name for side in sides)}", flush=True)
-    kept = work / "results.json"
-    found, died = in_turns(sides, rounds=trial.rounds, steps=trial.steps, kept=kept)
-    kept.unlink()
-    engine = InProcess(offered[0], _threads(), store, NAME)
-    print(f"full batches on {offered[0]}", flush=True)
-    batches = {images: _rate(engine, images, trial) for images in _IMAGES}
     peak = _fastest_product(trial.device)
-    print("requests that arrive by chance", flush=True)
-    chance = arrivals.compare(engine, arrivals.Effort(trial.requests, trial.rounds, trial.requests // 5))
-    made = [
-        *compared(found, offered, trial.steps),
-        *saturated(batches, peak, trial.steps),
-        *(replace(row, part="gpu", command=COMMAND) for row in arrivals.rows(chance.found, chance.rates, chance.short)),
-    ]
-    report = json.loads((store / catalog.bundle_key(NAME, engine.manifest.version, "report.json")).read_text())
-    raw = {
-        "gpu": _gpu(),
-        "found": found,
-        "not_measured": died,
-        "images_a_second": batches,
-        "fastest_product_tflops": peak,
-        "parity": {target["name"]: target["psnr"] for target in report["targets"]},
-        "fused": {target["name"]: target.get("fusion", {}) for target in report["targets"]},
-    }
-    for name, reason in died.items():
-        print(f"  {name} was not measured: {reason}", flush=True)
+    found = [_measured(shape, targets, peak, trial) for shape in (SD15, SDXL)]
+    made = [row for rows, _ in found for row in rows]
     if trial != AS_COMMITTED:
         print(*made, sep="\n")
         return
-    keep("gpu", made, raw)
+    raw = {shape.name: told for shape, (_, told) in zip((SD15, SDXL), found, strict=True)}
+    keep("gpu", made, {"gpu": _gpu(), "fastest_product_tflops": peak, **raw})
+
+
+def _measured(shape: Shape, targets: Sequence[str], peak: float, trial: Trial) -> tuple[list[Row], dict[str, Any]]:
+    """All of one architecture: its rows, and what they come from."""
+    shape = replace(shape, size=trial.size or shape.size)
+    work = (WORK / f"gpu-{shape.name}-{trial.device}-{trial.narrow}").resolve()
+    checkpoint = checkpoints.write(shape.name, work / "checkpoint", narrow=trial.narrow)
+    store = _built(checkpoint, shape, work, targets, trial)
+    name = f"{shape.name}-gpu"
+    offered = [target.name for target in catalog.load_manifest(open_store(str(store)), name).targets]
+    sides = _sides(checkpoint, store, shape, offered, trial)
+    print(f"{shape.name}, one image: {', '.join(side.name for side in sides)}", flush=True)
+    kept = work / "results.json"
+    found, died = in_turns(sides, rounds=trial.rounds, steps=trial.steps, kept=kept, gpu_memory=gpu_memory.used)
+    kept.unlink()
+    engine = InProcess(offered[0], _threads(), store, name)
+    print(f"{shape.name}, full batches on {offered[0]}", flush=True)
+    batches = {images: _rate(engine, images, shape, trial) for images in _IMAGES}
+    made = [*compared(shape, found, offered, trial.steps), *saturated(shape, batches, peak, trial.steps)]
+    if shape.arrivals:
+        print("requests that arrive by chance", flush=True)
+        chance = arrivals.compare(engine, arrivals.Effort(trial.requests, trial.rounds, trial.requests // 5))
+        rows = arrivals.rows(chance.found, chance.rates, chance.short)
+        made += [replace(row, part="gpu", command=COMMAND) for row in rows]
+    report = json.loads((store / catalog.bundle_key(name, engine.manifest.version, "report.json")).read_text())
+    for side, reason in died.items():
+        print(f"  {side} was not measured: {reason}", flush=True)
+    return made, {
+        "found": found,
+        "not_measured": died,
+        "images_a_second": batches,
+        "parity": {target["name"]: target["psnr"] for target in report["targets"]},
+        "fused": {target["name"]: target.get("fusion", {}) for target in report["targets"]},
+    }
 
 
 def _targets(trial: Trial) -> list[str]:
@@ -105,22 +127,34 @@ def _targets(trial: Trial) -> list[str]:
     return [*(() if lacks(gpu.TENSORRT) else ("tensorrt-fp16",)), "onnx-cuda-fp16", PLAIN]
 
 
-def _built(checkpoint: Path, work: Path, targets: Sequence[str], trial: Trial) -> Path:
+def _built(checkpoint: Path, shape: Shape, work: Path, targets: Sequence[str], trial: Trial) -> Path:
     """The object store with the bundle. Raises: CalledProcessError."""
     store = work / "store"
-    print(f"building {', '.join(targets)} (minutes, once) ...", flush=True)
-    command = [sys.executable, "-m", "model_build", "build", str(checkpoint), "--name", NAME, "--store", str(store)]
-    command += ["--work", str(work / "build"), "--rows", str(2 * _IMAGES[-1]), "--verify-steps", "4", "--repeats", "0"]
-    size = ["--width", str(trial.size), "--height", str(trial.size), "--max-size", "512"]
+    print(f"{shape.name}, building {', '.join(targets)} (minutes, once) ...", flush=True)
+    command = [sys.executable, "-m", "model_build", "build", str(checkpoint), "--name", f"{shape.name}-gpu"]
+    command += [
+        "--store",
+        str(store),
+        "--work",
+        str(work / "build"),
+        "--rows",
+        str(2 * _IMAGES[-1]),
+        "--verify-steps",
+        "4",
+        "--repeats",
+        "0",
+    ]
+    pixels = str(shape.size)
+    size = ["--width", pixels, "--height", pixels, "--max-size", pixels, "--max-pixels", str(shape.size**2)]
     chosen = [option for target in targets for option in ("--target", target)]
     subprocess.run([*command, *size, *chosen, "--steps", str(trial.steps)], check=True, stdout=subprocess.DEVNULL)
     return store
 
 
-def _sides(checkpoint: Path, store: Path, targets: Sequence[str], trial: Trial) -> list[Side]:
+def _sides(checkpoint: Path, store: Path, shape: Shape, targets: Sequence[str], trial: Trial) -> list[Side]:
     torch = {"folder": str(checkpoint), "threads": _threads(), "dtype": "float16", "device": trial.device}
-    torch["size"] = trial.size
-    ours = {"store": str(store), "model": NAME, "size": trial.size, "threads": _threads()}
+    torch["size"] = shape.size
+    ours = {"store": str(store), "model": f"{shape.name}-gpu", "size": shape.size, "threads": _threads()}
     return [
         Side(EAGER, "diffusers", torch),
         *([Side(COMPILED, "diffusers", {**torch, "compiled": True})] if trial.device == "cuda" else []),
@@ -128,11 +162,11 @@ def _sides(checkpoint: Path, store: Path, targets: Sequence[str], trial: Trial) 
     ]
 
 
-def _rate(engine: InProcess, images: int, trial: Trial) -> float:
+def _rate(engine: InProcess, images: int, shape: Shape, trial: Trial) -> float:
     """Images a second when so many share every UNet call, the best of the rounds; the first, unmeasured, warms up."""
     seconds = []
     for _ in range(1 + trial.rounds):
-        batch = [engine.trajectory(PROMPT, seed, trial.steps, 7.5, trial.size) for seed in range(images)]
+        batch = [engine.trajectory(PROMPT, seed, trial.steps, 7.5, shape.size) for seed in range(images)]
         started = time.perf_counter()
         engine.finish(batch)
         seconds.append(time.perf_counter() - started)
@@ -153,8 +187,8 @@ def _fastest_product(device: str) -> float:
     return best
 
 
-def compared(found: Mapping[str, Found], targets: Sequence[str], steps: int) -> Iterator[Row]:
-    """One image: ours against diffusers, and the fused CUDA engine against the plain one."""
+def compared(shape: Shape, found: Mapping[str, Found], targets: Sequence[str], steps: int) -> Iterator[Row]:
+    """One image: ours against diffusers, and the fused CUDA engine against the plain one; the memory of each side."""
     pairs = [
         *((COMPILED, target, 1.6 if target == targets[0] else None) for target in targets),
         *((EAGER, target, None) for target in targets),
@@ -164,18 +198,28 @@ def compared(found: Mapping[str, Found], targets: Sequence[str], steps: int) -> 
         if slow in found and fast in found and slow != fast:
             times = round(faster(found[slow], found[fast], steps), 2)
             told, met = (None, None) if goal is None else (f">= {goal}", times >= goal)
-            yield Row("gpu", f"one image, {slow} / {fast}", times, "x", COMMAND, told, met)
+            yield Row("gpu", f"{shape.name}, one image, {slow} / {fast}", times, "x", COMMAND, told, met)
     for name, each in found.items():
-        yield Row("gpu", f"one image, {name}", round(1000 * median(each.seconds(steps))), "ms", COMMAND)
+        yield Row("gpu", f"{shape.name}, one image, {name}", round(1000 * median(each.seconds(steps))), "ms", COMMAND)
+        for kind, size in (("GPU memory", each.gpu), ("peak resident memory", each.peak)):
+            yield Row("gpu", f"{shape.name}, {kind}, {name}", round(size / 2**30, 2), "GiB", COMMAND)
 
 
-def saturated(batches: Mapping[int, float], peak: float, steps: int) -> Iterator[Row]:
+def saturated(shape: Shape, batches: Mapping[int, float], peak: float, steps: int) -> Iterator[Row]:
     """Images a second in the best batch, and what share of the fastest matrix product that is."""
     images, rate = max(batches.items(), key=lambda item: item[1])
-    share = round(rate * (2 * steps * _GFLOP_ROW + _GFLOP_DECODE) / 1000 / peak, 3)
-    yield Row("gpu", f"images a second, {images} at once", round(rate, 2), "images/s", COMMAND)
-    yield Row("gpu", "share of the measured bf16 matrix peak", share, "share", COMMAND, ">= 0.35", share >= 0.35)
-    yield Row("gpu", "fastest bf16 matrix product", round(peak, 1), "TFLOP/s", COMMAND)
+    share = round(rate * (2 * steps * shape.row + shape.decode) / 1000 / peak, 3)
+    yield Row("gpu", f"{shape.name}, images a second, {images} at once", round(rate, 2), "images/s", COMMAND)
+    yield Row(
+        "gpu",
+        f"{shape.name}, share of the measured bf16 matrix peak",
+        share,
+        "share",
+        COMMAND,
+        ">= 0.35",
+        share >= 0.35,
+    )
+    yield Row("gpu", f"{shape.name}, fastest bf16 matrix product", round(peak, 1), "TFLOP/s", COMMAND)
 
 
 def _gpu() -> dict[str, Any]:
@@ -192,7 +236,7 @@ def _threads() -> int:
 def main(
     device: Annotated[str, typer.Option(help="cpu: a rehearsal, of use to see that everything runs.")] = "cuda",
     narrow: Annotated[int, typer.Option(min=1, max=16, help="A narrower network; keeps nothing.")] = 1,
-    size: Annotated[int, typer.Option(min=64, max=512, help="Side of the images in pixels.")] = 512,
+    size: Annotated[int | None, typer.Option(min=64, max=1024, help="Side of the images in pixels.")] = None,
     steps: Annotated[int, typer.Option(min=2, max=50)] = 20,
     rounds: Annotated[int, typer.Option(min=1)] = 3,
     requests: Annotated[int, typer.Option(min=10)] = 120,

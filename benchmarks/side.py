@@ -27,10 +27,10 @@ def diffusers(
 ) -> Draw:
     """What a user of PyTorch has: the pipeline, eager or with its UNet compiled."""
     import torch
-    from diffusers import StableDiffusionPipeline
+    from diffusers import DiffusionPipeline
 
     torch.set_num_threads(threads)
-    pipeline = StableDiffusionPipeline.from_pretrained(folder, torch_dtype=getattr(torch, dtype)).to(device)
+    pipeline = DiffusionPipeline.from_pretrained(folder, torch_dtype=getattr(torch, dtype)).to(device)
     if compiled:
         pipeline.unet = torch.compile(pipeline.unet)
     return _pipeline(pipeline, size)

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -59,7 +59,7 @@ class Image:
 @dataclass(frozen=True)
 class Found:
     """What was read of a side: seconds from its process's start until it was loaded, and until its first image, of one
-    step; further images, one a round; peak bytes.
+    step; further images, one a round; peak bytes; bytes of the GPU's memory that were taken by then.
     """
 
     name: str
@@ -67,6 +67,7 @@ class Found:
     first: float
     peak: int
     images: list[Image] = field(default_factory=list)
+    gpu: int = 0
 
     @classmethod
     def of(cls, told: Mapping[str, Any]) -> Found:
@@ -82,9 +83,14 @@ def faster(slow: Found, fast: Found, steps: int | None, clock: Clock = "wall") -
     return median(a / b for a, b in zip(slow.seconds(steps, clock), fast.seconds(steps, clock), strict=True))
 
 
-def in_turns(sides: Sequence[Side], *, rounds: int, steps: int, kept: Path) -> tuple[dict[str, Found], dict[str, str]]:
+def in_turns(
+    sides: Sequence[Side], *, rounds: int, steps: int, kept: Path, gpu_memory: Callable[[], int] = lambda: 0
+) -> tuple[dict[str, Found], dict[str, str]]:
     """Start all, each making an image of one step, then A B C A B C, an image of `steps` steps each; what was found,
     and of each side that died why.
+
+    `gpu_memory` gives the bytes that all processes have of the GPU. It is read around each side's first image, when no
+    other side does anything: allocators keep what they once had.
 
     A group of sides that was measured the same way and is still in `kept` is not measured again.
     """
@@ -99,9 +105,11 @@ def in_turns(sides: Sequence[Side], *, rounds: int, steps: int, kept: Path) -> t
         live: list[Process] = []
         for side in sides:
             print(f"  {side.name}: loading", flush=True)
+            taken = gpu_memory()
             process = stack.enter_context(_running(side))
             try:
                 process.load()
+                process.gpu = gpu_memory() - taken
             except SideDied as death:
                 died[side.name] = str(death)
                 continue
@@ -154,6 +162,7 @@ class Process:
         self._log = log
         self._images: list[Image] = []
         self._peak = 0
+        self.gpu = 0
         self._started = time.perf_counter()
         with log.open("wb") as said:
             self._child = subprocess.Popen(
@@ -185,7 +194,7 @@ class Process:
         return self._images[-1]
 
     def found(self) -> Found:
-        return Found(self.side.name, self._loaded, self._first, self._peak, list(self._images))
+        return Found(self.side.name, self._loaded, self._first, self._peak, list(self._images), self.gpu)
 
     def end(self) -> None:
         if self._child.returncode is None:
