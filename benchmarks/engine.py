@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from darkroom.storage import open_store
 from runtime.bundle import fetch_bundle, kept_graphs, load_bundle
 from runtime.control import Control
-from runtime.engines import Engine, open_engine
+from runtime.engines import Engine, OnCpu, open_engine
 from runtime.hardware import this_machine
 from runtime.runner import Runner
 from runtime.tokenizer import Tokens
@@ -31,7 +31,7 @@ class InProcess:
         bundle = fetch_bundle(open_store(str(store)), model, None, target, machine, _CACHE)
         self.bundle = bundle
         kept = kept_graphs(bundle, machine, _CACHE, _COMPILED_MB)
-        self.loaded = load_bundle(bundle, threads, partial(open_engine, kept=kept))
+        self.loaded = load_bundle(bundle, threads, partial(open_engine, on_cpu=OnCpu(kept)))
         self.manifest = self.loaded.manifest
         self.engine = self.loaded.engine
         self.use(self.engine)

@@ -15,8 +15,9 @@ from darkroom.manifest import BundleFile, EngineManifest, Target
 from darkroom.pace import Pace, load_pace
 from darkroom.storage import ObjectReader
 from runtime.cache.calibrated import PromptMap
-from runtime.engines import Engine, open_engine
+from runtime.engines import UNET, Engine, component_sizes, open_engine
 from runtime.engines.compiled import CompiledGraphs
+from runtime.engines.shaped import StaticShapes
 from runtime.hardware import Machine, choose_target, processor
 from runtime.samplers import SamplerTables
 from runtime.tokenizer import PromptTokenizer
@@ -37,6 +38,10 @@ class Bundle:
     files: Mapping[str, Path]
     preferred: Target | None = None
     pace: Pace | None = None
+
+    def worthwhile_rows(self, threads: int) -> int | None:
+        """See `LoadedBundle`."""
+        return self.pace.worthwhile(self.target.name, processor(), threads) if self.pace else None
 
 
 @dataclass(frozen=True)
@@ -113,6 +118,40 @@ def kept_graphs(bundle: Bundle, machine: Machine, cache: Path, megabytes: int) -
     return CompiledGraphs(cache / "compiled", megabytes << 20, made_for)
 
 
+def static_shapes(bundle: Bundle, threads: int, max_rows: int, megabytes: int) -> StaticShapes | None:
+    """The UNet calls at the default size that have graphs of their own, as many as this much memory holds; None: none,
+    or its engine library gains nothing by it.
+    """
+    manifest, target = bundle.manifest, bundle.target
+    if target.format != "openvino":
+        return None
+    static = StaticShapes.within(
+        megabytes << 20,
+        component_sizes(target, bundle.files)[UNET],
+        _row(manifest),
+        unit=1 if manifest.guidance_is_an_input else 2,
+        most=min(max_rows, bundle.worthwhile_rows(threads) or max_rows),
+    )
+    return static if static.rows else None
+
+
+def _row(manifest: EngineManifest) -> dict[str, tuple[int, ...]]:
+    """The shapes of what the UNet takes for one row at the default size."""
+    latents, text, defaults = manifest.latents, manifest.text, manifest.defaults
+    height, width = defaults.height // latents.downscale, defaults.width // latents.downscale
+    further: dict[str, tuple[int, ...]] = {"text_embeds": (text.pooled_dim or 0,), "time_ids": (6,), "guidance": ()}
+    return {
+        "latents": (latents.channels, height, width),
+        "timestep": (),
+        "prompt_embeds": (text.max_length, text.embedding_dim),
+        **{name: further[name] for name in manifest.conditions},
+        **{
+            residual.name: (residual.channels, -(-height // residual.shrink), -(-width // residual.shrink))
+            for residual in (manifest.control.residuals if manifest.control else ())
+        },
+    }
+
+
 def load_bundle(
     bundle: Bundle,
     threads: int,
@@ -123,7 +162,7 @@ def load_bundle(
     tokenizer = PromptTokenizer(bundle.files[manifest.text.tokenizer].read_bytes(), manifest.text)
     samplers = SamplerTables(bundle.files[manifest.samplers.tables].read_bytes(), manifest.samplers)
     engine = open_target(bundle.target, bundle.files, threads)
-    rows = bundle.pace.worthwhile(bundle.target.name, processor(), threads) if bundle.pace else None
+    rows = bundle.worthwhile_rows(threads)
     prompt_map = PromptMap(bundle.files[manifest.cache.tensors].read_bytes()) if manifest.cache else None
     return LoadedBundle(manifest, bundle.target, engine, tokenizer, samplers, bundle.preferred, rows, prompt_map)
 

@@ -17,9 +17,9 @@ import uvicorn
 from darkroom import gpu
 from darkroom.errors import DarkroomError
 from darkroom.storage import ObjectStore, open_store
-from runtime.bundle import fetch_bundle, kept_graphs, load_bundle
+from runtime.bundle import fetch_bundle, kept_graphs, load_bundle, static_shapes
 from runtime.config import RuntimeConfig
-from runtime.engines import open_engine
+from runtime.engines import OnCpu, open_engine
 from runtime.hardware import this_machine
 from runtime.metrics import Metrics
 from runtime.mounted import bundles
@@ -66,13 +66,15 @@ async def _serve(config: RuntimeConfig) -> None:
         source = bundles(config.bundle_dir, store)
         version = config.version if model == config.model else None
         bundle = fetch_bundle(source, model, version, config.target, machine, config.cache_dir, config.trusted)
+        threads = config.thread_count
+        static = static_shapes(bundle, threads, config.max_rows, config.static_mb // len(config.served))
         opener = partial(
             open_engine,
             gpu_bytes=machine.gpu_bytes(config.gpu_memory_fraction, len(config.served)),
-            kept=kept_graphs(bundle, machine, config.cache_dir, config.compiled_mb),
+            on_cpu=OnCpu(kept_graphs(bundle, machine, config.cache_dir, config.compiled_mb), static),
             gpu_graphs=config.gpu_graphs,
         )
-        loaded = load_bundle(bundle, config.thread_count, opener)
+        loaded = load_bundle(bundle, threads, opener)
         seat = turns.seat(model) if len(config.served) > 1 else ALONE
         return Service(loaded, config, images, metrics, time.monotonic, time.sleep, seat)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
@@ -11,8 +12,10 @@ from darkroom.manifest import Target
 from runtime.arrays import Floats, Ids
 from runtime.engines.compiled import CompiledGraphs
 from runtime.engines.session import Bounds, memory_shares
+from runtime.engines.shaped import StaticShapes
 
-COMPONENTS = ("text_encoder", "unet", "vae_decoder")
+UNET = "unet"
+COMPONENTS = ("text_encoder", UNET, "vae_decoder")
 CONTROLNET = "controlnet_"  # how the names of ControlNets' components begin
 ENCODER = "vae_encoder"
 
@@ -93,7 +96,16 @@ class GraphEngine:
         return self._open_encoder()
 
 
-Loader = Callable[[Mapping[str, Path], Mapping[str, str], int, Bounds, CompiledGraphs | None], Mapping[str, Graph]]
+@dataclass(frozen=True)
+class OnCpu:
+    """What OpenVINO compiled at earlier starts, and the UNet calls that it compiles graphs of their own for."""
+
+    kept: CompiledGraphs | None = None
+    static: StaticShapes | None = None
+
+
+NEITHER = OnCpu()
+Loader = Callable[[Mapping[str, Path], Mapping[str, str], int, Bounds, OnCpu], Mapping[str, Graph]]
 
 
 def open_engine(
@@ -101,17 +113,16 @@ def open_engine(
     files: Mapping[str, Path],
     threads: int,
     gpu_bytes: int | None = None,
-    kept: CompiledGraphs | None = None,
+    on_cpu: OnCpu = NEITHER,
     gpu_graphs: int = 0,
 ) -> Engine:
     """Compile a target's components for this machine. `files` maps bundle paths to verified local files; `gpu_bytes`
-    is the most GPU memory they may take (None: no limit); `kept` is what OpenVINO compiled at earlier starts;
-    `gpu_graphs` see `Bounds.graphs`.
+    is the most GPU memory they may take (None: no limit); `gpu_graphs` see `Bounds.graphs`.
 
     Raises: EngineIncompatible where its library does not start here, or that memory is too little.
     """
     at_once = [*COMPONENTS, *(name for name in target.components if name.startswith(CONTROLNET))]
-    sizes = _sizes(target, files)
+    sizes = component_sizes(target, files)
     shares = {} if gpu_bytes is None else memory_shares(sizes, gpu_bytes)
     if shares:  # what sessions for graphs hold again comes out of the UNet's own share, half of what it has to work in
         gpu_graphs = min(gpu_graphs, (shares["unet"] - sizes["unet"]) // (2 * sizes["unet"]))
@@ -119,12 +130,12 @@ def open_engine(
 
     def load(names: Sequence[str]) -> Mapping[str, Graph]:
         components = {name: files[target.components[name]] for name in names}
-        return _LOADERS[target.format](components, target.options, threads, bounds, kept)
+        return _LOADERS[target.format](components, target.options, threads, bounds, on_cpu)
 
     return GraphEngine(load(at_once), lambda: load([ENCODER])[ENCODER])
 
 
-def _sizes(target: Target, files: Mapping[str, Path]) -> dict[str, int]:
+def component_sizes(target: Target, files: Mapping[str, Path]) -> dict[str, int]:
     """Bytes of each component's files: its graph, and what is called after it (weights, an engine)."""
     stems = {name: path.rpartition(".")[0] for name, path in target.components.items()}
     return {
@@ -138,11 +149,11 @@ def _openvino(
     options: Mapping[str, str],
     threads: int,
     _: Bounds,
-    kept: CompiledGraphs | None,
+    on_cpu: OnCpu,
 ) -> Mapping[str, Graph]:
     from runtime.engines.openvino import load_graphs
 
-    return load_graphs(components, options, threads, kept)
+    return load_graphs(components, options, threads, on_cpu.kept, on_cpu.static)
 
 
 def _onnxruntime(
@@ -150,7 +161,7 @@ def _onnxruntime(
     options: Mapping[str, str],
     threads: int,
     bounds: Bounds,
-    _: CompiledGraphs | None,
+    _: OnCpu,
 ) -> Mapping[str, Graph]:
     from runtime.engines.onnxruntime import load_graphs
 

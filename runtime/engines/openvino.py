@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,9 @@ import openvino
 import structlog
 
 from runtime.arrays import Floats, Ids
-from runtime.engines import Graph
+from runtime.engines import UNET, Graph
 from runtime.engines.compiled import CompiledGraphs
+from runtime.engines.shaped import ShapedGraph, Shapes, StaticShapes
 
 # What OpenVINO and oneDNN say when an allocation fails; the Python binding keeps only the text.
 _OUT_OF_MEMORY = ("bad_alloc", "out of memory", "failed to allocate", "could not allocate")
@@ -33,17 +35,20 @@ class OpenVinoGraph:
         try:
             results = self._request.infer(dict(inputs), share_inputs=True, share_outputs=True)
         except RuntimeError as failure:
-            if any(phrase in str(failure).lower() for phrase in _OUT_OF_MEMORY):
-                raise MemoryError from failure
-            raise
+            raise _raised(failure) from failure
         # The output tensors are overwritten by the next call of this request.
         return {name: np.array(results[index], np.float32) for index, name in enumerate(self._names)}
 
 
 def load_graphs(
-    components: Mapping[str, Path], options: Mapping[str, str], threads: int, kept: CompiledGraphs | None = None
+    components: Mapping[str, Path],
+    options: Mapping[str, str],
+    threads: int,
+    kept: CompiledGraphs | None = None,
+    static: StaticShapes | None = None,
 ) -> dict[str, Graph]:
-    """Open each component's IR, side by side: as `kept` has it from an earlier start, else compiled.
+    """Open each component's IR, side by side: as `kept` has it from an earlier start, else compiled; the UNet for
+    `static` shapes too.
 
     `options` are the target's OpenVINO properties.
     """
@@ -57,33 +62,58 @@ def load_graphs(
     }
 
     def load(component: str) -> Graph:
-        path = components[component]
-        if kept is None:
-            return OpenVinoGraph(core.compile_model(path, "CPU", properties))
-        return OpenVinoGraph(_recall(core, component, path, properties, kept))
+        opener = _Opener(core, component, components[component], properties, kept)
+        return ShapedGraph(opener.open, static) if static is not None and component == UNET else opener.open(None)
 
     with ThreadPoolExecutor(len(components)) as pool:
         return dict(zip(components, pool.map(load, components), strict=True))
 
 
-def _recall(
-    core: openvino.Core, component: str, path: Path, properties: Mapping[str, str], kept: CompiledGraphs
-) -> openvino.CompiledModel:
-    """A component as an earlier start left it, else compiled and kept for the next.
+@dataclass(frozen=True)
+class _Opener:
+    """One component's IR, and what it is compiled with."""
 
-    What is kept has no weights: they stay mapped from the IR's own file, verified with the bundle.
-    """
-    name = kept.name(component, openvino.get_version(), properties)
-    weightless = {**properties, "CACHE_MODE": "OPTIMIZE_SIZE"}
-    graph = kept.read(name)
-    try:
-        if graph is not None:
-            return core.import_model(graph, "CPU", {**weightless, "WEIGHTS_PATH": str(path.with_suffix(".bin"))})
-    except RuntimeError as refused:  # OpenVINO itself looks at its version and the processor's instructions
-        structlog.get_logger().warning("compiled graph refused", file=name, exc_info=refused)
-    compiled = core.compile_model(path, "CPU", weightless)
-    try:
-        kept.write(name, compiled.export_model().getvalue())
-    except RuntimeError as failure:
-        structlog.get_logger().warning("compiled graph not kept", file=name, exc_info=failure)
-    return compiled
+    core: openvino.Core
+    component: str
+    path: Path
+    properties: Mapping[str, str]
+    kept: CompiledGraphs | None
+
+    def open(self, shapes: Shapes | None) -> Graph:
+        """The graph for these shapes of its inputs (None: for all) as an earlier start left it, else compiled."""
+        try:
+            return OpenVinoGraph(self._compile(shapes, {}) if self.kept is None else self._recall(shapes, self.kept))
+        except RuntimeError as failure:
+            raise _raised(failure) from failure
+
+    def _recall(self, shapes: Shapes | None, kept: CompiledGraphs) -> openvino.CompiledModel:
+        """What is kept has no weights: they stay mapped from the IR's own file, verified with the bundle."""
+        asked = dict(self.properties) if shapes is None else {**self.properties, "shapes": str(sorted(shapes.items()))}
+        name = kept.name(self.component, openvino.get_version(), asked)
+        weightless = {"CACHE_MODE": "OPTIMIZE_SIZE"}
+        graph = kept.read(name)
+        try:
+            if graph is not None:
+                told = {**self.properties, **weightless, "WEIGHTS_PATH": str(self.path.with_suffix(".bin"))}
+                return self.core.import_model(graph, "CPU", told)
+        except RuntimeError as refused:  # OpenVINO itself looks at its version and the processor's instructions
+            structlog.get_logger().warning("compiled graph refused", file=name, exc_info=refused)
+        compiled = self._compile(shapes, weightless)
+        try:
+            kept.write(name, compiled.export_model().getvalue())
+        except RuntimeError as failure:
+            structlog.get_logger().warning("compiled graph not kept", file=name, exc_info=failure)
+        return compiled
+
+    def _compile(self, shapes: Shapes | None, further: Mapping[str, str]) -> openvino.CompiledModel:
+        told = {**self.properties, **further}
+        if shapes is None:
+            return self.core.compile_model(self.path, "CPU", told)
+        model = self.core.read_model(self.path)
+        model.reshape({name: openvino.PartialShape(list(shape)) for name, shape in shapes.items()})
+        return self.core.compile_model(model, "CPU", told)
+
+
+def _raised(failure: RuntimeError) -> Exception:
+    """MemoryError where memory ran out, else the failure itself."""
+    return MemoryError() if any(phrase in str(failure).lower() for phrase in _OUT_OF_MEMORY) else failure

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,7 +22,8 @@ from model_build.plan import Plan
 from model_build.progress import Progress
 from model_build.psnr import psnr
 from model_build.reference import Reference, load
-from runtime.bundle import LoadedBundle, fetch_bundle, load_bundle
+from runtime.bundle import LoadedBundle, fetch_bundle, load_bundle, static_shapes
+from runtime.engines import OnCpu, open_engine
 from runtime.hardware import this_machine
 from tests.tiny_checkpoint import write_tiny_lcm, write_tiny_xl
 
@@ -48,7 +50,9 @@ def kind(request, tmp_path_factory: pytest.TempPathFactory) -> Kind:
     opened = open_checkpoint(str(checkpoint))
 
     def loaded(target: str) -> LoadedBundle:
-        return load_bundle(fetch_bundle(store, name, None, target, this_machine(), root / "cache"), 1)
+        bundle = fetch_bundle(store, name, None, target, this_machine(), root / "cache")
+        on_cpu = OnCpu(static=static_shapes(bundle, 1, 8, 512))
+        return load_bundle(bundle, 1, partial(open_engine, on_cpu=on_cpu))
 
     return Kind(name, Reference(opened, load(opened)), loaded("openvino-fp32"), loaded(HALF))
 
