@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from darkroom.storage import open_store
-from runtime.bundle import fetch_bundle, kept_graphs, load_bundle
+from runtime import config
+from runtime.bundle import fetch_bundle, kept_graphs, load_bundle, static_shapes
 from runtime.control import Control
 from runtime.engines import Engine, OnCpu, open_engine
 from runtime.hardware import this_machine
@@ -20,18 +22,34 @@ from runtime.trajectory import Trajectory
 
 BUNDLE = Path(__file__).parent.parent / "model_build" / "crayon" / "bundle"
 _CACHE = Path(".darkroom/cache")
-_COMPILED_MB = 256  # as a runtime keeps what it compiled, unless told otherwise
 
 
 class InProcess:
     """A bundle's target with its runner."""
 
-    def __init__(self, target: str, threads: int = 2, store: Path = BUNDLE, model: str = "crayon") -> None:
+    def __init__(
+        self,
+        target: str,
+        threads: int = 2,
+        store: Path = BUNDLE,
+        model: str = "crayon",
+        *,
+        size: int | None = None,
+        max_rows: int | None = None,
+    ) -> None:
+        """As a runtime with default settings would, but for `max_rows`, and as if the bundle's default size were `size`
+        pixels a side.
+        """
+        as_served = config.load({})
         machine = this_machine()
         bundle = fetch_bundle(open_store(str(store)), model, None, target, machine, _CACHE)
+        if size is not None:
+            defaults = bundle.manifest.defaults.model_copy(update={"width": size, "height": size})
+            bundle = replace(bundle, manifest=bundle.manifest.model_copy(update={"defaults": defaults}))
         self.bundle = bundle
-        kept = kept_graphs(bundle, machine, _CACHE, _COMPILED_MB)
-        self.loaded = load_bundle(bundle, threads, partial(open_engine, on_cpu=OnCpu(kept)))
+        kept = kept_graphs(bundle, machine, _CACHE, as_served.compiled_mb)
+        static = static_shapes(bundle, threads, max_rows or as_served.max_rows, as_served.static_mb)
+        self.loaded = load_bundle(bundle, threads, partial(open_engine, on_cpu=OnCpu(kept, static)))
         self.manifest = self.loaded.manifest
         self.engine = self.loaded.engine
         self.use(self.engine)

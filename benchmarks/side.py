@@ -37,10 +37,10 @@ def diffusers(
 
 
 def bundle(*, store: str, model: str, target: str, size: int, threads: int) -> Draw:
-    """Ours: the runtime's parts on one thread."""
+    """Ours: the runtime's parts on one thread, one image at a time as the others are."""
     from benchmarks.engine import InProcess
 
-    engine = InProcess(target, threads, Path(store), model)
+    engine = InProcess(target, threads, Path(store), model, size=size, max_rows=2)
 
     def draw(steps: int, mark: Mark) -> None:
         trajectory = engine.trajectory(PROMPT, 0, steps, GUIDANCE, size)

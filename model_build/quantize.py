@@ -55,7 +55,7 @@ def quantize(graph: Path, folder: Path, component: str, samples: Sequence[Feed],
     chosen = left_out(layers)
     bypass(quantized, chosen)
     if component == "vae_decoder":
-        found = _agreement(model, quantized, trials, threads)
+        found = _agreement(openvino.convert_model(graph), quantized, trials, threads)
         if found < _DECODER_FLOOR:
             return {**_weights_only(graph, folder, component), "psnr_in_int8": found}
     write(quantized, folder, component)

@@ -13,9 +13,8 @@ if TYPE_CHECKING:
 
 Shapes = Mapping[str, tuple[int, ...]]
 
-_MEMORY_A_BYTE = (
-    5  # of a network's files: what OpenVINO's graph of it takes, working memory included (measured: 3 to 5)
-)
+# Of a network's files: what OpenVINO's graph of it takes, working memory included (measured: 3 to 5).
+_MEMORY_A_BYTE = 5
 
 
 @dataclass(frozen=True)
@@ -27,11 +26,14 @@ class StaticShapes:
 
     @classmethod
     def within(cls, memory: int, network: int, row: Shapes, unit: int, most: int) -> StaticShapes:
-        """1, 2, 3, ... images of `unit` rows, as many as `memory` bytes hold graphs, `most` rows at the most.
+        """1, 2, 3, ... images of `unit` rows: `memory` bytes hold their graphs, a call `most` rows; none for no memory.
 
-        `network` is the size of the network's files in bytes.
+        `network` is the size of the network's files in bytes. Where one image fills a call, its graph is there in any
+        case: it takes the place of the one for all shapes, and no memory of its own.
         """
         images = min(memory // (_MEMORY_A_BYTE * network), most // unit)
+        if memory and unit <= most < 2 * unit:
+            images = 1
         return cls(row, [unit * image for image in range(1, images + 1)])
 
     def of(self, rows: int) -> Shapes:

@@ -13,7 +13,7 @@ from tests.fakes.pictures import file, quarters
 from tests.fakes.remote import serving
 
 PNG = file(quarters())
-UPLOAD = uploads.new_id(1_800_000_000)
+UPLOAD = "6b49d200-c03671d11d968e76d176709096fe052e"  # as uploads.new_id makes them
 
 
 @pytest.fixture

@@ -95,7 +95,10 @@ def test_a_graph_that_could_not_be_opened_is_tried_again() -> None:
         (11 * MB, 1, 8, [1, 2]),
         (100 * MB, 2, 3, [2]),
         (4 * MB, 2, 8, []),
+        (4 * MB, 2, 3, [2]),  # instead of the one for all shapes
+        (4 * MB, 2, 1, []),
         (0, 2, 8, []),
+        (0, 2, 2, []),
     ],
 )
 def test_as_many_as_fit(memory: int, unit: int, most: int, rows: list[int]) -> None:
