@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -31,8 +32,9 @@ from model_build.plan import Plan
 from model_build.progress import Progress
 from model_build.psnr import psnr
 from model_build.reference import Reference, load
-from runtime.bundle import fetch_bundle, load_bundle
-from runtime.hardware import Machine
+from runtime.bundle import fetch_bundle, kept_graphs, load_bundle
+from runtime.engines import OnCpu, open_engine
+from runtime.hardware import Machine, this_machine
 from tests.tiny_checkpoint import use_old_tokenizer_files, write_tiny_checkpoint
 
 
@@ -266,8 +268,23 @@ def test_merged_tokens_are_those_of_diffusers_with_the_same_patch(
     assert "token_merging" not in manifest.model_dump()
     (target,) = report["targets"]  # type: ignore[misc]
     assert report["token_merging"] == 0.4
+    assert _predicted_at_two_starts(tmp_path, "tiny-merged") == 1, "a compiled graph that is kept computes the same"
     assert min(target["psnr"][f"image/{sampler}"] for sampler in SAMPLERS) >= 40  # type: ignore[index]
     assert target["psnr"]["unet"] >= 100, "at a size that no halving divides, too"  # type: ignore[index]
+
+
+def _predicted_at_two_starts(folder: Path, name: str) -> int:
+    """How many different results an engine has, compiled and then read from where compiled graphs are kept."""
+    bundle = fetch_bundle(DirectoryStore(folder / "store"), name, None, None, this_machine(), folder)
+    latents = np.random.default_rng(0).standard_normal((2, 4, 8, 8)).astype(np.float32)
+    found = set()
+    for _ in range(2):
+        kept = OnCpu(kept_graphs(bundle, this_machine(), folder, megabytes=64))
+        engine = load_bundle(bundle, 1, partial(open_engine, on_cpu=kept)).engine
+        embeds = np.repeat(engine.encode(np.ones((1, 77), np.int64))["prompt_embeds"], 2, axis=0)
+        found.add(engine.predict(latents, np.array([500, 20], np.float32), prompt_embeds=embeds).tobytes())
+    assert list((folder / "compiled").glob("unet-*"))
+    return len(found)
 
 
 def test_engines_that_are_a_targets_own_are_built_verified_and_served(
