@@ -5,6 +5,7 @@
 PYTHON ?= python3
 PORT ?= 8080
 PART ?= all
+WORKERS ?= 2
 BUNDLE ?= model_build/crayon/bundle
 # Of `make run MODEL=...`: what the model is called, and how it is built. Stages that are done are not done again.
 NAME ?= $(shell basename "$(MODEL)" | tr -c 'A-Za-z0-9._\n-' '-')
@@ -28,8 +29,8 @@ else
 	@exec .venv/bin/python -m local
 endif
 
-test: .venv-dev/installed ## Run all tests but those of test-template
-	.venv-dev/bin/python -m pytest $(ARGS)
+test: .venv-dev/installed ## Run all tests but those of test-template, by WORKERS processes (2)
+	.venv-dev/bin/python -m pytest --numprocesses $(WORKERS) --dist loadfile $(ARGS)
 
 test-template: .venv-dev/installed .venv-sam/installed ## Leave out each property of the AWS template, and make it in moto
 	.venv-dev/bin/python -m pytest -m template tests/infrastructure $(ARGS)

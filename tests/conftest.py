@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import io
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from tests.exclusive import alone_in
 
 # The same examples in every run, and no time limit for one: machines are slow at times.
 settings.register_profile("darkroom", derandomize=True, deadline=None)
@@ -45,7 +44,7 @@ def tiny_store(tiny_checkpoint: Path, tiny_work: Path, tmp_path_factory: pytest.
 
     root = tmp_path_factory.mktemp("store")
     plan = Plan(str(tiny_checkpoint), "tiny", list(TARGETS), tiny_work, verify_steps=4, repeats=0)
-    with _alone(tiny_work / "tests.lock"):
+    with alone_in(tiny_work):
         Build(plan, DirectoryStore(root), Progress(Console(file=io.StringIO()))).run()
     return root
 
@@ -79,14 +78,6 @@ def controlled_store(
         repeats=0,
         controlnets=tiny_controlnets,
     )
-    with _alone(tiny_work / "tests.lock"):
+    with alone_in(tiny_work):
         Build(plan, DirectoryStore(root), Progress(Console(file=io.StringIO()))).run()
     return root
-
-
-@contextmanager
-def _alone(lock: Path) -> Iterator[None]:
-    """Wait for other test runs in this checkout."""
-    with lock.open("w") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        yield

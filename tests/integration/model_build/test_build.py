@@ -35,6 +35,7 @@ from model_build.reference import Reference, load
 from runtime.bundle import fetch_bundle, kept_graphs, load_bundle
 from runtime.engines import OnCpu, open_engine
 from runtime.hardware import Machine, this_machine
+from tests.exclusive import alone_in
 from tests.tiny_checkpoint import use_old_tokenizer_files, write_tiny_checkpoint
 
 
@@ -57,7 +58,9 @@ def reference(tiny_checkpoint: Path) -> Reference:
 def build(checkpoint: Path, work: Path, store: Path, **plan: object) -> tuple[EngineManifest, dict[str, object], str]:
     told = Console(file=io.StringIO(), width=100)
     settings = {"targets": list(TARGETS), "verify_steps": 4, "repeats": 0, "name": "tiny", **plan}
-    made = Build(Plan(checkpoint=str(checkpoint), work=work, **settings), DirectoryStore(store), Progress(told)).run()  # type: ignore[arg-type]
+    wanted = Plan(checkpoint=str(checkpoint), work=work, **settings)  # type: ignore[arg-type]
+    with alone_in(work):
+        made = Build(wanted, DirectoryStore(store), Progress(told)).run()
     return *made, told.file.getvalue()  # type: ignore[attr-defined]
 
 

@@ -22,6 +22,7 @@ from runtime.bundle import fetch_bundle, load_bundle
 from runtime.cache.calibrated import Calibrated, Calibration
 from runtime.cache.eviction import EVICTIONS
 from runtime.hardware import this_machine
+from tests.exclusive import alone_in
 
 LINES = [
     f"{size} {colour} cat {number}"
@@ -48,7 +49,8 @@ def test_the_next_build_holds_it_and_the_runtime_uses_it(
     calibrated: Path, tiny_checkpoint: Path, tiny_work: Path, tiny_store: Path, tmp_path: Path
 ) -> None:
     plan = Plan(str(tiny_checkpoint), "tiny", ["openvino-fp32"], tiny_work, verify_steps=2, repeats=0, cache=calibrated)
-    made, _ = Build(plan, DirectoryStore(tmp_path), Progress(Console(file=io.StringIO()))).run()
+    with alone_in(tiny_work):
+        made, _ = Build(plan, DirectoryStore(tmp_path), Progress(Console(file=io.StringIO()))).run()
     assert made.cache is not None
     assert load_manifest(DirectoryStore(tiny_store), "tiny").cache is None
     loaded = load_bundle(fetch_bundle(DirectoryStore(tmp_path), "tiny", None, None, this_machine(), tmp_path / "c"), 1)
