@@ -29,7 +29,8 @@ TARGET = "openvino-bf16"
 BUDGET = 4 << 20  # bytes of memory for every policy: what the published one needs for 6 % of a trace's prompts
 BUDGETS = (1 << 18, 1 << 20, 4 << 20)
 _EXCHANGE = 25  # requests between two exchanges of replicas with the store: 5 s at 5 requests a second
-_SAMPLE, _CURVE_SAMPLE = 600, 200
+_SAMPLE, _CURVE_SAMPLE = 400, 100
+_FIRST = 1500  # requests of a trace, where policies are taken apart, varied and timed
 _QUICK = 8  # times fewer of both
 
 
@@ -47,10 +48,10 @@ class Bench:
         self.rows: list[Row] = []
         self.raw: dict[str, Any] = {"budget_bytes": BUDGET, "requests": {k: len(a) for k, a in self.traces.items()}}
 
-    def sample(self, kind: str, count: int) -> list[int]:
-        """Requests to draw: the same ones for every policy."""
+    def sample(self, kind: str, count: int, among: int | None = None) -> list[int]:
+        """Requests to draw, of all or of the first `among`: the same ones for every policy."""
         count = count // _QUICK if self.quick else count
-        return sorted(random.Random(f"sample of {kind}").sample(range(len(self.traces[kind])), count))
+        return sorted(random.Random(f"sample of {kind}").sample(range(among or len(self.traces[kind])), count))
 
     def row(self, metric: str, measured: float, unit: str, goal: float | None = None, *, most: bool = False) -> None:
         met = None if goal is None else measured <= goal if most else measured >= goal
@@ -59,13 +60,15 @@ class Bench:
 
 
 def run(*, quick: bool = False, store: Path = BUNDLE) -> None:
-    """Measure, print and keep everything of this part; `quick` draws fewer images and measures no load."""
+    """Measure, print and keep everything of this part, what is timed last; `quick` draws fewer images and measures no
+    load.
+    """
     bench = Bench(quick, store)
     replays = _compared(bench)
     _parts(bench)
     _replicas(bench, replays)
-    _costs(bench, replays)
     _curves(bench)
+    _costs(bench)
     if not quick:
         _load(bench)
         keep("cache", bench.rows, bench.raw)
@@ -121,16 +124,16 @@ def _parts(bench: Bench) -> None:
     """What each part of ours brings: savings without it, and at other sizes of the cache."""
     bench.raw["without"], bench.raw["budgets"] = {}, {}
     for kind in ("sessions", "zipf"):
-        asked = bench.traces[kind]
+        asked, first = bench.traces[kind][:_FIRST], f"{kind}, first {_FIRST}"
         for name, policy in bench.policies.without().items():
             found = saved(bench.replay.run(asked, policy(), BUDGETS[0]))
-            bench.row(f"{kind}: UNet rows saved in {BUDGETS[0] >> 10} KiB, ours but {name}", found, "share")
+            bench.row(f"{first}: UNet rows saved in {BUDGETS[0] >> 10} KiB, ours but {name}", found, "share")
         for budget in BUDGETS:
             for name, policy in bench.policies.compared().items():
                 found = saved(bench.replay.run(asked, policy(), budget))
-                bench.row(f"{kind}: UNet rows saved in {budget >> 10} KiB, {name}", found, "share")
+                bench.row(f"{first}: UNet rows saved in {budget >> 10} KiB, {name}", found, "share")
         hits = bench.replay.run(asked, bench.policies.ours(), BUDGET)
-        sample = bench.sample(kind, _CURVE_SAMPLE)
+        sample = bench.sample(kind, _CURVE_SAMPLE, _FIRST)
         unmoved = bench.studios[kind].quality(bench.policies.ours(kind=Unmoved), hits, sample)
         bench.row(f"{kind}: all four right / uncached, ours but the image not moved", unmoved.ratio, "x")
 
@@ -145,25 +148,26 @@ def _replicas(bench: Bench, replays: dict[tuple[str, str], list[Outcome]]) -> No
         bench.row(f"{kind}: rows saved, two replicas that share the store / one", ratio, "x", 0.9)
 
 
-def _costs(bench: Bench, replays: dict[tuple[str, str], list[Outcome]]) -> None:
+def _costs(bench: Bench) -> None:
     """Seconds of the cache against those of a request; also for requests that find nothing."""
     request = _seconds_of_a_request(bench)
     bench.raw["request_seconds"] = request
-    for kind in TRACES:
-        found = replays[kind, "darkroom"]
+    asked = {kind: requests[:_FIRST] for kind, requests in bench.traces.items()}
+    replays = {kind: bench.replay.run(asked[kind], bench.policies.ours(), BUDGET) for kind in TRACES}
+    for kind, found in replays.items():
         bench.row(
             f"{kind}: look-up and load, mean share of an uncached request",
             100 * float(np.mean([one.look_up for one in found])) / request,
             *("%", 1.0),
             most=True,
         )
-    misses = [one.overhead for one in replays["uniform", "darkroom"] if not one.step]
+    misses = [one.overhead for one in replays["uniform"] if not one.step]
     bench.row(
         "uniform: all that the cache costs a request that misses, mean", 100 * float(np.mean(misses)) / request, "%"
     )
     slower = 100 * float(np.quantile(misses, 0.99)) / request
     bench.row("uniform: all that the cache costs a request that misses, 99 of 100", slower, "%", 1.0, most=True)
-    tried = bench.replay.run(bench.traces["uniform"], bench.policies.ours(), BUDGET, predict=False)
+    tried = bench.replay.run(asked["uniform"], bench.policies.ours(), BUDGET, predict=False)
     without = 100 * float(np.mean([one.look_up for one in tried])) / request
     bench.row("uniform: look-up without the match predictor, mean share of a request", without, "%")
 
@@ -178,15 +182,15 @@ def _seconds_of_a_request(bench: Bench) -> float:
 
 
 def _curves(bench: Bench) -> None:
-    """Savings against quality, from careful to greedy, over the sessions and Zipf traces together."""
+    """Savings against quality, from careful to greedy, over the beginnings of the sessions and Zipf traces together."""
     points: dict[str, list[Point]] = {}
     for name, policies in bench.policies.curves().items():
         for make in policies:
             shares, ratios = [], []
             for kind in ("sessions", "zipf"):
-                found = bench.replay.run(bench.traces[kind], make(), BUDGET)
+                found = bench.replay.run(bench.traces[kind][:_FIRST], make(), BUDGET)
                 shares.append(saved(found))
-                sample = bench.sample(kind, _CURVE_SAMPLE)
+                sample = bench.sample(kind, _CURVE_SAMPLE, _FIRST)
                 ratios.append(bench.studios[kind].quality(make(), found, sample).ratio)
             points.setdefault(name, []).append(Point(float(np.mean(shares)), float(np.mean(ratios))))
             print(f"{name}: {points[name][-1]}", flush=True)

@@ -76,6 +76,6 @@ class Policies:
         tightened = (0.0, 0.8, 0.95, 0.99)
         return {
             "nirvana": [lambda t=t: self.published("lcbfu", t) for t in tightened],  # type: ignore[misc]
-            "lru": [lambda t=t: self.published("lru", t) for t in tightened],  # type: ignore[misc]
+            "lru": [lambda t=t: self.published("lru", t) for t in tightened[::2]],  # type: ignore[misc]
             "darkroom": [lambda q=q: self.ours(q) for q in (0.9, 0.97, 0.99, 0.995)],  # type: ignore[misc]
         }
