@@ -22,6 +22,7 @@ from model_build.generation import Setting, control_settings, token_ids
 from model_build.hardware import hardware, libraries, threads
 from model_build.layout import CALIBRATED, COMPONENTS, MAX_STEPS, NOTES, REPORT, SAMPLERS, TABLES, TOKENIZER
 from model_build.lora import CHANGED
+from model_build.memory import give_back
 from model_build.own_engines import OwnEngines
 from model_build.plan import Plan
 from model_build.progress import Progress
@@ -203,6 +204,7 @@ class Build:
                 graph.folder / f"{component}.onnx", folder, component, samples(calls.folder, component), threads()
             )
             (folder / NOTES).write_text(json.dumps(found, indent=1))
+            give_back()
 
         stage = Stage(
             f"quantize/{component}",

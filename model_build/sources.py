@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from functools import cached_property
 from typing import Any
 
@@ -11,6 +10,7 @@ from model_build.autoencoder import with_autoencoder
 from model_build.checkpoint import Checkpoint, open_checkpoint
 from model_build.controlnet import ControlNetSource, open_controlnets
 from model_build.lora import LoraSource, open_loras
+from model_build.memory import give_back
 from model_build.plan import Plan
 from model_build.progress import Progress
 
@@ -58,4 +58,4 @@ class Sources:
         """Forget what was loaded into diffusers, four bytes a weight; asked for again it is loaded again."""
         for name in ("pipeline", "networks"):
             self.__dict__.pop(name, None)
-        gc.collect()  # modules refer to one another
+        give_back()
