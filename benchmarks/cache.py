@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import random
+import shutil
 import tempfile
 import time
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -18,13 +24,14 @@ from benchmarks.cache_load import poisson
 from benchmarks.cache_picture import GOAL_QUALITY, GOAL_SAVED, Point, at_quality, draw
 from benchmarks.cache_policies import QUALITY, Policies, Unmoved
 from benchmarks.cache_quality import ATTRIBUTES, Quality, Studio
-from benchmarks.cache_replay import Outcome, Prompts, Replay, saved
+from benchmarks.cache_replay import Prompts, Replay, saved
 from benchmarks.cache_traces import TRACES, trace
 from benchmarks.engine import BUNDLE, InProcess
-from benchmarks.measure import Row, keep
+from benchmarks.measure import Row, keep, machine
 from darkroom.storage.directory import DirectoryStore
 
 COMMAND = "make bench PART=cache"
+WORK = Path(".darkroom") / "bench" / "cache"
 TARGET = "openvino-bf16"
 BUDGET = 4 << 20  # bytes of memory for every policy: what the published one needs for 6 % of a trace's prompts
 BUDGETS = (1 << 18, 1 << 20, 4 << 20)
@@ -35,7 +42,9 @@ _QUICK = 8  # times fewer of both
 
 
 class Bench:
-    """What all sections share."""
+    """What all sections share. A section that is finished is kept until all are, so that a run that was broken off goes
+    on where it was; what was measured by other code, or of another bundle, is measured again.
+    """
 
     def __init__(self, quick: bool, store: Path) -> None:
         self.engine = InProcess(TARGET, store=store)
@@ -47,6 +56,22 @@ class Bench:
         self.quick = quick
         self.rows: list[Row] = []
         self.raw: dict[str, Any] = {"budget_bytes": BUDGET, "requests": {k: len(a) for k, a in self.traces.items()}}
+        self._of = [self.engine.manifest.version, machine(), quick, _code()]
+
+    def section(self, name: str, measure: Callable[[Bench], dict[str, Any]]) -> None:
+        """Add its rows, and what `measure` returns (JSON) to the raw figures."""
+        kept = WORK / f"{name}.json"
+        told = json.loads(kept.read_text()) if kept.exists() else {}
+        if told.get("of") == self._of:
+            print(f"{name}: measured before", flush=True)
+        else:
+            before = len(self.rows)
+            told = {"of": self._of, "raw": measure(self), "rows": [asdict(row) for row in self.rows[before:]]}
+            del self.rows[before:]
+            WORK.mkdir(parents=True, exist_ok=True)
+            kept.write_text(json.dumps(told))
+        self.rows += [Row(**row) for row in told["rows"]]
+        self.raw |= told["raw"]
 
     def sample(self, kind: str, count: int, among: int | None = None) -> list[int]:
         """Requests to draw, of all or of the first `among`: the same ones for every policy."""
@@ -59,70 +84,73 @@ class Bench:
         self.rows.append(Row("cache", metric, round(measured, 4), unit, COMMAND, told, met))
 
 
+def _code() -> str:
+    """A hash of the cache's own code and of this benchmark's."""
+    root = Path(__file__).parent.parent
+    files = [*root.glob("runtime/cache/*.py"), root / "runtime" / "latent_cache.py", *root.glob("benchmarks/cache*.py")]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in sorted(files))).hexdigest()
+
+
 def run(*, quick: bool = False, store: Path = BUNDLE) -> None:
     """Measure, print and keep everything of this part, what is timed last; `quick` draws fewer images and measures no
     load.
     """
     bench = Bench(quick, store)
-    replays = _compared(bench)
-    _parts(bench)
-    _replicas(bench, replays)
-    _curves(bench)
-    _costs(bench)
-    if not quick:
-        _load(bench)
-        keep("cache", bench.rows, bench.raw)
-
-
-def _compared(bench: Bench) -> dict[tuple[str, str], list[Outcome]]:
-    """Savings of all requests and quality of the sample, every trace through every policy."""
-    replays, qualities = {}, {}
-    for kind, asked in bench.traces.items():
-        sample = bench.sample(kind, _SAMPLE)
-        for name, policy in bench.policies.compared().items():
-            replays[kind, name] = found = bench.replay.run(asked, policy(), BUDGET)
-            print(f"{kind}, {name}: {saved(found):.1%} of rows saved; drawing {len(sample)} requests", flush=True)
-            qualities[kind, name] = bench.studios[kind].quality(policy(), found, sample)
-    _show(replays, qualities)
     for kind in TRACES:
-        ours, theirs = (saved(replays[kind, name]) for name in ("darkroom", "nirvana"))
-        goal = GOAL_SAVED if kind != "uniform" else None
-        bench.row(f"{kind}: UNet rows saved", ours, "share", goal)
-        bench.row(f"{kind}: UNet rows saved, faithful Nirvana with LCBFU", theirs, "share")
-        bench.row(f"{kind}: UNet rows saved, LRU", saved(replays[kind, "lru"]), "share")
-        bench.row(f"{kind}: rows saved, ours / Nirvana", ours / theirs, "x", 1.25 if kind != "uniform" else None)
-        for name in bench.policies.compared():
-            quality, ours = qualities[kind, name], name == "darkroom"
-            of = f"all four right, {name} / uncached ({len(bench.sample(kind, _SAMPLE))} drawn, +-{quality.margin:.3f})"
-            bench.row(f"{kind}: {of}", quality.ratio, "x", GOAL_QUALITY if ours else None)
-            for attribute in ATTRIBUTES if ours else ():
-                ratio = quality.cached[attribute] / quality.uncached[attribute]
-                bench.row(f"{kind}: {attribute} right, {name} / uncached", ratio, "x", GOAL_QUALITY)
-    bench.raw["quality"] = {f"{kind}, {name}": asdict(found) for (kind, name), found in qualities.items()}
-    bench.raw["hits"] = {
-        f"{kind}, {name}": {
-            str(step): sum(one.step == step for one in found) for step in sorted({o.step for o in found})
+        bench.section(kind, partial(_compared, kind=kind))
+    _show(bench)
+    for section in (_parts, _replicas, _curves, _costs, *(() if quick else (_load,))):
+        bench.section(section.__name__.strip("_"), section)
+    if not quick:
+        draw({name: [Point(**point) for point in curve] for name, curve in bench.raw["curves"].items()})
+        keep("cache", bench.rows, bench.raw)
+    shutil.rmtree(WORK)
+
+
+def _compared(bench: Bench, kind: str) -> dict[str, Any]:
+    """Savings of all requests and quality of the sample, a trace through every policy."""
+    asked, sample, raw = bench.traces[kind], bench.sample(kind, _SAMPLE), dict[str, Any]()
+    for name, policy in bench.policies.compared().items():
+        found = bench.replay.run(asked, policy(), BUDGET)
+        print(f"{kind}, {name}: {saved(found):.1%} of rows saved; drawing {len(sample)} requests", flush=True)
+        hits = Counter(one.step for one in found)
+        raw[name] = {
+            "saved": saved(found),
+            "hits": {str(step): hits[step] for step in sorted(hits)},
+            "quality": asdict(bench.studios[kind].quality(policy(), found, sample)),
         }
-        for (kind, name), found in replays.items()
-    }
-    return replays
+    ours, theirs, alike = raw["darkroom"], raw["nirvana"], kind != "uniform"
+    bench.row(f"{kind}: UNet rows saved", ours["saved"], "share", GOAL_SAVED if alike else None)
+    bench.row(f"{kind}: UNet rows saved, faithful Nirvana with LCBFU", theirs["saved"], "share")
+    bench.row(f"{kind}: UNet rows saved, LRU", raw["lru"]["saved"], "share")
+    bench.row(f"{kind}: rows saved, ours / Nirvana", ours["saved"] / theirs["saved"], "x", 1.25 if alike else None)
+    for name, told in raw.items():
+        quality, mine = Quality(**told["quality"]), name == "darkroom"
+        of = f"all four right, {name} / uncached ({len(sample)} drawn, +-{quality.margin:.3f})"
+        bench.row(f"{kind}: {of}", quality.ratio, "x", GOAL_QUALITY if mine else None)
+        for attribute in ATTRIBUTES if mine else ():
+            ratio = quality.cached[attribute] / quality.uncached[attribute]
+            bench.row(f"{kind}: {attribute} right, {name} / uncached", ratio, "x", GOAL_QUALITY)
+    return {kind: raw}
 
 
-def _show(replays: dict[tuple[str, str], list[Outcome]], qualities: dict[tuple[str, str], Quality]) -> None:
+def _show(bench: Bench) -> None:
     table = Table("trace", "policy", "hits", "rows saved", "goal", "all four / uncached", "goal")
-    for (kind, name), found in replays.items():
-        hits, quality, ours = np.mean([one.step > 0 for one in found]), qualities[kind, name], name == "darkroom"
-        goal = max(GOAL_SAVED, 1.25 * saved(replays[kind, "nirvana"])) if ours and kind != "uniform" else None
-        table.add_row(
-            *(kind, name, f"{hits:.1%}", f"{saved(found):.1%}", f">= {goal:.1%}" if goal else ""),
-            *(f"{quality.ratio:.3f} +- {quality.margin:.3f}", ">= 0.990" if ours else ""),
-        )
+    for kind in TRACES:
+        for name, told in bench.raw[kind].items():
+            quality, mine = Quality(**told["quality"]), name == "darkroom"
+            hits = 1 - told["hits"].get("0", 0) / len(bench.traces[kind])
+            least = max(GOAL_SAVED, 1.25 * bench.raw[kind]["nirvana"]["saved"])
+            table.add_row(
+                *(kind, name, f"{hits:.1%}", f"{told['saved']:.1%}"),
+                f">= {least:.1%}" if mine and kind != "uniform" else "",
+                *(f"{quality.ratio:.3f} +- {quality.margin:.3f}", f">= {GOAL_QUALITY:g}" if mine else ""),
+            )
     Console().print(table)
 
 
-def _parts(bench: Bench) -> None:
+def _parts(bench: Bench) -> dict[str, Any]:
     """What each part of ours brings: savings without it, and at other sizes of the cache."""
-    bench.raw["without"], bench.raw["budgets"] = {}, {}
     for kind in ("sessions", "zipf"):
         asked, first = bench.traces[kind][:_FIRST], f"{kind}, first {_FIRST}"
         for name, policy in bench.policies.without().items():
@@ -136,22 +164,23 @@ def _parts(bench: Bench) -> None:
         sample = bench.sample(kind, _CURVE_SAMPLE, _FIRST)
         unmoved = bench.studios[kind].quality(bench.policies.ours(kind=Unmoved), hits, sample)
         bench.row(f"{kind}: all four right / uncached, ours but the image not moved", unmoved.ratio, "x")
+    return {}
 
 
-def _replicas(bench: Bench, replays: dict[tuple[str, str], list[Outcome]]) -> None:
+def _replicas(bench: Bench) -> dict[str, Any]:
     for kind in ("sessions", "zipf"):
         with tempfile.TemporaryDirectory() as folder:
             policies = [bench.policies.ours(), bench.policies.ours()]
             store = DirectoryStore(Path(folder))
             both = bench.replay.shared(bench.traces[kind], policies, BUDGET, store, _EXCHANGE)
-        ratio = saved(both) / saved(replays[kind, "darkroom"])
+        ratio = saved(both) / bench.raw[kind]["darkroom"]["saved"]
         bench.row(f"{kind}: rows saved, two replicas that share the store / one", ratio, "x", 0.9)
+    return {}
 
 
-def _costs(bench: Bench) -> None:
+def _costs(bench: Bench) -> dict[str, Any]:
     """Seconds of the cache against those of a request; also for requests that find nothing."""
     request = _seconds_of_a_request(bench)
-    bench.raw["request_seconds"] = request
     asked = {kind: requests[:_FIRST] for kind, requests in bench.traces.items()}
     replays = {kind: bench.replay.run(asked[kind], bench.policies.ours(), BUDGET) for kind in TRACES}
     for kind, found in replays.items():
@@ -170,6 +199,7 @@ def _costs(bench: Bench) -> None:
     tried = bench.replay.run(asked["uniform"], bench.policies.ours(), BUDGET, predict=False)
     without = 100 * float(np.mean([one.look_up for one in tried])) / request
     bench.row("uniform: look-up without the match predictor, mean share of a request", without, "%")
+    return {"request_seconds": request}
 
 
 def _seconds_of_a_request(bench: Bench) -> float:
@@ -181,7 +211,7 @@ def _seconds_of_a_request(bench: Bench) -> float:
     return median(seconds[1:])
 
 
-def _curves(bench: Bench) -> None:
+def _curves(bench: Bench) -> dict[str, Any]:
     """Savings against quality, from careful to greedy, over the beginnings of the sessions and Zipf traces together."""
     points: dict[str, list[Point]] = {}
     for name, policies in bench.policies.curves().items():
@@ -196,14 +226,12 @@ def _curves(bench: Bench) -> None:
             print(f"{name}: {points[name][-1]}", flush=True)
     for name, curve in points.items():
         bench.row(f"sessions and zipf: rows saved, {name}'s best point of 0.99 x uncached", at_quality(curve), "share")
-    bench.raw["curves"] = {name: [asdict(point) for point in found] for name, found in points.items()}
-    if not bench.quick:
-        draw(points)
+    return {"curves": {name: [asdict(point) for point in found] for name, found in points.items()}}
 
 
-def _load(bench: Bench) -> None:
+def _load(bench: Bench) -> dict[str, Any]:
     """The same arrivals with the cache and without."""
     seconds, rows = poisson(bench.engine, bench.traces["sessions"], QUALITY)
     fallen = 1 - seconds["darkroom"] / seconds["off"]
-    bench.raw["poisson"] = {"mean_seconds": seconds, "rows_saved": rows}
     bench.row("sessions under Poisson load: mean latency fell by", fallen, "share", round(rows, 4))
+    return {"poisson": {"mean_seconds": seconds, "rows_saved": rows}}
