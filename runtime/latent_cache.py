@@ -152,7 +152,9 @@ class LatentCache:
         """Fill in what is near; says how it went."""
         policy = self.policy
         point = policy.point(visit.vector)
-        predictor = self._predictors.setdefault(visit.scope, MatchPredictor(policy.dimensions))
+        predictor = self._predictors.get(visit.scope)
+        if predictor is None:
+            predictor = self._predictors[visit.scope] = MatchPredictor(policy.dimensions)
         if self._predict and not predictor.hopeful(point):
             return "not tried"
         neighbours = self.memory.nearest(visit.scope, point, policy.candidates)
