@@ -13,6 +13,7 @@ from darkroom.fingerprint import Fingerprint
 from darkroom.manifest import Defaults, EngineManifest
 from darkroom.pace import PACE, Pace
 from darkroom.storage import ObjectStore
+from model_build import int8
 from model_build import plan as planning
 from model_build.cache_calibration import load as load_cache
 from model_build.compile import INT8_ENGINES, Format, TargetSpec, engine_format, target_spec
@@ -20,15 +21,14 @@ from model_build.controlnet import control_spec
 from model_build.device import Device, compiled_for, require
 from model_build.generation import Setting, control_settings, token_ids
 from model_build.hardware import hardware, libraries, threads
-from model_build.layout import CALIBRATED, COMPONENTS, MAX_STEPS, NOTES, REPORT, SAMPLERS, TABLES, TOKENIZER
+from model_build.layout import COMPONENTS, MAX_STEPS, REPORT, SAMPLERS, TABLES, TOKENIZER
 from model_build.lora import CHANGED
-from model_build.memory import give_back
 from model_build.own_engines import OwnEngines
 from model_build.plan import Plan
 from model_build.progress import Progress
 from model_build.publish import Outputs, manifest, publish
 from model_build.sources import Sources
-from model_build.stages import Finished, Stage, Workspace
+from model_build.stages import Finished, Stage, Work, Workspace
 
 _VERIFIES = ("verify", "psnr", "generation", "control", "reference", "samplers", "trial")
 _TORCH = ("torch", "diffusers", "transformers")
@@ -72,8 +72,10 @@ class Build:
             }
             if any(target.precision == "int8" for target in self.targets):
                 self.sources.release()  # quantizing needs the memory more
-                calls = self._calibrated(replace(parts, engines=engines))
-                engines[INT8_ENGINES] = {name: self._quantized(name, graph, calls) for name, graph in graphs.items()}
+                whole = replace(parts, engines=engines)
+                recorded = self._manifest(whole, [target_spec(int8.RECORDED)])
+                calls = int8.calibrated(self._run, recorded, whole.files(), self.plan.calibration)
+                engines[INT8_ENGINES] = int8.engines(self._run, graphs, calls)
             own = {target.engines: self._own(target, graphs) for target in self.targets if target.own}
             engines |= {name: {part: done for part, (done, _) in made.items()} for name, made in own.items()}
             fingerprints = {name: [mark for _, mark in made.values()] for name, made in own.items()}
@@ -91,9 +93,7 @@ class Build:
     def defaults(self) -> Defaults:
         return planning.defaults(self.plan, self.sources.checkpoint)
 
-    def _run(
-        self, stage: Stage, work: Callable[[Path, Callable[[], None]], None], total: int | None = None
-    ) -> Finished:
+    def _run(self, stage: Stage, work: Work, total: int | None = None) -> Finished:
         """A stage's outputs: those of an earlier run with the same key, or what `work(folder, advance)` writes."""
         found = self.workspace.unchanged(stage)
         if found is not None:
@@ -171,49 +171,6 @@ class Build:
             maker.preflight(target, graphs)
         return {component: maker.engine(target, component, graph) for component, graph in graphs.items()}
 
-    def _calibrated(self, outputs: Outputs) -> Finished:
-        """What the checkpoint's own trajectories feed its networks, recorded from the engines in full precision."""
-        from model_build.calibration import settings
-
-        defaults = self.defaults
-        types = [controlnet.type for controlnet in self.sources.controlnets]
-        images = settings(self.plan.calibration, defaults.width, defaults.height, defaults.guidance_scale, types)
-        made = self._manifest(outputs, [target_spec("openvino-fp32")])
-
-        def work(folder: Path, advance: Callable[[], None]) -> None:
-            from model_build.calibration import collect, save
-            from model_build.generation import BundlePipeline
-
-            save(collect(BundlePipeline(made, "openvino-fp32", outputs.files(), threads()), images, advance), folder)
-
-        stage = Stage(
-            "calibrate",
-            code=("model_build.calibration", "model_build.generation", "model_build.control"),
-            libraries=("openvino", "numpy"),
-            inputs={"version": made.version},
-            parameters={"images": [asdict(image) for image in images]},
-        )
-        return self._run(stage, work, total=len(images))
-
-    def _quantized(self, component: str, graph: Finished, calls: Finished) -> Finished:
-        def work(folder: Path, _: Callable[[], None]) -> None:
-            from model_build.calibration import samples
-            from model_build.quantize import quantize
-
-            found = quantize(
-                graph.folder / f"{component}.onnx", folder, component, samples(calls.folder, component), threads()
-            )
-            (folder / NOTES).write_text(json.dumps(found, indent=1))
-            give_back()
-
-        stage = Stage(
-            f"quantize/{component}",
-            code=tuple(f"model_build.{name}" for name in ("quantize", "sensitivity", "psnr", "compile.openvino")),
-            libraries=("nncf", "openvino", "numpy"),
-            inputs={"graph": graph.digest, **({"calls": calls.digest} if component in CALIBRATED else {})},
-        )
-        return self._run(stage, work)
-
     def _samplers(self) -> Finished:
         config = self.sources.checkpoint.sampler_config
 
@@ -277,12 +234,9 @@ class Build:
 
     def _verified(self, made: EngineManifest, outputs: Outputs) -> Finished:
         steps = self.plan.verify_steps or self.defaults.num_inference_steps
-        settings = [
-            *(self._setting(sampler, steps) for sampler in SAMPLERS),
-            *control_settings(
-                self._setting(self.defaults.sampler, steps), [net.type for net in self.sources.controlnets]
-            ),
-        ]
+        usual = self._setting(self.defaults.sampler, steps)
+        controlled = control_settings(usual, [net.type for net in self.sources.controlnets])
+        settings = [*(self._setting(sampler, steps) for sampler in SAMPLERS), *controlled]
 
         def work(folder: Path, advance: Callable[[], None]) -> None:
             from model_build.reference import Reference

@@ -16,20 +16,18 @@ from model_build.compile import TargetSpec
 from model_build.device import Device
 from model_build.hardware import hardware, installed
 from model_build.layout import NOTES
-from model_build.stages import Finished, Stage
-
-Work = Callable[[Path, Callable[[], None]], None]
+from model_build.stages import Finished, Run, Stage
 
 
 @dataclass(frozen=True)
 class OwnEngines:
-    """What such engines are made from and with; `run` runs a stage or finds it unchanged.
+    """What such engines are made from and with.
 
     `device` is None where the provider is the CPU's.
     """
 
     checkpoint: Checkpoint
-    run: Callable[[Stage, Work], Finished]
+    run: Run
     store: ObjectStore
     profile: Profile
     max_pixels: int

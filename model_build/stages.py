@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from model_build import BuildRefused
 from model_build.checkpoint import file_sha256
@@ -57,6 +57,15 @@ class Finished:
     @property
     def digest(self) -> str:
         return hashlib.sha256(json.dumps(self.files, sort_keys=True).encode()).hexdigest()
+
+
+Work = Callable[[Path, Callable[[], None]], None]  # writes a stage's outputs into a folder, and calls as it advances
+
+
+class Run(Protocol):
+    """Runs a stage, or finds it unchanged; `total` is how often its work advances."""
+
+    def __call__(self, stage: Stage, work: Work, total: int | None = None) -> Finished: ...
 
 
 class Workspace:
