@@ -34,6 +34,8 @@ def load_widened(path: Path) -> onnx_ir.Model:
         node.outputs[0].replace_all_uses_with(value)
         model.graph.remove(node, safe=True)
         model.graph.initializers.add(value)
+        if not weights.uses():
+            del model.graph.initializers[str(weights.name)]
     return model
 
 
