@@ -29,6 +29,7 @@ WORK = Path(".darkroom") / "bench"
 PROMPT = "a photograph of an astronaut riding a horse"
 EAGER, COMPILED = "diffusers fp16", "torch.compile fp16"
 PLAIN = "onnx-cuda-fp16-plain"
+TENSORRT, TENSORRT_INT8 = "tensorrt-fp16", "tensorrt-int8"
 _IMAGES = (1, 2, 4, 8)  # guided ones in a call, two rows each
 
 
@@ -43,9 +44,10 @@ class Shape:
     row: int
     decode: int
     arrivals: bool = False
+    int8: bool = False  # calibrated on the CPU, which takes the larger one hours
 
 
-SD15 = Shape("sd15", 512, 803, 2514, arrivals=True)
+SD15 = Shape("sd15", 512, 803, 2514, arrivals=True, int8=True)
 SDXL = Shape("sdxl", 1024, 6761, 10470)
 
 
@@ -85,7 +87,7 @@ def _measured(shape: Shape, targets: Sequence[str], peak: float, trial: Trial) -
     shape = replace(shape, size=trial.size or shape.size)
     work = (WORK / f"gpu-{shape.name}-{trial.device}-{trial.narrow}").resolve()
     checkpoint = checkpoints.write(shape.name, work / "checkpoint", narrow=trial.narrow)
-    store = _built(checkpoint, shape, work, targets, trial)
+    store = _built(checkpoint, shape, work, chosen(shape, targets), trial)
     name = f"{shape.name}-gpu"
     offered = [target.name for target in catalog.load_manifest(open_store(str(store)), name).targets]
     sides = _sides(checkpoint, store, shape, offered, trial)
@@ -111,6 +113,7 @@ def _measured(shape: Shape, targets: Sequence[str], peak: float, trial: Trial) -
         "images_a_second": batches,
         "parity": {target["name"]: target["psnr"] for target in report["targets"]},
         "fused": {target["name"]: target.get("fusion", {}) for target in report["targets"]},
+        "quantized": {target["name"]: target.get("quantization", {}) for target in report["targets"]},
     }
 
 
@@ -124,7 +127,14 @@ def _targets(trial: Trial) -> list[str]:
             f"The part gpu needs an NVIDIA GPU, and here {missing[0].what}; "
             "`python -m model_build doctor` lists all that is missing."
         )
-    return [*(() if lacks(gpu.TENSORRT) else ("tensorrt-fp16",)), "onnx-cuda-fp16", PLAIN]
+    return [*(() if lacks(gpu.TENSORRT) else (TENSORRT,)), "onnx-cuda-fp16", PLAIN]
+
+
+def chosen(shape: Shape, targets: Sequence[str]) -> list[str]:
+    """Those of the targets that can be compiled here, and int8 where TensorRT is one and calibration is no matter of
+    hours.
+    """
+    return [*targets, *([TENSORRT_INT8] if shape.int8 and TENSORRT in targets else [])]
 
 
 def _built(checkpoint: Path, shape: Shape, work: Path, targets: Sequence[str], trial: Trial) -> Path:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from darkroom import signing
-from darkroom.fingerprint import Fingerprint
 from darkroom.manifest import Defaults, EngineManifest
 from darkroom.pace import PACE, Pace
 from darkroom.storage import ObjectStore
@@ -63,25 +62,32 @@ class Build:
             cache = load_cache(self.plan.cache, self.sources.checkpoint.sha256) if self.plan.cache else None
             components = [*COMPONENTS, *(controlnet.component for controlnet in self.sources.controlnets)]
             graphs = {component: self._optimized(component) for component in components}
+            own = [target for target in self.targets if target.own]
+            for target in own:
+                with self.progress.running(f"preflight/{target.name}"):
+                    self._maker(target).preflight(target, graphs)
             parts = Outputs({}, self._samplers(), self._tokenizer(), self._preview(graphs["vae_decoder"]), cache)
-            # int8 is calibrated on its format's own
-            formats = dict.fromkeys(target.format for target in self.targets if not target.own)
+            in_int8 = any(target.precision == "int8" for target in self.targets)
+            recorded = [target_spec(int8.RECORDED)] if in_int8 else []
+            formats = dict.fromkeys(target.format for target in (*self.targets, *recorded) if not target.own)
             engines: dict[str, Mapping[str, Finished]] = {
                 format_: {component: self._engine(format_, component, graph) for component, graph in graphs.items()}
                 for format_ in formats
             }
-            if any(target.precision == "int8" for target in self.targets):
+            calls = None
+            if in_int8:
                 self.sources.release()  # quantizing needs the memory more
-                whole = replace(parts, engines=engines)
-                recorded = self._manifest(whole, [target_spec(int8.RECORDED)])
-                calls = int8.calibrated(self._run, recorded, whole.files(), self.plan.calibration)
-                engines[INT8_ENGINES] = int8.engines(self._run, graphs, calls)
-            own = {target.engines: self._own(target, graphs) for target in self.targets if target.own}
-            engines |= {name: {part: done for part, (done, _) in made.items()} for name, made in own.items()}
-            fingerprints = {name: [mark for _, mark in made.values()] for name, made in own.items()}
-            parts = replace(parts, fingerprints=fingerprints)
+                whole = replace(parts, engines={target.engines: engines[target.engines] for target in recorded})
+                made = self._manifest(whole, recorded)
+                calls = int8.calibrated(self._run, made, whole.files(), self.plan.calibration)
+                if INT8_ENGINES in {target.engines for target in self.targets}:
+                    engines[INT8_ENGINES] = int8.engines(self._run, graphs, calls)
+            fingerprints = {}
+            for target in own:
+                made_of = self._maker(target, calls).engines(target, graphs)
+                engines[target.engines], fingerprints[target.engines] = made_of
             used = dict.fromkeys(target.engines for target in self.targets)
-            outputs = replace(parts, engines={name: engines[name] for name in used})
+            outputs = replace(parts, engines={name: engines[name] for name in used}, fingerprints=fingerprints)
             made = self._manifest(outputs, self.targets)
             measured = self._report(made, outputs, self._verified(made, outputs)).folder
             with self.progress.running("publish"):
@@ -158,18 +164,9 @@ class Build:
         )
         return self._run(stage, work)
 
-    def _own(self, target: TargetSpec, graphs: Mapping[str, Finished]) -> dict[str, tuple[Finished, Fingerprint]]:
-        checkpoint = self.sources.checkpoint
-        maker = OwnEngines(
-            *(checkpoint, self._run, self.store, planning.profile(self.plan, checkpoint)),
-            max_pixels=planning.limits(self.plan, checkpoint).max_pixels,
-            device=self.device if target.needs_gpu else None,
-            loras=list(map(str, self.sources.loras)),
-            controlnets=[f"{controlnet.type}:{controlnet.sha256}" for controlnet in self.sources.controlnets],
-        )
-        with self.progress.running(f"preflight/{target.name}"):
-            maker.preflight(target, graphs)
-        return {component: maker.engine(target, component, graph) for component, graph in graphs.items()}
+    def _maker(self, target: TargetSpec, calls: Finished | None = None) -> OwnEngines:
+        device = self.device if target.needs_gpu else None
+        return OwnEngines(self.plan, self.sources, self._run, self.store, device, calls)
 
     def _samplers(self) -> Finished:
         config = self.sources.checkpoint.sampler_config

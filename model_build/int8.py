@@ -1,4 +1,4 @@
-"""int8: the stages of openvino-int8, calls recorded from the checkpoint's own trajectories, then networks quantized."""
+"""int8: the stages of its targets, calls recorded from the checkpoint's own trajectories, then networks quantized."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def calibrated(run: Run, made: EngineManifest, files: Mapping[str, Path], prompt
 
 
 def engines(run: Run, graphs: Mapping[str, Finished], calls: Finished) -> dict[str, Finished]:
-    """Every component's engine in int8."""
+    """Every component's engine for OpenVINO."""
     return {component: _quantized(run, component, graph, calls) for component, graph in graphs.items()}
 
 
@@ -60,5 +60,26 @@ def _quantized(run: Run, component: str, graph: Finished, calls: Finished) -> Fi
         code=tuple(f"model_build.{name}" for name in ("quantize", "sensitivity", "psnr", "compile.openvino")),
         libraries=("nncf", "openvino", "numpy"),
         inputs={"graph": graph.digest, **({"calls": calls.digest} if component in CALIBRATED else {})},
+    )
+    return run(stage, work)
+
+
+def paired(run: Run, graph: Finished, calls: Finished) -> Finished:
+    """The UNet's ONNX graph with Q/DQ pairs."""
+
+    def work(folder: Path, _: Callable[[], None]) -> None:
+        from model_build.calibration import samples
+        from model_build.qdq import write_int8
+
+        recorded = samples(calls.folder, "unet")
+        found = write_int8(graph.folder / "unet.onnx", folder / "unet.onnx", recorded, threads())
+        (folder / NOTES).write_text(json.dumps(found, indent=1))
+        give_back()
+
+    stage = Stage(
+        "pair/unet",
+        code=tuple(f"model_build.{name}" for name in ("qdq", "quantize", "sensitivity", "halving")),
+        libraries=("onnxruntime", "onnxscript", "onnx-ir", "onnx", "numpy"),
+        inputs={"graph": graph.digest, "calls": calls.digest},
     )
     return run(stage, work)

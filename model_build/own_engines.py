@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from darkroom.fingerprint import Fingerprint, Profile
 from darkroom.gpu import TENSORRT
 from darkroom.storage import ObjectStore
+from model_build import plan as planning
 from model_build.checkpoint import Checkpoint
 from model_build.compile import TargetSpec
 from model_build.device import Device
 from model_build.hardware import hardware, installed
+from model_build.int8 import paired
 from model_build.layout import NOTES
+from model_build.plan import Plan
+from model_build.sources import Sources
 from model_build.stages import Finished, Run, Stage
 
 
@@ -23,17 +27,15 @@ from model_build.stages import Finished, Run, Stage
 class OwnEngines:
     """What such engines are made from and with.
 
-    `device` is None where the provider is the CPU's.
+    `device` is None where the provider is the CPU's; `calls` is what int8 is calibrated on, None where nothing is.
     """
 
-    checkpoint: Checkpoint
+    plan: Plan
+    sources: Sources
     run: Run
     store: ObjectStore
-    profile: Profile
-    max_pixels: int
     device: Device | None
-    controlnets: Sequence[str] = ()
-    loras: Sequence[str] = ()
+    calls: Finished | None = None
 
     def preflight(self, spec: TargetSpec, graphs: Mapping[str, Finished]) -> None:
         """Raises BuildRefused where the engines of all components together cannot fit the GPU (or this machine)."""
@@ -55,19 +57,35 @@ class OwnEngines:
     def _largest(self, spec: TargetSpec) -> Profile:
         """The profile as far as memory is taken: TensorRT's for all of it, CUDA's for calls that occur."""
         if spec.provider == TENSORRT:
-            return self.profile
-        least, usual, most = self.profile.width
-        widest = min(most, max(least, self.max_pixels // (self.profile.height[-1] * self._scale**2)))
-        return self.profile.model_copy(update={"width": (least, min(usual, widest), widest)})
+            return self._profile
+        least, usual, most = self._profile.width
+        max_pixels = planning.limits(self.plan, self._checkpoint).max_pixels
+        widest = min(most, max(least, max_pixels // (self._profile.height[-1] * self._scale**2)))
+        return self._profile.model_copy(update={"width": (least, min(usual, widest), widest)})
+
+    @property
+    def _checkpoint(self) -> Checkpoint:
+        return self.sources.checkpoint
+
+    @property
+    def _profile(self) -> Profile:
+        return planning.profile(self.plan, self._checkpoint)
 
     @property
     def _scale(self) -> int:
-        return self.checkpoint.downscale
+        return self._checkpoint.downscale
 
     def _half_of(self, spec: TargetSpec, component: str) -> bool:
-        return spec.half and not (component.startswith("vae_") and self.checkpoint.vae_overflows)
+        return spec.half and not (component.startswith("vae_") and self._checkpoint.vae_overflows)
 
-    def engine(self, spec: TargetSpec, component: str, graph: Finished) -> tuple[Finished, Fingerprint]:
+    def engines(
+        self, spec: TargetSpec, graphs: Mapping[str, Finished]
+    ) -> tuple[dict[str, Finished], list[Fingerprint]]:
+        """Every component's engine, and their fingerprints. Raises: BuildRefused."""
+        found = {component: self._engine(spec, component, graph) for component, graph in graphs.items()}
+        return {component: done for component, (done, _) in found.items()}, [mark for _, mark in found.values()]
+
+    def _engine(self, spec: TargetSpec, component: str, graph: Finished) -> tuple[Finished, Fingerprint]:
         """A component's engine files, in a folder called by their fingerprint's digest. `graph` is the optimised one.
 
         Raises: BuildRefused.
@@ -76,6 +94,9 @@ class OwnEngines:
         source = graph
         if spec.fused:
             source = self._fused(component, graph, half=half)
+        elif spec.precision == "int8" and component == "unet":
+            assert self.calls is not None  # noqa: S101  (the build records calls for every target in int8)
+            source = paired(self.run, graph, self.calls)
         elif half:
             source = self._half(component, graph)
         made = self._fingerprint(spec, component, source)
@@ -116,13 +137,13 @@ class OwnEngines:
     def _fingerprint(self, spec: TargetSpec, component: str, graph: Finished) -> Fingerprint:
         device, tensorrt = self.device, spec.provider == TENSORRT
         return Fingerprint(
-            checkpoint_sha256=self.checkpoint.sha256,
+            checkpoint_sha256=self._checkpoint.sha256,
             component=component,
             graph_sha256=graph.digest,
             precision=spec.precision,
-            profile=self.profile if tensorrt else None,
-            controlnets=list(self.controlnets),
-            loras=list(self.loras),
+            profile=self._profile if tensorrt else None,
+            controlnets=[f"{controlnet.type}:{controlnet.sha256}" for controlnet in self.sources.controlnets],
+            loras=list(map(str, self.sources.loras)),
             library="onnxruntime",
             version=installed("onnxruntime"),
             cuda=device.cuda if device else None,
@@ -164,7 +185,7 @@ class OwnEngines:
                 provider=spec.provider,
                 prefix=f"{component}-{made.digest()}",
                 options=spec.options,
-                profile=shapes(graph, self.profile, self._scale),
+                profile=shapes(graph, self._profile, self._scale),
                 timings=Path(kept),
             )
             compile_context(graph, folder, component, context)

@@ -67,11 +67,15 @@ class Outputs:
 
     def notes(self) -> dict[str, dict[str, Any]]:
         """What stages noted for the report: set of engine files -> component -> notes."""
-        return {
-            engines: {component: json.loads((done.folder / NOTES).read_text()) for component, done in parts.items()}
+        found = {
+            engines: {
+                component: json.loads((done.folder / NOTES).read_text())
+                for component, done in parts.items()
+                if NOTES in done.files
+            }
             for engines, parts in self.engines.items()
-            if all(NOTES in done.files for done in parts.values())
         }
+        return {engines: components for engines, components in found.items() if components}
 
 
 def manifest(

@@ -49,17 +49,22 @@ def quantize(graph: Path, folder: Path, component: str, samples: Sequence[Feed],
         )
         del model  # `quantized` is a copy, of gigabytes
     bypass(quantized, [index for index, readers in enumerate(readers_of(quantized)) if not readers])
-    step = max(1, len(samples) // _SAMPLES_OF_SENSITIVITY)
-    trials = [_cropped(sample, _CROPS[component]) for sample in samples[step // 2 :: step][:_SAMPLES_OF_SENSITIVITY]]
-    layers = measure(quantized, trials, _checkpoint_names(graph), threads)
+    tried = trials(samples, component)
+    layers = measure(quantized, tried, checkpoint_names(graph), threads)
     chosen = left_out(layers)
     bypass(quantized, chosen)
     if component == "vae_decoder":
-        found = _agreement(openvino.convert_model(graph), quantized, trials, threads)
+        found = _agreement(openvino.convert_model(graph), quantized, tried, threads)
         if found < _DECODER_FLOOR:
             return {**_weights_only(graph, folder, component), "psnr_in_int8": found}
     write(quantized, folder, component)
-    return _told(layers, chosen)
+    return told(layers, chosen)
+
+
+def trials(samples: Sequence[Feed], component: str) -> list[Feed]:
+    """What sensitivity is measured on: a few calls from all over the trajectories, a corner of each."""
+    step = max(1, len(samples) // _SAMPLES_OF_SENSITIVITY)
+    return [_cropped(sample, _CROPS[component]) for sample in samples[step // 2 :: step][:_SAMPLES_OF_SENSITIVITY]]
 
 
 def _weights_only(graph: Path, folder: Path, component: str) -> dict[str, Any]:
@@ -94,7 +99,8 @@ def _cropped(sample: Feed, most: int) -> Feed:
     }
 
 
-def _told(layers: Sequence[Layer], chosen: Sequence[int]) -> dict[str, Any]:
+def told(layers: Sequence[Layer], chosen: Sequence[int]) -> dict[str, Any]:
+    """What was done to a network in int8, for the report: the layers left out, the worst first."""
     total = sum(layer.error for layer in layers) or 1.0
     return {
         "weights": "int8",
@@ -111,8 +117,8 @@ def _told(layers: Sequence[Layer], chosen: Sequence[int]) -> dict[str, Any]:
     }
 
 
-def _checkpoint_names(graph: Path) -> dict[str, str]:
-    """The IR's names of layers -> the checkpoint's, found by the weights that a node reads."""
+def checkpoint_names(graph: Path) -> dict[str, str]:
+    """The names of layers, in ONNX and in the IR -> the checkpoint's, found by the weights that a node reads."""
     found = {}
     for node in onnx_ir.load(graph).graph:
         if node.op_type not in ("Conv", "MatMul", "Gemm"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ _MULTIPLIES = ("Convolution", "GroupConvolution", "MatMul")
 _MAX_ERROR_LEFT = 0.25  # of the summed squared errors
 _MAX_WORK_OUT = 0.1  # of the multiplications; what is left out no longer runs in int8
 Feed = Mapping[str, NDArray[Any]]
+Gated = Callable[[Feed, NDArray[np.float32]], NDArray[Any]]  # a network's output with these gates, one a quantizer
 
 
 @dataclass(frozen=True)
@@ -60,21 +61,31 @@ def measure(model: openvino.Model, samples: Sequence[Feed], names: Mapping[str, 
     gated = _gated(model.clone())
     options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads}
     run = openvino.Core().compile_model(gated, "CPU", options)
-    closed, each = np.zeros(len(readers), np.float32), np.eye(len(readers), dtype=np.float32)
+
+    def output(sample: Feed, gates: NDArray[np.float32]) -> NDArray[Any]:
+        found: NDArray[Any] = run({**sample, _GATES: gates})[0]
+        return found
+
+    return [
+        Layer(tuple(sorted({names.get(name, name) for name in found})), share, error)
+        for found, share, error in zip(readers, shares, errors_alone(output, len(readers), samples), strict=True)
+    ]
+
+
+def errors_alone(run: Gated, count: int, samples: Sequence[Feed]) -> list[float]:
+    """The error of each of a network's `count` quantizers, as `Layer` has it."""
+    closed, each = np.zeros(count, np.float32), np.eye(count, dtype=np.float32)
 
     def alone(sample: Feed, asked: Sequence[int]) -> list[float]:
-        wanted = run({**sample, _GATES: closed})[0].astype(np.float64)
+        wanted = run(sample, closed).astype(np.float64)
         power = np.mean(wanted**2)
-        return [float(np.mean((run({**sample, _GATES: each[index]})[0] - wanted) ** 2) / power) for index in asked]
+        return [float(np.mean((run(sample, each[index]) - wanted) ** 2) / power) for index in asked]
 
-    errors = np.array(alone(samples[0], range(len(readers))))
-    worst = [int(index) for index in np.argsort(-errors)[: -(-len(readers) // 2)]]
+    errors = np.array(alone(samples[0], range(count)))
+    worst = [int(index) for index in np.argsort(-errors)[: -(-count // 2)]]
     again = [alone(sample, worst) for sample in samples[1:]]
     errors[worst] = np.mean(np.array([errors[worst].tolist(), *again]), axis=0)
-    return [
-        Layer(tuple(sorted({names.get(name, name) for name in found})), share, float(error))
-        for found, share, error in zip(readers, shares, errors, strict=True)
-    ]
+    return [float(error) for error in errors]
 
 
 def left_out(layers: Sequence[Layer]) -> list[int]:

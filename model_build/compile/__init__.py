@@ -24,8 +24,9 @@ class TargetSpec:
     """What a target name stands for.
 
     `psnr_floor` is the least agreement with diffusers, in dB, that verify lets through. `half`: its networks are
-    in float16, as ONNX. `fused`: their GroupNorm, GELU and attention become single kernels. `own`: its engines are
-    shared with no other target, and bear fingerprints. `architecture`: the only one of GPUs it may be compiled for.
+    in float16, as ONNX, but for what is in int8. `fused`: their GroupNorm, GELU and attention become single kernels.
+    `own`: its engines are shared with no other target, and bear fingerprints. `architecture`: the only one of GPUs it
+    may be compiled for.
     """
 
     name: str
@@ -67,7 +68,10 @@ _TARGETS = (
     TargetSpec("onnx-cpu", "onnxruntime", "fp32", 40.0),
 )
 # What GPU targets go through, on a CPU: slow, and for tests and doctor's rehearsal only.
-_REHEARSAL = TargetSpec("onnx-cpu-fp16", "onnxruntime", "fp16", 25.0, half=True, own=True)
+_REHEARSALS = (
+    TargetSpec("onnx-cpu-fp16", "onnxruntime", "fp16", 25.0, half=True, own=True),
+    TargetSpec("onnx-cpu-int8", "onnxruntime", "int8", 18.0, half=True, own=True),
+)
 # TensorRT is given unfused graphs: it fuses better than we do. In bf16 it is given float32, since ONNX has no
 # convolution in bfloat16 before opset 22.
 _GPU_TARGETS = (
@@ -86,6 +90,21 @@ _GPU_TARGETS = (
         "bf16",
         20.0,
         options={"provider": TENSORRT, "trt_bf16_enable": "1", "trt_cuda_graph_enable": "1"},
+        own=True,
+    ),
+    # The UNet in int8 by pairs in its graph, what surrounds them and all else in float16: both flags allow it, no more.
+    TargetSpec(
+        "tensorrt-int8",
+        "onnxruntime",
+        "int8",
+        18.0,
+        options={
+            "provider": TENSORRT,
+            "trt_fp16_enable": "1",
+            "trt_int8_enable": "1",
+            "trt_cuda_graph_enable": "1",
+        },
+        half=True,
         own=True,
     ),
     TargetSpec(
@@ -110,7 +129,7 @@ _GPU_TARGETS = (
     ),
 )
 TARGETS = {target.name: target for target in _TARGETS}  # any machine can build them, and does unless told otherwise
-GPU_TARGETS = {target.name: target for target in (*_GPU_TARGETS, _REHEARSAL)}
+GPU_TARGETS = {target.name: target for target in (*_GPU_TARGETS, *_REHEARSALS)}
 
 
 def target_spec(name: str) -> TargetSpec:

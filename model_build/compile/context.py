@@ -17,7 +17,7 @@ from model_build.compile import CONTEXT_SUFFIX
 from model_build.compile.onnxruntime import copy_component, open_session
 
 Shapes = tuple[list[int], list[int], list[int]]
-_STRIPPED = "trt_weight_stripped_engine_enable"
+_STRIPPED, _INT8 = "trt_weight_stripped_engine_enable", "trt_int8_enable"
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,8 @@ def compile_context(graph: Path, folder: Path, component: str, made: Context) ->
         gpu.preload(made.provider, gpu.search_folders())
     settings = onnxruntime.SessionOptions()
     settings.log_severity_level = 3
+    if made.options.get(_INT8) == "1":  # TensorRT is to see the pairs as they were written; ONNX Runtime moves them
+        settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     path = folder / f"{component}{CONTEXT_SUFFIX}"
     options, entries = instructions(made, path)
     for key, value in entries.items():

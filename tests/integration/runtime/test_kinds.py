@@ -25,27 +25,30 @@ from model_build.reference import Reference, load
 from runtime.bundle import LoadedBundle, fetch_bundle, load_bundle, static_shapes
 from runtime.engines import OnCpu, open_engine
 from runtime.hardware import this_machine
+from tests.quantized import quantized_layers
 from tests.tiny_checkpoint import write_tiny_lcm, write_tiny_xl
 
 KINDS: dict[str, Callable[[Path], Path]] = {"lcm": write_tiny_lcm, "sdxl": write_tiny_xl}
 HALF = "onnx-cpu-fp16"  # the way of onnx-cuda-fp16-plain and of tensorrt-fp16, with the CPU's provider
+INT8 = "onnx-cpu-int8"  # the way of tensorrt-int8
 PROMPT = "a red cat on a blue background"
 
 
 class Kind(NamedTuple):
-    """A kind's name, diffusers on its checkpoint, and its bundle's target in float32 and in half."""
+    """A kind's name, diffusers on its checkpoint, and its bundle's targets in float32, in half and in int8."""
 
     name: str
     reference: Reference
     bundle: LoadedBundle
     half: LoadedBundle
+    int8: LoadedBundle
 
 
 @pytest.fixture(scope="module", params=KINDS)
 def kind(request, tmp_path_factory: pytest.TempPathFactory) -> Kind:
     name, root = request.param, tmp_path_factory.mktemp(request.param)
     store, checkpoint = DirectoryStore(root / "store"), KINDS[name](root / "checkpoint")
-    plan = Plan(str(checkpoint), name, ["openvino-fp32", HALF], root / "work", verify_steps=1, repeats=0)
+    plan = Plan(str(checkpoint), name, ["openvino-fp32", HALF, INT8], root / "work", verify_steps=1, repeats=0)
     Build(plan, store, Progress(Console(file=io.StringIO()))).run()
     opened = open_checkpoint(str(checkpoint))
 
@@ -54,7 +57,7 @@ def kind(request, tmp_path_factory: pytest.TempPathFactory) -> Kind:
         on_cpu = OnCpu(static=static_shapes(bundle, 1, 8, 512))
         return load_bundle(bundle, 1, partial(open_engine, on_cpu=on_cpu))
 
-    return Kind(name, Reference(opened, load(opened)), loaded("openvino-fp32"), loaded(HALF))
+    return Kind(name, Reference(opened, load(opened)), *(loaded(target) for target in ("openvino-fp32", HALF, INT8)))
 
 
 def make(service, admit, **fields: object) -> np.ndarray:
@@ -83,6 +86,17 @@ def test_engines_in_half_make_the_same_image(kind, serve, admit) -> None:
     assert psnr(whole / 255, half / 255, peak=1.0) > 30
     assert kind.half.target.fingerprints
     assert all(mark.precision == "fp16" for mark in kind.half.target.fingerprints)
+
+
+def test_engines_in_int8_make_nearly_the_same_image(kind, serve, admit) -> None:
+    """The UNet with the pairs that TensorRT wants, compiled, published, verified and loaded as its engine would be."""
+    fields = {"num_inference_steps": 4, "width": 64, "height": 64, "seed": 5}
+    whole, int8 = (make(serve(bundle), admit, **fields) for bundle in (kind.bundle, kind.int8))
+    assert 18 < psnr(whole / 255, int8 / 255, peak=1.0) < 100
+    assert {mark.precision for mark in kind.int8.target.fingerprints} == {kind.int8.target.precision} == {"int8"}
+    graphs = {name: Path(graph._session._model_path) for name, graph in kind.int8.engine._graphs.items()}
+    assert len(quantized_layers(graphs["unet"])) > 40
+    assert not any(quantized_layers(path) for name, path in graphs.items() if name != "unet")
 
 
 def test_the_profile_of_an_engine_with_bounds_covers_every_input(kind) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from benchmarks import gpu, gpu_memory
-from benchmarks.gpu import COMPILED, EAGER, PLAIN, SD15, SDXL, compared, saturated
+from benchmarks.gpu import COMPILED, EAGER, PLAIN, SD15, SDXL, chosen, compared, saturated
 from benchmarks.sides import Found, Image
 from model_build.device import Lack
 
@@ -37,6 +37,13 @@ def test_the_share_of_the_matrix_peak() -> None:
     assert peak.measured == 1000.0
     _, share, _ = saturated(SDXL, {1: 2.0, 8: 2.0}, peak=1000.0, steps=20)
     assert share.measured == round(2 * (40 * SDXL.row + SDXL.decode) / 1e6, 3)
+
+
+def test_int8_is_measured_beside_tensorrt_of_the_smaller_one() -> None:
+    targets = ["tensorrt-fp16", "onnx-cuda-fp16", PLAIN]
+    assert chosen(SD15, targets) == [*targets, "tensorrt-int8"]
+    assert chosen(SDXL, targets) == targets
+    assert chosen(SD15, targets[1:]) == targets[1:], "there is no TensorRT"
 
 
 class Nvml:

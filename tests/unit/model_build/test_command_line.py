@@ -38,7 +38,9 @@ def test_wrong_arguments(tmp_path: Path, arguments: list[str], sentence: str) ->
     assert said == sentence
 
 
-@pytest.mark.parametrize("target", ["tensorrt-fp16", "tensorrt-fp16-sm86", "tensorrt-bf16", "onnx-cuda-fp16"])
+@pytest.mark.parametrize(
+    "target", ["tensorrt-fp16", "tensorrt-fp16-sm86", "tensorrt-bf16", "tensorrt-int8-sm86", "onnx-cuda-fp16"]
+)
 def test_a_gpu_target_without_the_gpu_is_refused_before_any_work(
     tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str
 ) -> None:

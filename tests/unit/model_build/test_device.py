@@ -53,6 +53,7 @@ def test_an_old_driver_and_another_version(folder: Path) -> None:
 def test_a_tensorrt_target_is_called_by_its_architecture() -> None:
     assert compiled_for(DEVICE, target_spec("tensorrt-fp16"), stripped=False).name == "tensorrt-fp16-sm86"
     assert compiled_for(DEVICE, target_spec("tensorrt-fp16-sm86"), stripped=False).name == "tensorrt-fp16-sm86"
+    assert compiled_for(DEVICE, target_spec("tensorrt-int8"), stripped=False).name == "tensorrt-int8-sm86"
     assert compiled_for(DEVICE, target_spec("onnx-cuda-fp16"), stripped=False) == GPU_TARGETS["onnx-cuda-fp16"]
     assert compiled_for(None, target_spec("onnx-cpu"), stripped=True) == TARGETS["onnx-cpu"]
 

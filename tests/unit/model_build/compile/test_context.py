@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
@@ -26,7 +27,7 @@ def made(target: str, folder: Path, *, stripped: bool = False) -> Context:
     return Context(spec.provider, "unet-0123", spec.options, SHAPES, folder)
 
 
-@pytest.mark.parametrize("target", ["tensorrt-fp16", "tensorrt-bf16"])
+@pytest.mark.parametrize("target", ["tensorrt-fp16", "tensorrt-bf16", "tensorrt-int8"])
 @pytest.mark.parametrize("stripped", [False, True])
 def test_tensorrt_is_told_only_what_it_knows(tmp_path: Path, target: str, stripped: bool) -> None:
     options, entries = instructions(made(target, tmp_path, stripped=stripped), tmp_path / "unet_ctx.onnx")
@@ -39,6 +40,21 @@ def test_tensorrt_is_told_only_what_it_knows(tmp_path: Path, target: str, stripp
     assert options["trt_profile_opt_shapes"] == "latents:2x4x64x64,timestep:2"
     assert options["trt_profile_max_shapes"] == "latents:8x4x128x96,timestep:8"
     assert ("trt_weight_stripped_engine_enable" in options) is stripped
+
+
+@pytest.mark.parametrize(("target", "left_alone"), [("tensorrt-fp16", False), ("tensorrt-int8", True)])
+def test_onnxruntime_leaves_pairs_where_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str, left_alone: bool
+) -> None:
+    def write(_: Path, settings: onnxruntime.SessionOptions, *__: Any) -> None:
+        off = settings.graph_optimization_level == onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        assert off is left_alone
+        context_model(tmp_path, "unet.engine")
+        (tmp_path / "unet.engine").touch()
+
+    monkeypatch.setattr(context, "open_session", write)
+    monkeypatch.setattr(context.gpu, "preload", lambda *_: None)
+    compile_context(graph(tmp_path, latents=[1]), tmp_path, "unet", made(target, tmp_path))
 
 
 def test_another_provider_follows_session_entries(tmp_path: Path) -> None:
