@@ -16,6 +16,7 @@ from rich.console import Console
 from darkroom import catalog, signing
 from darkroom.contracts import MODEL_NAME
 from darkroom.errors import DarkroomError
+from darkroom.gpu import GRAPHS
 from darkroom.signing import KeyRefused
 from darkroom.storage import ObjectStore, open_store
 from model_build import BuildRefused
@@ -85,6 +86,9 @@ def build(
         Path | None, typer.Option(help="What calibrate-cache wrote, so that similar prompts may share work.")
     ] = None,
     rows: Annotated[int, typer.Option(min=2, max=256, help="Most UNet rows a TensorRT engine takes.")] = 8,
+    graphs: Annotated[
+        int, typer.Option(min=0, max=16, help="RUNTIME_GPU_GRAPHS of those who serve it, for the memory it will take.")
+    ] = GRAPHS,
     stripped: Annotated[bool, typer.Option(help="TensorRT engines without weights: smaller, slower to load.")] = False,
     sign_with: Annotated[Path | None, typer.Option(help="Private key, see keygen, that signs the manifest.")] = None,
 ) -> None:
@@ -111,6 +115,7 @@ def build(
         loras=lora or [],
         vae=vae,
         rows=rows,
+        graphs=graphs,
         stripped=stripped,
         key=sign_with,
     )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from darkroom.fingerprint import Fingerprint, Profile
-from darkroom.gpu import TENSORRT
+from darkroom.gpu import TENSORRT, captures
 from darkroom.storage import ObjectStore
 from model_build import plan as planning
 from model_build.checkpoint import Checkpoint
@@ -52,7 +52,8 @@ class OwnEngines:
         name, memory = ("this machine", hardware()["memory_bytes"])
         if self.device is not None:
             name, memory = self.device.gpu.name, self.device.gpu.memory_bytes
-        refuse_what_does_not_fit(spec.name, needs, memory, name, call)
+        replayed = self.plan.graphs if spec.provider == TENSORRT and captures(spec.options) else 0
+        refuse_what_does_not_fit(spec.name, needs, memory, name, call, replayed)
 
     def _largest(self, spec: TargetSpec) -> Profile:
         """The profile as far as memory is taken: TensorRT's for all of it, CUDA's for calls that occur."""

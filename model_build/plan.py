@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from darkroom.fingerprint import Profile
+from darkroom.gpu import GRAPHS
 from darkroom.manifest import Defaults, Limits
 from model_build.checkpoint import Checkpoint
 from model_build.layout import PROMPTS
@@ -17,7 +18,8 @@ class Plan:
     """What to build. Sizes in pixels; None: what suits the checkpoint, see `defaults` and `limits`.
 
     `prompt` and `verify_steps` (None: as many as by default) are for verify and report; `repeats` 0 times nothing.
-    `rows` is the most UNet rows that an engine with bounds takes; with `stripped` it has no weights of its own.
+    `rows` is the most UNet rows that an engine with bounds takes; with `stripped` it has no weights of its own. Memory
+    is reckoned for so many `graphs`: UNet shapes that a runtime replays as CUDA graphs under TensorRT.
     `calibration` has the prompts whose images an int8 target is calibrated on. `token_merging` is the share of tokens
     that the UNet merges around its finest self-attention, see `model_build.token_merging`. `controlnets` maps the type
     of each ControlNet to its diffusers folder or hub id. `cache` is what `model_build.cache_calibration` wrote.
@@ -47,6 +49,7 @@ class Plan:
     vae: str | None = None
     cache: Path | None = None
     rows: int = 8
+    graphs: int = GRAPHS
     stripped: bool = False
     key: Path | None = None
 

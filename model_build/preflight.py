@@ -44,19 +44,24 @@ def need(path: Path, shapes: Mapping[str, Sequence[int]], itemsize: int) -> Need
     return Need(weights, _most_alive(model.graph, itemsize))
 
 
-def refuse_what_does_not_fit(target: str, needs: Mapping[str, Need], memory: int, device: str, call: str) -> None:
+def refuse_what_does_not_fit(
+    target: str, needs: Mapping[str, Need], memory: int, device: str, call: str, graphs: int = 0
+) -> None:
     """Raises BuildRefused with the numbers. Every component has memory of its own, so that theirs adds up.
 
-    `call` describes the largest call that was reckoned with.
+    `call` describes the largest call that was reckoned with. `graphs` is how many shapes of the UNet a runtime replays
+    as CUDA graphs in a session each: it reads the engine again, and so has weights and working memory of its own.
     """
     weights = sum(each.weights for each in needs.values())
     activations = sum(each.activations for each in needs.values())
-    total = weights + activations + CONTEXT_BYTES
+    replayed = graphs * (needs["unet"].weights + needs["unet"].activations) if graphs else 0
+    total = weights + activations + replayed + CONTEXT_BYTES
     if total > memory:
+        further = f"{replayed / _GIB:.1f} for {graphs} CUDA graphs of the UNet, " if graphs else ""
         raise BuildRefused(
             f"{target} would take about {total / _GIB:.1f} GiB of memory ({weights / _GIB:.1f} of weights, "
-            f"{activations / _GIB:.1f} for {call}, {CONTEXT_BYTES / _GIB:.1f} for CUDA), and {device} has "
-            f"{memory / _GIB:.1f} GiB; lower --rows, --max-size or --max-pixels."
+            f"{activations / _GIB:.1f} for {call}, {further}{CONTEXT_BYTES / _GIB:.1f} for CUDA), and {device} has "
+            f"{memory / _GIB:.1f} GiB; lower --rows, --max-size, --max-pixels{' or --graphs' if graphs else ''}."
         )
 
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from darkroom import signing
 from darkroom.contracts import MODEL_NAME
+from darkroom.gpu import GRAPHS
 from darkroom.settings import SettingsError
 
 PREFIX = "RUNTIME_"
@@ -58,7 +59,10 @@ class RuntimeConfig(BaseModel):
         1.0, gt=0, le=1, description="part of the GPU's memory this process may take; for several on one GPU"
     )
     gpu_graphs: int = Field(
-        2, ge=0, le=16, description="UNet shapes replayed as CUDA graphs under TensorRT; each holds the weights again"
+        GRAPHS,
+        ge=0,
+        le=16,
+        description="UNet shapes replayed as CUDA graphs under TensorRT; each holds the weights again",
     )
     drain_seconds: float = Field(25.0, ge=0, description="how long work in flight may go on after SIGTERM")
     hung_seconds: float = Field(120.0, gt=0, description="an engine call that takes longer is taken as hung")

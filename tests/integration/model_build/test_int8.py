@@ -13,8 +13,11 @@ import pytest
 from rich.console import Console
 
 from darkroom import catalog
+from darkroom.gpu import Gpu
 from darkroom.storage.directory import DirectoryStore
+from model_build import BuildRefused
 from model_build.build import Build
+from model_build.device import Device
 from model_build.layout import COMPONENTS
 from model_build.plan import Plan
 from model_build.progress import Progress
@@ -58,3 +61,23 @@ def test_a_bundle_in_int8_for_a_gpu(tiny_checkpoint: Path, work: Path, tmp_path:
     engine = load_bundle(bundle, threads=1).engine
     assert engine.encode(np.zeros((1, 77), np.int64))["prompt_embeds"].shape == (1, 77, 32)
     assert json.loads(store.get(catalog.bundle_key("tiny", made.version, "report.json"))) == report
+
+
+@pytest.mark.parametrize(("target", "graphs"), [("tensorrt-int8", 3), ("tensorrt-fp16", 3), ("onnx-cuda-fp16", 0)])
+def test_memory_is_reckoned_before_calibration_and_with_the_cuda_graphs(
+    tiny_checkpoint: Path, work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str, graphs: int
+) -> None:
+    """TensorRT opens a session for each graph, which has weights of its own; CUDA's provider numbers them in one."""
+
+    def refuse(name: str, needs: object, memory: int, device: str, call: str, replayed: int) -> None:
+        assert (memory, device, replayed) == (24 << 30, "NVIDIA A10", graphs)
+        raise BuildRefused(f"{name} does not fit")
+
+    shutil.rmtree(work / "tiny" / "calibrate")
+    monkeypatch.setattr("model_build.preflight.refuse_what_does_not_fit", refuse)
+    device = Device(Gpu("NVIDIA A10", "sm86", 24 << 30, "13.0"), "1.31.1", "13.0", "10.16.1")
+    plan = Plan(str(tiny_checkpoint), "tiny", [target], work, graphs=3)
+    name = f"{target}-sm86" if target.startswith("tensorrt") else target
+    with pytest.raises(BuildRefused, match=f"^{name} does not fit$"):
+        Build(plan, DirectoryStore(tmp_path / "store"), Progress(Console(file=io.StringIO())), device).run()
+    assert not (work / "tiny" / "calibrate").exists()

@@ -63,5 +63,17 @@ def test_a_build_that_cannot_fit_is_refused_with_numbers() -> None:
         refuse_what_does_not_fit("tensorrt-fp16-sm86", needs, 16 * GIB, "NVIDIA T4", "8 rows at 1024x1024")
     assert str(refused.value) == (
         "tensorrt-fp16-sm86 would take about 17.0 GiB of memory (5.0 of weights, 11.0 for 8 rows at 1024x1024, "
-        "1.0 for CUDA), and NVIDIA T4 has 16.0 GiB; lower --rows, --max-size or --max-pixels."
+        "1.0 for CUDA), and NVIDIA T4 has 16.0 GiB; lower --rows, --max-size, --max-pixels."
     )
+
+
+def test_each_cuda_graph_of_tensorrt_takes_the_unet_once_more() -> None:
+    """Its session reads the engine file again: weights and working memory are its own."""
+    needs = {"unet": Need(5 * GIB, 2 * GIB), "vae_decoder": Need(1 * GIB, 1 * GIB)}
+    told = ("tensorrt-fp16-sm86", needs)
+    refuse_what_does_not_fit(*told, 10 * GIB, "NVIDIA A10", "8 rows")
+    refuse_what_does_not_fit(*told, 24 * GIB, "NVIDIA A10", "8 rows", graphs=2)
+    with pytest.raises(
+        BuildRefused, match=r" about 24\.0 GiB .* 14\.0 for 2 CUDA graphs of the UNet, .* or --graphs\.$"
+    ):
+        refuse_what_does_not_fit(*told, 24 * GIB - 1, "NVIDIA A10", "8 rows", graphs=2)

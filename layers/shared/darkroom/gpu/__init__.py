@@ -3,10 +3,11 @@
 from darkroom.gpu.driver import Gpu, NoGpu, find_gpu
 from darkroom.gpu.libraries import Shortage, preload, search_folders, shortages, tensorrt_version, wheel_facts
 from darkroom.gpu.mps import Mps, find_mps, keep_to, memory_asked_elsewhere
-from darkroom.gpu.options import CUDA, PROVIDERS, TENSORRT, captures, provider_options
+from darkroom.gpu.options import CUDA, GRAPHS, PROVIDERS, TENSORRT, captures, provider_options
 
 __all__ = [
     "CUDA",
+    "GRAPHS",
     "PROVIDERS",
     "TENSORRT",
     "Gpu",

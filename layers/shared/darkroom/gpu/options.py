@@ -7,6 +7,7 @@ from pathlib import Path
 
 CUDA, TENSORRT = "CUDAExecutionProvider", "TensorrtExecutionProvider"
 PROVIDERS = (TENSORRT, CUDA)
+GRAPHS = 2  # UNet shapes that a runtime replays as CUDA graphs under TensorRT, unless told otherwise
 _CAPTURE = {CUDA: "enable_cuda_graph", TENSORRT: "trt_cuda_graph_enable"}
 
 
