@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+from typing import Any
 
 
 def give_back() -> None:
@@ -14,3 +15,13 @@ def give_back() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
+
+
+def empty(module: Any) -> None:
+    """Free the weights of a torch module, which is of no more use then. To let go of it is not enough: torch's exporter
+    holds on to all that it has traced, until the process ends. What is no module has none.
+    """
+    import torch
+
+    for tensor in (*module.parameters(), *module.buffers()) if isinstance(module, torch.nn.Module) else ():
+        tensor.data = torch.empty(0)

@@ -10,7 +10,7 @@ from model_build.autoencoder import with_autoencoder
 from model_build.checkpoint import Checkpoint, open_checkpoint
 from model_build.controlnet import ControlNetSource, open_controlnets
 from model_build.lora import LoraSource, open_loras
-from model_build.memory import give_back
+from model_build.memory import empty, give_back
 from model_build.plan import Plan
 from model_build.progress import Progress
 
@@ -56,6 +56,7 @@ class Sources:
 
     def release(self) -> None:
         """Forget what was loaded into diffusers, four bytes a weight; asked for again it is loaded again."""
-        for name in ("pipeline", "networks"):
-            self.__dict__.pop(name, None)
+        pipeline, networks = self.__dict__.pop("pipeline", None), self.__dict__.pop("networks", {})
+        for module in (*(pipeline.components.values() if pipeline else ()), *networks.values()):
+            empty(module)
         give_back()

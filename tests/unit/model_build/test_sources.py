@@ -6,44 +6,24 @@ import io
 import weakref
 from pathlib import Path
 
-import pytest
 from rich.console import Console
 
-from model_build import reference
-from model_build.checkpoint import Checkpoint
+from model_build.export import component_graph, export
 from model_build.plan import Plan
 from model_build.progress import Progress
 from model_build.sources import Sources
 from tests.tiny_checkpoint import write_tiny_checkpoint
 
 
-class _Unet:
-    """As a network is: its parts refer to the whole."""
-
-    def __init__(self) -> None:
-        self.part = self
-
-
-class _Pipeline:
-    def __init__(self) -> None:
-        self.unet = _Unet()
-
-
-def test_weights_that_are_released_are_gone_and_loaded_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    loaded: list[Checkpoint] = []
-
-    def load(checkpoint: Checkpoint) -> _Pipeline:
-        loaded.append(checkpoint)
-        return _Pipeline()
-
-    monkeypatch.setattr(reference, "load", load)
+def test_weights_that_are_released_are_gone_even_once_exported_and_loaded_again(tmp_path: Path) -> None:
     plan = Plan(str(write_tiny_checkpoint(tmp_path / "tiny")), "tiny", ["openvino-int8"], tmp_path)
     sources = Sources(plan, Progress(Console(file=io.StringIO())))
-    network = weakref.ref(sources.pipeline.unet)
-    assert network() is not None
+    network, weight = weakref.ref(sources.pipeline.unet), next(sources.pipeline.unet.parameters())
+    export(component_graph("unet", sources.checkpoint, sources.pipeline, sources.networks), tmp_path / "unet.onnx")
+    assert weight.numel()
     sources.release()
     assert network() is None
-    assert sources.pipeline.unet is not None
-    assert len(loaded) == 2
+    assert not weight.numel()
+    assert all(weight.numel() for weight in sources.pipeline.unet.parameters())
     sources.release()
     sources.release()
