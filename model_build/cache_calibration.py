@@ -83,7 +83,7 @@ def calibrate(bundle: BundlePipeline, criterion: Criterion, effort: Effort, adva
     random_distance = float(2 * places.var(0).sum())
     steps = sorted({engine.steps_of(depth) for depth in DEPTHS} - {0, setting.steps})
     trials, failing = measure(engine, criterion, weights, steps, effort, advance)
-    slope, intercepts = fit(trials, random_distance)
+    slope, intercepts = fit(trials, np.array([engine.clarity(step) for step in steps], np.float32), random_distance)
     levels = [
         {
             "timestep": engine.timestep(step),

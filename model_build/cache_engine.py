@@ -37,6 +37,11 @@ class StepEngine:
     def timestep(self, step: int) -> float:
         return float(self._table[step, _TIMESTEP])
 
+    def clarity(self, step: int) -> float:
+        """log(signal / noise) of the latents that a step starts from."""
+        signal, noise = self._entries[step]
+        return float(np.log(signal / noise))
+
     def noise(self, seed: int) -> Floats:
         return next(noises(seed, self.shape))
 

@@ -14,9 +14,10 @@ from model_build.cache_engine import Floats, StepEngine
 from model_build.prompt_map import code
 
 # Where images may enter, as shares of the steps; what lies between is treated as the next deeper one.
-DEPTHS = (0.2, 0.32, 0.4, 0.44, 0.48, 0.52, 0.6, 0.7, 0.8, 0.88)
+DEPTHS = (0.2, 0.32, 0.44, 0.52, 0.6, 0.64, 0.68, 0.72, 0.76, 0.8)
 _LEVELS_EACH = 3  # how many of them each pair of prompts is tried at
 _NEAREST = 1e-3  # of the random distance: below it, prompts count as the same
+_LEAST_SLOPE = 0.05
 _ORDINARY = 0.95  # of other seeds' images of the same prompt move no further
 
 
@@ -32,7 +33,8 @@ class Effort:
 class Trials:
     """One image that entered at depth number `level` from a prompt at squared distance `distance`.
 
-    `moved` is the mean absolute difference, in pixel values of 0 to 255, to the image without the cache.
+    `wrong` says that it is, and that the same prompt's and seed's image without the cache is not. `moved` is the mean
+    absolute difference, in pixel values of 0 to 255, to that image.
     """
 
     level: NDArray[np.int64]
@@ -63,7 +65,7 @@ def measure(
     _, unaided = engine.draw(prompts, seeds, advance=advance)
     same = [n for n, pair in enumerate(pairs) if pair.before == pair.prompt]
     ordinary = float(np.quantile(_moved(others[same], unaided[same]), _ORDINARY)) if same else 0.0
-    failing = criterion.wrong(prompts, unaided, np.zeros(len(pairs), np.float32), ordinary).mean()
+    failing = criterion.wrong(prompts, unaided, np.zeros(len(pairs), np.float32), ordinary)
     codes = [code(weights, engine.embeds(asked).reshape(len(pairs), -1)) for asked in (prompts, before)]
     apart = (codes[0] - codes[1]) * weights["metric"].astype(np.float32)
     distances = np.einsum("nr,nr->n", apart, apart)
@@ -78,10 +80,10 @@ def measure(
         moves = _moved(made, unaided[tried])
         levels.append(np.full(len(tried), level))
         chosen.append(tried)
-        wrong.append(criterion.wrong(asked, made, moves, ordinary))
+        wrong.append(criterion.wrong(asked, made, moves, ordinary) & ~failing[tried])
         moved.append(moves)
     found = distances[np.concatenate(chosen)].astype(np.float32)
-    return Trials(np.concatenate(levels), found, np.concatenate(wrong), np.concatenate(moved)), float(failing)
+    return Trials(np.concatenate(levels), found, np.concatenate(wrong), np.concatenate(moved)), float(failing.mean())
 
 
 def _moved(images: NDArray[np.uint8], others: NDArray[np.uint8]) -> Floats:
@@ -97,31 +99,29 @@ def draws(effort: Effort, steps: int) -> int:
     return 2 * effort.pairs + sum(tried)
 
 
-def fit(trials: Trials, random_distance: float, ridge: float = 1e-3) -> tuple[float, Floats]:
-    """(slope, intercepts by level): P(wrong) = 1 / (1 + exp(-(intercept + slope * log distance))), slope > 0.
+def fit(trials: Trials, clarity: Floats, random_distance: float, ridge: float = 1e-3) -> tuple[float, Floats]:
+    """(slope, intercepts by level): P(wrong) = 1 / (1 + exp(-(intercept + slope * log distance))).
 
-    One slope for all depths, because failures are rare. Each level has half a failure and half a success added at its
-    mean distance, so that no failure seen does not mean none to come. Newton's method on the penalised likelihood.
+    `clarity`, float32 [levels], is log(signal / noise) where a level enters, rising with depth; the intercept is linear
+    in it. So failures, which are rare, are counted over all levels together, and no level is believed safe because none
+    was seen there. Neither coefficient is negative. Half a failure and half a success are added at the deepest level's
+    mean distance: no failure seen at all does not mean none to come. Newton's method on the penalised likelihood.
     """
-    levels = int(trials.level.max()) + 1
     logs = np.log(np.maximum(trials.distance, _NEAREST * random_distance))
-    level = np.concatenate([trials.level, np.repeat(np.arange(levels), 2)])
-    means = [logs[trials.level == one].mean() for one in range(levels)]
-    logs = np.concatenate([logs, np.repeat(means, 2)])
-    wrong = np.concatenate([trials.wrong.astype(float), np.tile([1.0, 0.0], levels)])
-    weight = np.concatenate([np.ones(len(trials.level)), np.full(2 * levels, 0.5)])
-    design = np.zeros((len(logs), levels + 1))
-    design[:, 0] = logs
-    design[np.arange(len(logs)), level + 1] = 1
-    found = np.zeros(levels + 1)
-    found[0] = 1.0
-    for _ in range(50):
+    deepest = logs[trials.level == trials.level.max()].mean()
+    logs = np.concatenate([logs, [deepest, deepest]])
+    clear = clarity[np.concatenate([trials.level, [trials.level.max()] * 2])]
+    wrong = np.concatenate([trials.wrong.astype(float), [1.0, 0.0]])
+    weight = np.concatenate([np.ones(len(trials.level)), [0.5, 0.5]])
+    design = np.stack([np.ones_like(logs), logs, clear], 1)
+    found = np.array([0.0, 1.0, 1.0])
+    for _ in range(100):
         rate = 1 / (1 + np.exp(-np.clip(design @ found, -30, 30)))
         slope = design.T @ (weight * (wrong - rate)) - ridge * found
-        bend = (design * (weight * rate * (1 - rate))[:, None]).T @ design + ridge * np.eye(levels + 1)
-        found = found + np.clip(np.linalg.solve(bend, slope), -2, 2)
-        found[0] = max(found[0], 0.05)
-    return float(found[0]), found[1:].astype(np.float32)
+        bend = (design * (weight * rate * (1 - rate))[:, None]).T @ design + ridge * np.eye(3)
+        found = found + np.clip(np.linalg.solve(bend, slope), -1, 1)
+        found[1:] = np.maximum(found[1:], _LEAST_SLOPE)
+    return float(found[1]), (found[0] + found[2] * clarity).astype(np.float32)
 
 
 def measured(trials: Trials, steps: Sequence[int], total: int) -> list[dict[str, Any]]:

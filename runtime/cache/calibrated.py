@@ -157,17 +157,14 @@ class Calibrated:
         return risk < self._bound and (distance is None or distance > self._redundant)
 
     def _added(self, level: CacheLevel, distance: float) -> float:
-        """How much likelier an image is to be wrong for entering here at squared distance d: what the law says,
-        1 / (1 + exp(-(intercept + slope * log d))), less what is wrong without a cache.
+        """How likely entering here at squared distance d makes an image wrong that would be right without a cache: the
+        measured law, 1 / (1 + exp(-(intercept + slope * log d))).
         """
         nearest = _NEAREST * self._spec.random_distance
         exponent = level.intercept + level.slope * math.log(max(distance, nearest))
-        return max(0.0, 1 / (1 + math.exp(-min(max(exponent, -50.0), 50.0))) - self._spec.failing)
+        return 1 / (1 + math.exp(-min(max(exponent, -50.0), 50.0)))
 
     def _reach(self, level: CacheLevel) -> float:
         """The squared distance from which an image may enter here, given an entry without risk."""
-        allowed = self._bound + self._spec.failing
-        if allowed >= 1:
-            return level.farthest
-        exponent = (math.log(allowed / (1 - allowed)) - level.intercept) / level.slope
+        exponent = (math.log(self._bound / (1 - self._bound)) - level.intercept) / level.slope
         return min(level.farthest, math.exp(min(exponent, 50.0)))

@@ -177,8 +177,8 @@ class Limits(Part):
 
 
 class CacheLevel(Part):
-    """How often an image that enters at `timestep` from a prompt at squared distance d is not what was asked for:
-    1 / (1 + exp(-(intercept + slope * log d))), fitted to distances up to `farthest`.
+    """How often an image that enters at `timestep` from a prompt at squared distance d is not what was asked for, and
+    would be without the cache: 1 / (1 + exp(-(intercept + slope * log d))), fitted to distances up to `farthest`.
     """
 
     timestep: float

@@ -24,16 +24,25 @@ def trials(slope: float, intercepts: list[float], count: int = 20_000) -> Trials
 
 
 def test_the_fit_finds_the_law_that_trials_were_drawn_from() -> None:
-    slope, intercepts = fit(trials(1.5, [-5.0, -3.0, -1.0]), random_distance=10)
+    slope, intercepts = fit(trials(1.5, [-5.0, -3.0, -1.0]), np.array([0.0, 1.0, 2.0], np.float32), random_distance=10)
     assert slope == pytest.approx(1.5, abs=0.1)
     assert intercepts == pytest.approx([-5.0, -3.0, -1.0], abs=0.25)
 
 
 def test_no_failure_seen_is_not_taken_for_none_to_come() -> None:
     few, many = (Trials(np.zeros(n, int), np.ones(n, np.float32), np.zeros(n, bool), np.ones(n)) for n in (10, 1000))
-    rates = [1 / (1 + np.exp(-fit(found, 1.0)[1][0])) for found in (few, many)]
+    rates = [1 / (1 + np.exp(-fit(found, np.zeros(1, np.float32), 1.0)[1][0])) for found in (few, many)]
     assert 0.01 < rates[0] < 0.2
     assert 0 < rates[1] < 0.002
+
+
+def test_a_level_without_failures_is_judged_by_those_below_it() -> None:
+    level = np.repeat([0, 1, 2], 100)
+    wrong = (level == 2) & (np.arange(300) % 10 == 0)
+    found = Trials(level, np.ones(300, np.float32), wrong, np.ones(300, np.float32))
+    _, intercepts = fit(found, np.array([0.0, 0.1, 1.0], np.float32), 1.0)
+    rates = 1 / (1 + np.exp(-intercepts))
+    assert 0 < rates[0] < rates[1] < rates[2] == pytest.approx(0.1, abs=0.02)
 
 
 def test_every_image_of_the_table_is_counted_once_a_level() -> None:

@@ -34,8 +34,9 @@ def test_a_lower_bound_lets_farther_prompts_in(tables) -> None:
     assert [calibrated.deepest(distance, 0.0, table) for calibrated, distance in asked] == [2, 3, 3]
 
 
-def test_what_fails_anyway_is_part_of_the_bound(tables) -> None:
-    assert policy(failing=0.05).deepest(2.0, 0.0, tables.table("plain", 5)) == 3
+def test_the_bound_is_a_share_of_the_images_that_are_right_without_a_cache(tables) -> None:
+    table = tables.table("plain", 5)
+    assert [policy(failing=failing).deepest(1.3, 0.0, table) for failing in (0.0, 0.5)] == [3, 2]
 
 
 def test_the_operator_may_bound_the_share_skipped(tables) -> None:
