@@ -38,6 +38,7 @@ BUDGETS = (1 << 18, 1 << 20, 4 << 20)
 _EXCHANGE = 25  # requests between two exchanges of replicas with the store: 5 s at 5 requests a second
 _SAMPLE, _CURVE_SAMPLE = 400, 100
 _FIRST = 1500  # requests of a trace, where policies are taken apart, varied and timed
+_VARIETY = 24  # prompts, with two seeds each
 _QUICK = 8  # times fewer of both
 
 
@@ -109,14 +110,16 @@ def run(*, quick: bool = False, store: Path = BUNDLE) -> None:
 
 def _compared(bench: Bench, kind: str) -> dict[str, Any]:
     """Savings of all requests and quality of the sample, a trace through every policy."""
-    asked, sample, raw = bench.traces[kind], bench.sample(kind, _SAMPLE), dict[str, Any]()
+    asked, raw = bench.traces[kind], dict[str, Any]()
     for name, policy in bench.policies.compared().items():
         found = bench.replay.run(asked, policy(), BUDGET)
+        sample = bench.sample(kind, _CURVE_SAMPLE if name == "lru" else _SAMPLE)
         print(f"{kind}, {name}: {saved(found):.1%} of rows saved; drawing {len(sample)} requests", flush=True)
         hits = Counter(one.step for one in found)
         raw[name] = {
             "saved": saved(found),
             "hits": {str(step): hits[step] for step in sorted(hits)},
+            "drawn": len(sample),
             "quality": asdict(bench.studios[kind].quality(policy(), found, sample)),
         }
     ours, theirs, alike = raw["darkroom"], raw["nirvana"], kind != "uniform"
@@ -126,7 +129,7 @@ def _compared(bench: Bench, kind: str) -> dict[str, Any]:
     bench.row(f"{kind}: rows saved, ours / Nirvana", ours["saved"] / theirs["saved"], "x", 1.25 if alike else None)
     for name, told in raw.items():
         quality, mine = Quality(**told["quality"]), name == "darkroom"
-        of = f"all four right, {name} / uncached ({len(sample)} drawn, +-{quality.margin:.3f})"
+        of = f"all four right, {name} / uncached ({told['drawn']} drawn, +-{quality.margin:.3f})"
         bench.row(f"{kind}: {of}", quality.ratio, "x", GOAL_QUALITY if mine else None)
         for attribute in ATTRIBUTES if mine else ():
             ratio = quality.cached[attribute] / quality.uncached[attribute]
@@ -162,6 +165,9 @@ def _parts(bench: Bench) -> dict[str, Any]:
                 bench.row(f"{first}: UNet rows saved in {budget >> 10} KiB, {name}", found, "share")
         hits = bench.replay.run(asked, bench.policies.ours(), BUDGET)
         sample = bench.sample(kind, _CURVE_SAMPLE, _FIRST)
+        if kind == "sessions":
+            variety = bench.studios[kind].variety(bench.policies.ours(), sample[:_VARIETY])
+            bench.row("the same prompt with another seed: how far the images differ, ours / uncached", variety, "x")
         unmoved = bench.studios[kind].quality(bench.policies.ours(kind=Unmoved), hits, sample)
         bench.row(f"{kind}: all four right / uncached, ours but the image not moved", unmoved.ratio, "x")
     return {}
