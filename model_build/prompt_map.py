@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 
-_INPUTS, _HIDDEN, _CODE = 256, 512, 96
+_INPUTS, _HIDDEN, _CODE = 256, 1024, 256
 EPOCHS = 40
 _BATCH, _RATE = 64, 2e-3
 _HELD_OUT = 0.1
