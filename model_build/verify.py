@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from darkroom.manifest import EngineManifest
 from model_build import BuildRefused
 from model_build.compile import TargetSpec
-from model_build.generation import BundlePipeline, Setting, token_ids
+from model_build.generation import BundlePipeline, Floats, Setting, token_ids
 from model_build.layout import COMPONENTS
+from model_build.memory import give_back
 from model_build.psnr import psnr
 from model_build.reference import Reference
 from model_build.trial import trial_inputs
@@ -52,28 +53,43 @@ def verify(
         advance()
     agreements = []
     for target in targets:
-        bundle = BundlePipeline(manifest, target.name, files, threads)
-        ids = token_ids(files[manifest.text.tokenizer], manifest.text, "", settings[0].prompt)
-        names = [*COMPONENTS, *(net.component for net in (manifest.control.nets if manifest.control else ()))]
-        components = {name: _component(name, reference, bundle, ids, settings[0]) for name in names}
-        images: dict[str, float] = {}
-        controls: dict[str, float] = {}
-        for setting, image in zip(settings, wanted, strict=True):
-            found = psnr(image, bundle.generate(setting), peak=1.0)
-            control = "+".join(control.type for control in setting.controls)
-            if found < target.psnr_floor:
-                how = f"control {control}" if control else f"sampler {setting.sampler}"
-                raise BuildRefused(
-                    f"With {how}, target {target.name} agrees with diffusers to {found} dB only; "
-                    f"at least {target.psnr_floor} dB is asked for."
-                )
-            if control:
-                controls[control] = found
-            else:
-                images[setting.sampler] = found
-            advance()
-        agreements.append(Agreement(target.name, target.psnr_floor, components, images, controls))
+        agreements.append(_agreement(reference, manifest, files, target, settings, wanted, threads, advance))
+        give_back()  # one target's networks are gone before the next one's come
     return agreements
+
+
+def _agreement(
+    reference: Reference,
+    manifest: EngineManifest,
+    files: Mapping[str, Path],
+    target: TargetSpec,
+    settings: Sequence[Setting],
+    wanted: Sequence[Floats],
+    threads: int,
+    advance: Callable[[], None],
+) -> Agreement:
+    """`wanted` are the reference's images."""
+    bundle = BundlePipeline(manifest, target.name, files, threads)
+    ids = token_ids(files[manifest.text.tokenizer], manifest.text, "", settings[0].prompt)
+    names = [*COMPONENTS, *(net.component for net in (manifest.control.nets if manifest.control else ()))]
+    components = {name: _component(name, reference, bundle, ids, settings[0]) for name in names}
+    images: dict[str, float] = {}
+    controls: dict[str, float] = {}
+    for setting, image in zip(settings, wanted, strict=True):
+        found = psnr(image, bundle.generate(setting), peak=1.0)
+        control = "+".join(control.type for control in setting.controls)
+        if found < target.psnr_floor:
+            how = f"control {control}" if control else f"sampler {setting.sampler}"
+            raise BuildRefused(
+                f"With {how}, target {target.name} agrees with diffusers to {found} dB only; "
+                f"at least {target.psnr_floor} dB is asked for."
+            )
+        if control:
+            controls[control] = found
+        else:
+            images[setting.sampler] = found
+        advance()
+    return Agreement(target.name, target.psnr_floor, components, images, controls)
 
 
 def _component(
