@@ -11,24 +11,22 @@ from runtime.cache.entry import Entry
 from runtime.cache.eviction import EVICTIONS
 from runtime.cache.policy import Policy
 from runtime.cache.published import Published
-from runtime.samplers import SamplerTable
 from runtime.trajectory import Trajectory
 
 QUALITY = 0.99
 
 
 class StoresAll(Calibrated):
-    """Without the admission that leaves out what adds nothing."""
+    """Without the admission that leaves out what adds nothing, and what began from another image."""
 
-    def admits(self, distance: float | None, risk: float) -> bool:  # noqa: ARG002
+    def admits(self, distance: float | None, *, entered: bool) -> bool:  # noqa: ARG002
         return True
 
 
-class Careless(Calibrated):
-    """Without adding up risks: every entry counts as one made from noise."""
+class Unrenewed(Calibrated):
+    """Never beginning from noise while there is something to begin from."""
 
-    def risk(self, distance: float, risk: float, step: int, table: SamplerTable) -> float:  # noqa: ARG002
-        return 0.0
+    renews = 0
 
 
 class Unmoved(Calibrated):
@@ -68,7 +66,7 @@ class Policies:
             "evicting as published (LCBFU)": lambda: self.ours(eviction="lcbfu"),
             "evicting the longest unused": lambda: self.ours(eviction="lru"),
             "storing all": lambda: self.ours(kind=StoresAll),
-            "not adding up risks": lambda: self.ours(kind=Careless),
+            "never renewing": lambda: self.ours(kind=Unrenewed),
         }
 
     def curves(self) -> dict[str, list[Callable[[], Policy]]]:

@@ -63,7 +63,7 @@ class Studio:
             self._engine.finish([donor])
             trajectory = self._engine.trajectory(request.prompt, seeds[1], STEPS)
             entry = self._entry(number, donor, policy)
-            policy.enter(trajectory, entry, entry.vector, policy.deepest(0.0, 0.0, trajectory.table))
+            policy.enter(trajectory, entry, entry.vector, policy.deepest(0.0, trajectory.table))
             cached.append(np.abs(self._engine.finish([trajectory])[0] - first).mean())
             uncached.append(np.abs(alone - first).mean())
         return float(np.mean(cached) / np.mean(uncached))

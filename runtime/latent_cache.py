@@ -29,8 +29,6 @@ class Match:
     slot: Slot
     step: int
     similarity: float
-    risk: float
-    """Of the image that enters there, see `Entry.risk`."""
 
 
 @dataclass
@@ -42,7 +40,7 @@ class Visit:
     kept: dict[Trajectory, dict[int, tuple[Halves, Halves | None]]]
     nearest: float | None = None
     matches: list[Match] = field(default_factory=list)
-    risks: dict[Trajectory, float] = field(default_factory=dict)
+    entered: set[Trajectory] = field(default_factory=set)
     coming: dict[Trajectory, tuple[Match, Future[Entry]]] = field(default_factory=dict)
     skipped: int = 0
     similarity: float | None = None
@@ -85,6 +83,7 @@ class LatentCache:
         self.on_new = on_new
         self._predict = predict
         self._predictors: dict[str, MatchPredictor] = {}
+        self._hits: dict[str, int] = {}  # in a row, by scope
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="cache")
         self._writing = 0
         metrics.cache_bytes.labels("memory").set_function(lambda: self.memory.nbytes)
@@ -99,7 +98,11 @@ class LatentCache:
         started = perf_counter()
         vector = self.policy.vector(prompt_embeds, ids)
         visit = Visit(scope, vector, {trajectory: {} for trajectory in trajectories})
-        outcome = self._look_up(visit, trajectories[0].table)
+        if self.policy.renews and self._hits.get(scope, 0) >= self.policy.renews:
+            outcome = "renewed"
+        else:
+            outcome = self._look_up(visit, trajectories[0].table)
+        self._hits[scope] = self._hits.get(scope, 0) + 1 if outcome == "hit" else 0
         self._metrics.cache_lookups.labels(outcome).inc()
         matches = visit.matches[:1] * len(trajectories) if self.policy.reusable else visit.matches
         for trajectory, match in zip(trajectories, matches, strict=False):
@@ -138,12 +141,12 @@ class LatentCache:
 
     def finished(self, visit: Visit, trajectory: Trajectory, origin: str) -> None:
         """Its image is good: remember what was kept, under a name that no other trajectory has."""
-        kept, risk = visit.kept.pop(trajectory, {}), visit.risks.get(trajectory, 0.0)
-        if not self.policy.admits(visit.nearest, risk):
+        kept = visit.kept.pop(trajectory, {})
+        if not self.policy.admits(visit.nearest, entered=trajectory in visit.entered):
             self._metrics.cache_not_admitted.inc()
             return
         for step, (latents, denoised) in kept.items():
-            entry = Entry(visit.scope, origin, step, trajectory.table.steps, visit.vector, latents, denoised, risk)
+            entry = Entry(visit.scope, origin, step, trajectory.table.steps, visit.vector, latents, denoised)
             self.memory.add(entry)
             self.on_new(entry)
             self._write(entry)
@@ -160,13 +163,12 @@ class LatentCache:
         neighbours = self.memory.nearest(visit.scope, point, policy.candidates)
         visit.nearest = neighbours[0].distance if neighbours else None
         for neighbour in neighbours:
-            deepest = policy.deepest(neighbour.distance, neighbour.risk, table)
+            deepest = policy.deepest(neighbour.distance, table)
             step, kept = max(((policy.usable(kept, deepest, table), kept) for kept in neighbour.steps), default=(0, 0))
             slot = self.memory.get(neighbour.name, kept) if step else None
             if slot is not None:
                 similarity = policy.similarity(neighbour.distance)
-                risk = policy.risk(neighbour.distance, neighbour.risk, step, table)
-                visit.matches.append(Match(f"{neighbour.name}-{kept}", slot, step, similarity, risk))
+                visit.matches.append(Match(f"{neighbour.name}-{kept}", slot, step, similarity))
         visit.matches.sort(key=lambda match: -match.step)  # stable: of equal steps the nearest stays first
         predictor.observe(point, hit=bool(visit.matches))
         return "hit" if visit.matches else "miss"
@@ -179,7 +181,7 @@ class LatentCache:
             return
         self.policy.enter(trajectory, entry, visit.vector, match.step)
         saved = trajectory.step - before
-        visit.risks[trajectory] = match.risk
+        visit.entered.add(trajectory)
         visit.skipped += saved
         visit.similarity = max(match.similarity, -1.0 if visit.similarity is None else visit.similarity)
         self.memory.hit(match.entry, saved)

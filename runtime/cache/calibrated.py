@@ -91,13 +91,14 @@ class Calibrated:
     The image is the donor's plus the difference of the two prompts' mean images, so it begins nearer to what is asked
     for; the noise is the seed's own, so another seed gives another image.
 
-    A wrong image passes on what is wrong with it. So an image's risk is its donor's and its own together, and stays
-    within the operator's bound: a chain of images ends where nothing is left of that, and begins anew from noise.
+    A wrong image passes on what is wrong with it, so what began from another image starts none: each bears the risk of
+    one entry. And no image stays the donor of all that comes after it: now and then one begins from noise.
     """
 
     name = "darkroom"
     reusable = True
-    candidates = 8  # the nearest is not always the one with the least risk
+    candidates = 1  # nothing enters deeper than from the nearest
+    renews = 31
 
     def __init__(self, calibration: Calibration, eviction: Callable[[], Eviction]) -> None:
         self.eviction = eviction
@@ -125,20 +126,16 @@ class Calibrated:
         measured = self._spec
         return (width, height) == (measured.width, measured.height) and guidance_scale >= measured.guidance_scale
 
-    def deepest(self, distance: float, risk: float, table: SamplerTable) -> int:
+    def deepest(self, distance: float, table: SamplerTable) -> int:
         lowest = math.inf
         for level in self._levels:  # who may not enter here may not enter deeper
-            if distance > level.farthest or risk + self._added(level, distance) > self._bound:
+            if distance > level.farthest or self._risk(level, distance) > self._bound:
                 break
             lowest = level.timestep
         latest = math.floor(self._share * table.steps)
         return max(
             (step for step in range(min(latest, table.steps - 1) + 1) if table.timestep(step) >= lowest), default=0
         )
-
-    def risk(self, distance: float, risk: float, step: int, table: SamplerTable) -> float:
-        timestep = table.timestep(step)
-        return risk + next((self._added(level, distance) for level in self._levels if level.timestep <= timestep), 1.0)
 
     def keeps(self, table: SamplerTable) -> Collection[int]:
         return {table.steps}
@@ -153,10 +150,10 @@ class Calibrated:
         latents = np.float32(signal) * image + np.float32(noise) * trajectory.initial_noise()
         trajectory.enter(latents, step, image if trajectory.table.looks_back(step) else None)
 
-    def admits(self, distance: float | None, risk: float) -> bool:
-        return risk < self._bound and (distance is None or distance > self._redundant)
+    def admits(self, distance: float | None, *, entered: bool) -> bool:
+        return not entered and (distance is None or distance > self._redundant)
 
-    def _added(self, level: CacheLevel, distance: float) -> float:
+    def _risk(self, level: CacheLevel, distance: float) -> float:
         """How likely entering here at squared distance d makes an image wrong that would be right without a cache: the
         measured law, 1 / (1 + exp(-(intercept + slope * log d))).
         """
@@ -165,6 +162,6 @@ class Calibrated:
         return 1 / (1 + math.exp(-min(max(exponent, -50.0), 50.0)))
 
     def _reach(self, level: CacheLevel) -> float:
-        """The squared distance from which an image may enter here, given an entry without risk."""
+        """The squared distance from which an image may enter here."""
         exponent = (math.log(self._bound / (1 - self._bound)) - level.intercept) / level.slope
         return min(level.farthest, math.exp(min(exponent, 50.0)))

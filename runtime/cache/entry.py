@@ -29,7 +29,7 @@ class Entry:
 
     `scope` says who may see it (see `runtime.cache.scope`), `origin` which trajectory it comes from; `vector`, float32
     [D], is what its prompt is found by. `latents` and `denoised` are float16 [C, h, w]; `denoised` is there only where
-    the sampler looks back at it. `risk` is how likely the cache made its image wrong, 0 for one made from noise alone.
+    the sampler looks back at it.
     """
 
     scope: str
@@ -39,7 +39,6 @@ class Entry:
     vector: Floats
     latents: Halves
     denoised: Halves | None = None
-    risk: float = 0.0
 
     @property
     def id(self) -> str:
@@ -63,7 +62,7 @@ def pack(entry: Entry) -> bytes:
     arrays = {"vector": entry.vector, "latents": entry.latents}
     if entry.denoised is not None:
         arrays["denoised"] = entry.denoised
-    told = {name: str(getattr(entry, name)) for name in ("scope", "origin", "step", "steps", "risk")}
+    told = {name: str(getattr(entry, name)) for name in ("scope", "origin", "step", "steps")}
     body = save({name: np.ascontiguousarray(array) for name, array in arrays.items()}, told)
     return MAGIC + hashlib.sha256(body).digest() + body
 
@@ -84,7 +83,6 @@ def unpack(packed: bytes) -> Entry:
             vector=arrays["vector"],
             latents=arrays["latents"],
             denoised=arrays.get("denoised"),
-            risk=float(told["risk"]),
         )
     except (SafetensorError, KeyError, ValueError):  # whole, but written by something else
         raise Damaged from None

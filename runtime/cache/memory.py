@@ -27,17 +27,15 @@ class Origin:
 
     scope: str
     vector: Floats
-    risk: float
     slots: dict[int, Slot] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Neighbour:
-    """A remembered trajectory at a squared distance, its `Entry.risk`, and the steps whose latents there are."""
+    """A remembered trajectory at a squared distance, and the steps whose latents there are."""
 
     name: str
     distance: float
-    risk: float
     steps: tuple[int, ...]
 
 
@@ -85,7 +83,7 @@ class LatentMemory:
                     index = VectorIndex(self._dimensions)
                 index.add(entry.origin, self._point(entry.vector))
                 self._indexes[entry.scope] = index
-                self._origins[entry.origin] = origin = Origin(entry.scope, entry.vector, entry.risk)
+                self._origins[entry.origin] = origin = Origin(entry.scope, entry.vector)
             slot = origin.slots.get(entry.step)
             if slot is None:
                 slot = origin.slots[entry.step] = Slot(None, entry.nbytes)
@@ -104,7 +102,7 @@ class LatentMemory:
             index = self._indexes.get(scope)
             found = index.nearest(point, count) if index is not None else []
             near = [(name, distance, self._origins[name]) for name, distance in found]
-            return [Neighbour(name, distance, origin.risk, tuple(origin.slots)) for name, distance, origin in near]
+            return [Neighbour(name, distance, tuple(origin.slots)) for name, distance, origin in near]
 
     def get(self, name: str, step: int) -> Slot | None:
         with self._lock:

@@ -23,6 +23,8 @@ class Policy(Protocol):
     """Whether one entry may start several images of a request: only where each keeps its own noise."""
     candidates: int
     """How many of the nearest prompts are looked at."""
+    renews: int
+    """After so many look-ups in a row that found something the next image begins from noise; 0: there is no need."""
 
     def vector(self, prompt_embeds: Floats, ids: Ids) -> Floats:
         """float32 [1, L, D] and int64 [1, L] -> what is kept of a prompt, float32."""
@@ -36,11 +38,8 @@ class Policy(Protocol):
     def applies(self, width: int, height: int, guidance_scale: float) -> bool:
         """Whether its decisions hold for images of this kind."""
 
-    def deepest(self, distance: float, risk: float, table: SamplerTable) -> int:
-        """The last step that a prompt so far away may enter at, from an entry of this risk; 0: none."""
-
-    def risk(self, distance: float, risk: float, step: int, table: SamplerTable) -> float:
-        """The risk of an image that entered there, from an entry of this risk."""
+    def deepest(self, distance: float, table: SamplerTable) -> int:
+        """The last step that a prompt so far away may enter at; 0: none."""
 
     def keeps(self, table: SamplerTable) -> Collection[int]:
         """The steps whose latents are remembered; the table's number of steps stands for the finished image."""
@@ -51,8 +50,10 @@ class Policy(Protocol):
     def enter(self, trajectory: Trajectory, entry: Entry, vector: Floats, step: int) -> None:
         """Let a trajectory that has begun go on at `step` from the entry; `vector` is its own prompt's."""
 
-    def admits(self, distance: float | None, risk: float) -> bool:
-        """Whether to remember an image of this risk whose nearest prompt was so far away (None: there was none)."""
+    def admits(self, distance: float | None, *, entered: bool) -> bool:
+        """Whether to remember an image whose nearest prompt was so far away (None: there was none, or none was looked
+        for); `entered` says that it began from another one.
+        """
 
     def eviction(self) -> Eviction: ...
 

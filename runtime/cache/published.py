@@ -26,6 +26,7 @@ class Published:
 
     reusable = False
     candidates = 1
+    renews = 0
 
     def __init__(
         self, name: str, eviction: Callable[[], Eviction], embedding_dim: int, end_token: int, tighten: float = 0.0
@@ -50,12 +51,9 @@ class Published:
     def applies(self, width: int, height: int, guidance_scale: float) -> bool:  # noqa: ARG002
         return True
 
-    def deepest(self, distance: float, risk: float, table: SamplerTable) -> int:  # noqa: ARG002
+    def deepest(self, distance: float, table: SamplerTable) -> int:
         similarity = self.similarity(distance)
         return next((_scaled(step, table) for above, step in self._thresholds if similarity > above), 0)
-
-    def risk(self, distance: float, risk: float, step: int, table: SamplerTable) -> float:  # noqa: ARG002
-        return 0.0
 
     def keeps(self, table: SamplerTable) -> Collection[int]:
         return {_scaled(step, table) for _, step in THRESHOLDS} - {0}
@@ -67,7 +65,7 @@ class Published:
         denoised = None if entry.denoised is None else entry.denoised.astype(np.float32)
         trajectory.enter(entry.latents.astype(np.float32), step, denoised)
 
-    def admits(self, distance: float | None, risk: float) -> bool:  # noqa: ARG002
+    def admits(self, distance: float | None, *, entered: bool) -> bool:  # noqa: ARG002
         return True
 
 

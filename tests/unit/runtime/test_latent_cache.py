@@ -57,6 +57,14 @@ def test_a_similar_prompt_skips_steps_and_says_so(cached, draw, metrics, engine)
     assert counted(metrics, "cache_lookups_total") == {'{outcome="miss"}': 1, '{outcome="hit"}': 1}
 
 
+def test_after_so_many_images_from_others_one_begins_from_noise_and_starts_others(cached, draw, metrics) -> None:
+    service = cached()
+    answers = [draw(service, "a dog" if seed % 2 else "a cat", seed=seed)[0].cache.hit for seed in range(1, 36)]
+    assert answers == [False, *[True] * 31, False, True, True]
+    assert counted(metrics, "cache_lookups_total")['{outcome="renewed"}'] == 1
+    assert len(service._cache._latents.memory) == 2  # of 35 images, those from noise
+
+
 def test_a_less_similar_prompt_skips_less_and_an_unlike_one_nothing(cached, draw) -> None:
     service = cached()
     draw(service, "a cat", seed=1)  # words 3 and 4

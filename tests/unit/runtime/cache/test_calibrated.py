@@ -24,29 +24,29 @@ def policy(quality: float = 0.99, deepest: float = 0.9, **spec: object) -> Calib
 def test_how_deep_follows_the_distance(tables, distance: float, step: int) -> None:
     # Timesteps of four steps: 999, 749, 500 (just below the level's), 250 (just below it).
     table = tables.table("plain", 5)  # 999, 799, 599, 400, 200
-    assert policy().deepest(distance, 0.0, table) == {3: 3, 1: 2, 0: 0}[step]
+    assert policy().deepest(distance, table) == {3: 3, 1: 2, 0: 0}[step]
 
 
 def test_a_lower_bound_lets_farther_prompts_in(tables) -> None:
     table = tables.table("plain", 5)
     strict, lax = policy(quality=0.999), policy(quality=0.9)
     asked = [(strict, 0.9), (policy(), 0.9), (lax, 3.0)]
-    assert [calibrated.deepest(distance, 0.0, table) for calibrated, distance in asked] == [2, 3, 3]
+    assert [calibrated.deepest(distance, table) for calibrated, distance in asked] == [2, 3, 3]
 
 
 def test_the_bound_is_a_share_of_the_images_that_are_right_without_a_cache(tables) -> None:
     table = tables.table("plain", 5)
-    assert [policy(failing=failing).deepest(1.3, 0.0, table) for failing in (0.0, 0.5)] == [3, 2]
+    assert [policy(failing=failing).deepest(1.3, table) for failing in (0.0, 0.5)] == [3, 2]
 
 
 def test_the_operator_may_bound_the_share_skipped(tables) -> None:
-    assert policy(deepest=0.4).deepest(0.0, 0.0, tables.table("plain", 5)) == 2
-    assert policy(deepest=0.0).deepest(0.0, 0.0, tables.table("plain", 5)) == 0
+    assert policy(deepest=0.4).deepest(0.0, tables.table("plain", 5)) == 2
+    assert policy(deepest=0.0).deepest(0.0, tables.table("plain", 5)) == 0
 
 
 def test_no_farther_than_what_was_measured(tables) -> None:
     levels = [level.model_copy(update={"farthest": 0.5}).model_dump() for level in cache_spec().levels]
-    assert policy(levels=levels).deepest(0.6, 0.0, tables.table("plain", 5)) == 0
+    assert policy(levels=levels).deepest(0.6, tables.table("plain", 5)) == 0
 
 
 def test_it_holds_at_the_measured_size_and_from_its_guidance_on() -> None:
@@ -89,27 +89,11 @@ def test_one_entry_serves_every_depth(tables) -> None:
 
 
 def test_what_brings_nothing_new_is_not_admitted() -> None:
-    assert [policy().admits(far, 0.0) for far in (None, 5.0, 0.01)] == [True, True, False]
+    assert [policy().admits(far, entered=False) for far in (None, 5.0, 0.01)] == [True, True, False]
 
 
-def test_a_donor_that_may_be_wrong_is_entered_less_deep_and_in_the_end_not_at_all(tables) -> None:
-    table = tables.table("plain", 5)
-    assert [policy().deepest(1.2, risk, table) for risk in (0.0, 0.006, 0.0099)] == [3, 2, 0]
-
-
-def test_risks_add_up_along_a_chain_of_images_and_stay_within_the_bound(tables) -> None:
-    table, calibrated, risk, entered = tables.table("plain", 5), policy(), 0.0, []
-    while step := calibrated.deepest(0.5, risk, table):
-        before, risk = risk, calibrated.risk(0.5, risk, step, table)
-        assert before < risk <= 0.01
-        entered.append(step)
-    assert entered == sorted(entered, reverse=True)
-    assert len(entered) > 1
-    assert calibrated.risk(0.5, 0.0, 3, table) > calibrated.risk(0.5, 0.0, 2, table) > 0
-
-
-def test_an_image_that_leaves_nothing_of_the_bound_to_others_is_not_admitted() -> None:
-    assert [policy().admits(None, risk) for risk in (0.009, 0.0101)] == [True, False]
+def test_what_began_from_another_image_starts_none() -> None:
+    assert [policy().admits(far, entered=True) for far in (None, 5.0, 0.01)] == [False, False, False]
 
 
 @pytest.mark.parametrize(

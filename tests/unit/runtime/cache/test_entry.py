@@ -13,13 +13,13 @@ from safetensors.numpy import save
 from runtime.cache.entry import Damaged, Entry, halved, pack, unpack
 
 ONES, ZEROS = np.ones((1, 2, 2), np.float16), np.zeros((1, 2, 2), np.float16)
-ONE = Entry("s", "o", 2, 5, np.arange(3, dtype=np.float32), ONES, ZEROS, risk=0.25)
+ONE = Entry("s", "o", 2, 5, np.arange(3, dtype=np.float32), ONES, ZEROS)
 
 
 def test_an_entry_comes_back(make_entry) -> None:
     for entry in (ONE, make_entry()):
         found = unpack(pack(entry))
-        for name in ("scope", "id", "step", "steps", "risk"):
+        for name in ("scope", "id", "step", "steps"):
             assert getattr(found, name) == getattr(entry, name)
         np.testing.assert_array_equal(found.vector, entry.vector)
         np.testing.assert_array_equal(found.latents, entry.latents)

@@ -28,7 +28,7 @@ def distance(similarity: float) -> float:
     ],
 )
 def test_thresholds(tables, similarity: float, steps: int, step: int) -> None:
-    assert PUBLISHED.deepest(distance(similarity), 0.0, tables.table("plain", steps)) == step
+    assert PUBLISHED.deepest(distance(similarity), tables.table("plain", steps)) == step
 
 
 def test_five_steps_are_kept(tables) -> None:
@@ -62,5 +62,5 @@ def test_only_what_lies_not_deeper_may_be_used(tables) -> None:
 def test_tightened_thresholds_are_nearer_to_one(tables) -> None:
     tight = Published("nirvana", EVICTIONS["lcbfu"], 4, end_token=1, tighten=0.5)
     table = tables.table("plain", 50)
-    assert tight.deepest(distance(0.97), 0.0, table) == 20
-    assert PUBLISHED.deepest(distance(0.97), 0.0, table) == 25
+    assert tight.deepest(distance(0.97), table) == 20
+    assert PUBLISHED.deepest(distance(0.97), table) == 25
