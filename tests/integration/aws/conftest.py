@@ -20,6 +20,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import boto3
+import httpx
 import pytest
 
 from darkroom.jobs.dynamodb import TABLE as JOBS
@@ -67,7 +68,7 @@ class Account:
         self.secret = self.client("secretsmanager").create_secret(Name="keys", SecretString=json.dumps({"alice": KEY}))
         self._endpoint()
 
-    @functools.cache  # noqa: B019 (one account a session; a client takes longer to make than a job to run)
+    @functools.cache  # noqa: B019 (one account a file; a client takes longer to make than a job to run)
     def client(self, service: str) -> Any:
         found = self.environment
         return boto3.session.Session().client(
@@ -96,10 +97,13 @@ class Account:
         sagemaker.create_endpoint(EndpointName=ENDPOINT, EndpointConfigName=ENDPOINT)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def account(tiny_store: Path) -> Iterator[Account]:
-    """With the tiny bundle published."""
+    """With the tiny bundle published. No account outlives a file: moto's state is the process's, and forgotten where a
+    test of another file begins `mock_aws`.
+    """
     with aws.serving() as endpoint:
+        httpx.post(f"{endpoint}/moto-api/reset")
         made = Account(endpoint)
         for path in sorted(tiny_store.rglob("*")):
             if path.is_file() and path.parent.name not in ("onnxruntime", "openvino-int8"):
@@ -159,7 +163,7 @@ class Running:
         raise AssertionError(lines)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def container(account: Account, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The base URL of a runtime that has the tiny bundle from the object store."""
     with started(account, RUNTIME_CACHE_DIR=str(tmp_path_factory.mktemp("cache"))) as running:

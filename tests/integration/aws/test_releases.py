@@ -76,7 +76,7 @@ class Released:
         return told
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def second(account: Account) -> EngineManifest:
     """Another version of the tiny bundle, published and not served."""
     with pytest.MonkeyPatch.context() as patch:
@@ -95,7 +95,7 @@ def second(account: Account) -> EngineManifest:
     return made
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def second_container(
     account: Account, second: EngineManifest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:

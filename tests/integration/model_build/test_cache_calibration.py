@@ -57,7 +57,7 @@ def test_the_next_build_holds_it_and_the_runtime_uses_it(
     assert loaded.prompt_map is not None
     policy = Calibrated(Calibration(loaded.prompt_map, made.cache, 0.5), EVICTIONS["saved-work"])
     tables = loaded.samplers.table(made.defaults.sampler, made.defaults.num_inference_steps)
-    depths = [policy.deepest(distance, 0.0, tables) for distance in (0.0, made.cache.random_distance, 1e9)]
+    depths = [policy.deepest(distance, tables) for distance in (0.0, made.cache.random_distance, 1e9)]
     assert depths == sorted(depths, reverse=True)
     assert depths[0] > 0 == depths[-1]
 
