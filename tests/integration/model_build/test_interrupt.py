@@ -6,7 +6,10 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 from darkroom import catalog
 from darkroom.storage.directory import DirectoryStore
@@ -14,6 +17,14 @@ from tests.tiny_checkpoint import write_tiny_checkpoint
 
 STOPPED = "Stopped; finished stages are kept, and the same command goes on from there."
 PLAN = ["--name", "tiny", "--verify-steps", "1", "--repeats", "0"]
+
+
+@pytest.fixture
+def heeding_interrupts() -> Iterator[None]:
+    """What a shell starts in the background ignores Ctrl-C, and so would all that it starts."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def started(checkpoint: Path, work: Path, store: Path) -> subprocess.Popen[str]:
@@ -27,6 +38,7 @@ def started(checkpoint: Path, work: Path, store: Path) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.usefixtures("heeding_interrupts")
 def test_interrupted_and_resumed_elsewhere(tmp_path: Path, tiny_store: Path) -> None:
     checkpoint = write_tiny_checkpoint(tmp_path / "another place")
     work, store = tmp_path / "work", tmp_path / "store"
