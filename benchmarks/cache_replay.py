@@ -110,8 +110,8 @@ class Replay:
         visit = cache.visit("one tenant's", embeds, ids, [trajectory])
         look_up = time.perf_counter() - started
         step, donor, kept = trajectory.step, "0", "0"
-        if step:
-            donor, _, kept = visit.matches[0].entry.partition("-")
+        if step and visit.match:
+            donor, _, kept = visit.match.entry.partition("-")
         while trajectory.steps_left:
             trajectory.advance(_NO_LATENTS, _NO_LATENTS)
             cache.passed(visit, trajectory)

@@ -39,7 +39,7 @@ class Visit:
     vector: Floats
     kept: dict[Trajectory, dict[int, tuple[Halves, Halves | None]]]
     nearest: float | None = None
-    matches: list[Match] = field(default_factory=list)
+    match: Match | None = None
     entered: set[Trajectory] = field(default_factory=set)
     coming: dict[Trajectory, tuple[Match, Future[Entry]]] = field(default_factory=dict)
     skipped: int = 0
@@ -104,12 +104,12 @@ class LatentCache:
             outcome = self._look_up(visit, trajectories[0].table)
         self._hits[scope] = self._hits.get(scope, 0) + 1 if outcome == "hit" else 0
         self._metrics.cache_lookups.labels(outcome).inc()
-        matches = visit.matches[:1] * len(trajectories) if self.policy.reusable else visit.matches
-        for trajectory, match in zip(trajectories, matches, strict=False):
-            if match.slot.entry is not None:
-                self._enter(visit, trajectory, match, match.slot.entry)
-            elif self._disk is not None:
-                visit.coming[trajectory] = match, self._pool.submit(self._disk.read, match.entry)
+        if (match := visit.match) is not None:
+            for trajectory in trajectories if self.policy.reusable else trajectories[:1]:
+                if match.slot.entry is not None:
+                    self._enter(visit, trajectory, match, match.slot.entry)
+                elif self._disk is not None:
+                    visit.coming[trajectory] = match, self._pool.submit(self._disk.read, match.entry)
         self._metrics.cache_lookup_seconds.observe(perf_counter() - started)
         return visit
 
@@ -160,18 +160,15 @@ class LatentCache:
             predictor = self._predictors[visit.scope] = MatchPredictor(policy.dimensions)
         if self._predict and not predictor.hopeful(point):
             return "not tried"
-        neighbours = self.memory.nearest(visit.scope, point, policy.candidates)
-        visit.nearest = neighbours[0].distance if neighbours else None
-        for neighbour in neighbours:
-            deepest = policy.deepest(neighbour.distance, table)
-            step, kept = max(((policy.usable(kept, deepest, table), kept) for kept in neighbour.steps), default=(0, 0))
-            slot = self.memory.get(neighbour.name, kept) if step else None
+        for near in self.memory.nearest(visit.scope, point, 1):  # nothing enters deeper than from the nearest
+            visit.nearest = near.distance
+            deepest = policy.deepest(near.distance, table)
+            step, kept = max(((policy.usable(kept, deepest, table), kept) for kept in near.steps), default=(0, 0))
+            slot = self.memory.get(near.name, kept) if step else None
             if slot is not None:
-                similarity = policy.similarity(neighbour.distance)
-                visit.matches.append(Match(f"{neighbour.name}-{kept}", slot, step, similarity))
-        visit.matches.sort(key=lambda match: -match.step)  # stable: of equal steps the nearest stays first
-        predictor.observe(point, hit=bool(visit.matches))
-        return "hit" if visit.matches else "miss"
+                visit.match = Match(f"{near.name}-{kept}", slot, step, policy.similarity(near.distance))
+        predictor.observe(point, hit=visit.match is not None)
+        return "hit" if visit.match else "miss"
 
     def _enter(self, visit: Visit, trajectory: Trajectory, match: Match, entry: Entry) -> None:
         before = trajectory.step

@@ -97,7 +97,6 @@ class Calibrated:
 
     name = "darkroom"
     reusable = True
-    candidates = 1  # nothing enters deeper than from the nearest
     renews = 31
 
     def __init__(self, calibration: Calibration, eviction: Callable[[], Eviction]) -> None:

@@ -21,8 +21,6 @@ class Policy(Protocol):
     dimensions: int
     reusable: bool
     """Whether one entry may start several images of a request: only where each keeps its own noise."""
-    candidates: int
-    """How many of the nearest prompts are looked at."""
     renews: int
     """After so many look-ups in a row that found something the next image begins from noise; 0: there is no need."""
 

@@ -25,7 +25,6 @@ class Published:
     """
 
     reusable = False
-    candidates = 1
     renews = 0
 
     def __init__(
