@@ -1,4 +1,4 @@
-"""Requests that arrive at random moments, answered by the runtime's own service: with the cache and without."""
+"""Requests that arrive by chance, answered by the runtime's own service: with the cache and without, in turns."""
 
 from __future__ import annotations
 
@@ -7,46 +7,62 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from statistics import mean, median
+from statistics import mean
 
 from benchmarks.cache_traces import Asked
 from benchmarks.engine import InProcess
-from darkroom.contracts import GenerationRequest, Invocation
+from darkroom.contracts import GenerationRequest, Invocation, Timings
 from darkroom.storage.directory import DirectoryStore
 from runtime import logs
 from runtime.config import RuntimeConfig
+from runtime.generation import Generation
 from runtime.metrics import Metrics
 from runtime.service import Service
 
+LOAD = 0.8  # of what is answered without the cache when the engine never rests, as in `make bench PART=arrivals`
+_ROUNDS = 2
 _REQUESTS, _WARM = 300, 100  # the first ones fill the cache and are not counted
-_LOAD = 0.7  # of what one image after another would take
+_SATURATING = 40
 
 
-def poisson(engine: InProcess, asked: Sequence[Asked], quality: float) -> tuple[dict[str, float], float]:
-    """Mean seconds from arrival to answer by policy, and the share of rows that the cache saved."""
-    alone = []
-    for one in asked[:8]:
-        started = time.perf_counter()
-        engine.generate([one.prompt], [one.seed])
-        alone.append(time.perf_counter() - started)
-    gap = median(alone) / _LOAD
-    off, _ = _served(
-        engine, asked[:_REQUESTS], gap, RuntimeConfig.model_validate({"cache": "off", "max_queue": _REQUESTS})
-    )
-    with tempfile.TemporaryDirectory() as folder:
-        settings = {"cache_quality": quality, "cache_dir": folder, "cache_store_mb": 0, "max_queue": _REQUESTS}
-        ours, rows = _served(engine, asked[:_REQUESTS], gap, RuntimeConfig.model_validate(settings))
-    return {"off": off, "darkroom": ours}, rows
+@dataclass(frozen=True)
+class Served:
+    """Of one round's requests: mean seconds from arrival to answer and the parts that the runtime tells of them, the
+    share of rows that the cache saved, and the process's CPU-seconds for each.
+    """
+
+    seconds: float
+    phases: dict[str, float]
+    saved: float
+    cpu: float
 
 
-def _answered(seconds: list[float], due: float, _: object) -> None:
-    seconds.append(time.monotonic() - due)
-
-
-def _served(engine: InProcess, asked: Sequence[Asked], gap: float, config: RuntimeConfig) -> tuple[float, float]:
+def poisson(engine: InProcess, asked: Sequence[Asked], quality: float) -> dict[str, list[Served]]:
+    """By policy, "off" or "darkroom", what each round measured; each round has requests of its own, and a cache that
+    begins empty.
+    """
     logs.configure("warning")
+    off = RuntimeConfig.model_validate({"cache": "off", "max_queue": _REQUESTS})
+    _serve(engine, asked[:4], 0.0, off)
+    started = time.perf_counter()
+    _serve(engine, asked[:_SATURATING], 0.0, off)
+    gap = (time.perf_counter() - started) / _SATURATING / LOAD
+    found: dict[str, list[Served]] = {"off": [], "darkroom": []}
+    for number in range(_ROUNDS):
+        part = asked[number * _REQUESTS : (number + 1) * _REQUESTS]
+        with tempfile.TemporaryDirectory() as folder:
+            settings = {"cache_quality": quality, "cache_dir": folder, "cache_store_mb": 0, "max_queue": _REQUESTS}
+            for name, config in (("off", off), ("darkroom", RuntimeConfig.model_validate(settings))):
+                found[name].append(_serve(engine, part, gap, config, warm=_WARM))
+                print(f"  round {number + 1} of {_ROUNDS}, {name}: mean {found[name][-1].seconds:.3f} s", flush=True)
+    return found
+
+
+def _serve(engine: InProcess, asked: Sequence[Asked], gap: float, config: RuntimeConfig, warm: int = 0) -> Served:
+    """`gap`: mean seconds between two arrivals."""
     arrivals = random.Random("arrivals")
     seconds: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -54,19 +70,26 @@ def _served(engine: InProcess, asked: Sequence[Asked], gap: float, config: Runti
         service.warm()
         loop = threading.Thread(target=service.loop.run)
         loop.start()
-        due, waiting = time.monotonic(), []
+        before = time.process_time()
+        due, waiting = time.monotonic(), list[Generation]()
         for number, one in enumerate(asked):
-            due += arrivals.expovariate(1 / gap)
+            due += arrivals.expovariate(1 / gap) if gap else 0.0
             time.sleep(max(0.0, due - time.monotonic()))
             request = GenerationRequest(
                 prompt=one.prompt, seed=one.seed, cache="on" if config.cache != "off" else "off"
             )
             generation = service.admit(Invocation(id=f"request-{number}", request=request), None)
-            if number >= _WARM:
+            if number >= warm:
                 generation.answer.add_done_callback(partial(_answered, seconds, due))
             waiting.append(generation)
-        answers = [generation.answer.result(600) for generation in waiting][_WARM:]
+        answers = [generation.answer.result(600) for generation in waiting][warm:]
+        cpu = (time.process_time() - before) / len(asked)
         service.stop()
         loop.join()
     steps = engine.manifest.defaults.num_inference_steps
-    return mean(seconds), mean(answer.cache.steps_skipped for answer in answers) / steps
+    phases = {name: mean(getattr(answer.timings, name) for answer in answers) for name in Timings.model_fields}
+    return Served(mean(seconds), phases, mean(answer.cache.steps_skipped for answer in answers) / steps, cpu)
+
+
+def _answered(seconds: list[float], due: float, _: object) -> None:
+    seconds.append(time.monotonic() - due)

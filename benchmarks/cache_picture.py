@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import matplotlib as mpl
@@ -16,10 +17,11 @@ GOAL_SAVED, GOAL_QUALITY = 0.27, 0.99
 
 @dataclass(frozen=True)
 class Point:
-    """Share of UNet rows saved, and images all right as a share of uncached."""
+    """Share of UNet rows saved; images all right as a share of uncached, and half of its 95 % confidence interval."""
 
     saved: float
     quality: float
+    margin: float = 0.0
 
 
 def draw(curves: Mapping[str, Sequence[Point]], path: Path = RESULTS / "cache.png") -> None:
@@ -31,7 +33,8 @@ def draw(curves: Mapping[str, Sequence[Point]], path: Path = RESULTS / "cache.pn
     for name, curve in curves.items():
         ordered = sorted(curve, key=lambda point: point.saved)
         saved, quality = [point.saved for point in ordered], [point.quality for point in ordered]
-        axes.plot(saved, quality, "o-", color=_COLOURS[name], label=name)
+        margins = [point.margin for point in ordered]
+        axes.errorbar(saved, quality, margins, fmt="o-", capsize=3, color=_COLOURS[name], label=name)
     right, top = max(axes.get_xlim()[1], 0.5), max(axes.get_ylim()[1], 1.01)
     axes.fill_between([GOAL_SAVED, right], GOAL_QUALITY, top, color="#c6f6d5", alpha=0.5, label="the goals")
     axes.set(xlim=(0, right), ylim=(axes.get_ylim()[0], top))
@@ -44,5 +47,15 @@ def draw(curves: Mapping[str, Sequence[Point]], path: Path = RESULTS / "cache.pn
 
 
 def at_quality(curve: Sequence[Point]) -> float:
-    """The most that a policy saves among its points of the quality asked for; 0 where there is none."""
-    return max((point.saved for point in curve if point.quality >= GOAL_QUALITY), default=0.0)
+    """The most that a policy saves at the quality asked for, along straight lines between its points and from the
+    uncached image, which saves nothing and loses nothing.
+    """
+    ordered = [Point(0.0, 1.0), *sorted(curve, key=lambda point: point.saved)]
+    most = 0.0
+    for one, next_ in pairwise(ordered):
+        if next_.quality >= GOAL_QUALITY:
+            most = next_.saved
+        elif one.quality >= GOAL_QUALITY:
+            share = (one.quality - GOAL_QUALITY) / (one.quality - next_.quality)
+            most = one.saved + share * (next_.saved - one.saved)
+    return most

@@ -55,8 +55,10 @@ def test_images_are_compared_in_pairs() -> None:
 
 
 def test_curves_are_drawn_and_compared_at_the_quality_asked_for(tmp_path: Path) -> None:
-    curve = [Point(0.1, 1.0), Point(0.3, 0.992), Point(0.4, 0.9)]
+    curve = [Point(0.1, 1.0), Point(0.3, 0.992, 0.004), Point(0.4, 0.892, 0.01)]
     draw({"nirvana": curve[2:], "darkroom": curve}, tmp_path / "picture.png")
     with Image.open(tmp_path / "picture.png") as picture:
         assert picture.width > picture.height > 300
-    assert (at_quality(curve), at_quality(curve[2:])) == (0.3, 0.0)
+    assert at_quality(curve) == pytest.approx(0.302)
+    assert at_quality(curve[2:]) == pytest.approx(0.4 * 0.01 / 0.108)
+    assert at_quality(curve[:2]) == 0.3
