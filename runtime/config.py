@@ -49,7 +49,7 @@ class RuntimeConfig(BaseModel):
     )
     cache_dir: Path = Field(Path(".darkroom/cache"), description="where bundles from a remote store are kept")
     compiled_mb: int = Field(
-        256, ge=0, description="disk for what OpenVINO compiled, below cache_dir, read at the next start; 0: none"
+        2048, ge=0, description="disk for what OpenVINO compiled, below cache_dir, read at the next start; 0: none"
     )
     static_mb: int = Field(
         512, ge=0, description="memory for UNet graphs of a single shape each (OpenVINO), which are faster; 0: none"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import mmap
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -36,32 +37,43 @@ class CompiledGraphs:
         told = json.dumps([self._made_for, component, library, dict(properties)], sort_keys=True)
         return f"{component}-{hashlib.sha256(told.encode()).hexdigest()[:32]}{_SUFFIX}"
 
-    def read(self, name: str) -> bytes | None:
-        """The graph as it was written, None where there is none; one that is damaged is removed."""
+    def read(self, name: str) -> memoryview | None:
+        """The graph as it was written, None where there is none; one that is damaged is removed.
+
+        It is mapped from the file, which may leave its folder meanwhile: a whole Stable Diffusion's is half a gigabyte.
+        """
         if self._folder is None:
             return None
         path = self._folder / name
         try:
-            content = path.read_bytes()
+            with path.open("rb") as file:
+                # What writes to it, as an engine library may, has a copy of that page.
+                content = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
             os.utime(path)
         except OSError:
             return None
-        digest, graph = content[:_DIGEST], content[_DIGEST:]
+        except ValueError:  # nothing in it
+            content = memoryview(b"")
+        graph, digest = content[:-_DIGEST], content[-_DIGEST:]
         if hashlib.sha256(graph).digest() != digest:
             self._log.warning("compiled graph damaged", file=name)
             self.remove(name)
             return None
         return graph
 
-    def write(self, name: str, graph: bytes) -> None:
-        """Keep a graph, whole or not at all."""
+    def write(self, name: str, graph: bytes | memoryview) -> None:
+        """Keep a graph, whole or not at all; one that is larger than the budget would only drive out all others."""
         if self._folder is None:
+            return
+        if len(graph) > self._budget:
+            self._log.warning("compiled graph not kept", file=name, reason=f"{len(graph) >> 20} MB are over its budget")
             return
         try:
             with tempfile.NamedTemporaryFile(suffix=".partial", dir=self._folder, delete=False) as file:
                 aside = Path(file.name)
                 try:
-                    file.write(hashlib.sha256(graph).digest() + graph)
+                    file.write(graph)
+                    file.write(hashlib.sha256(graph).digest())  # at the end: what is mapped begins with a page
                     file.flush()
                     aside.replace(self._folder / name)
                 except OSError:

@@ -28,10 +28,12 @@ _OUT_OF_MEMORY = ("bad_alloc", "out of memory", "failed to allocate", "could not
 class OpenVinoGraph:
     """One compiled network and its infer request, which keeps its working memory between calls."""
 
-    def __init__(self, compiled: openvino.CompiledModel) -> None:
+    def __init__(self, compiled: openvino.CompiledModel, kept: memoryview | None = None) -> None:
+        """`kept` is what it was imported from: its constants stay there."""
         self._request = compiled.create_infer_request()
         # Bundles of before ControlNets were compiled without output names; their graphs have one output of interest.
         self._names = [min(output.get_names(), default=f"{place}") for place, output in enumerate(compiled.outputs)]
+        self._kept = kept  # let go of last
 
     def __call__(self, inputs: Mapping[str, Floats | Ids]) -> Floats:
         return self.outputs(inputs)[self._names[0]]
@@ -87,11 +89,11 @@ class _Opener:
     def open(self, shapes: Shapes | None) -> Graph:
         """The graph for these shapes of its inputs (None: for all) as an earlier start left it, else compiled."""
         try:
-            return OpenVinoGraph(self._compile(shapes, {}) if self.kept is None else self._recall(shapes, self.kept))
+            return OpenVinoGraph(self._compile(shapes, {})) if self.kept is None else self._recall(shapes, self.kept)
         except RuntimeError as failure:
             raise _raised(failure) from failure
 
-    def _recall(self, shapes: Shapes | None, kept: CompiledGraphs) -> openvino.CompiledModel:
+    def _recall(self, shapes: Shapes | None, kept: CompiledGraphs) -> OpenVinoGraph:
         """What is kept has no weights: they stay mapped from the IR's own file, verified with the bundle."""
         asked = dict(self.properties) if shapes is None else {**self.properties, "shapes": str(sorted(shapes.items()))}
         name = kept.name(self.component, openvino.get_version(), asked)
@@ -100,15 +102,16 @@ class _Opener:
         try:
             if graph is not None:
                 told = {**self.properties, **weightless, "WEIGHTS_PATH": str(self.path.with_suffix(".bin"))}
-                return self.core.import_model(graph, "CPU", told)
+                mapped = openvino.Tensor(np.frombuffer(graph, np.uint8), shared_memory=True)
+                return OpenVinoGraph(self.core.import_model(mapped, "CPU", told), graph)
         except RuntimeError as refused:  # OpenVINO itself looks at its version and the processor's instructions
             structlog.get_logger().warning("compiled graph refused", file=name, exc_info=refused)
         compiled = self._compile(shapes, weightless)
         try:
-            kept.write(name, compiled.export_model().getvalue())
+            kept.write(name, compiled.export_model().getbuffer())
         except RuntimeError as failure:
             structlog.get_logger().warning("compiled graph not kept", file=name, exc_info=failure)
-        return compiled
+        return OpenVinoGraph(compiled)
 
     def _compile(self, shapes: Shapes | None, further: Mapping[str, str]) -> openvino.CompiledModel:
         model = self.core.read_model(self.path)

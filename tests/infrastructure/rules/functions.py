@@ -46,7 +46,7 @@ RUNTIME_DEFAULTS = {
     "strict": "off",
     "threads": "one per processor",
     "tile_beyond": "the container knows whether it runs on a CPU or a GPU",
-    "compiled_mb": "256 MB on the container's own disk",
+    "compiled_mb": "2 GB on the container's own disk",
     "static_mb": "what its memory allows by default; OpenVINO targets only",
     "drain_seconds": "25 of the platform's 30",
     "hung_seconds": "two minutes",

@@ -40,7 +40,7 @@ def test_a_name_tells_apart_all_that_matters() -> None:
     assert kept(Path()).name("unet", "2026.4.1", {"INFERENCE_NUM_THREADS": "2"}) == names[0]
 
 
-@pytest.mark.parametrize("damage", [b"", GRAPH[:8], b"\0" * 32 + GRAPH])
+@pytest.mark.parametrize("damage", [b"", GRAPH[:8], GRAPH + b"\0" * 32])
 def test_a_damaged_graph_is_not_given_out_and_is_removed(tmp_path: Path, damage: bytes) -> None:
     here = kept(tmp_path)
     here.write("unet.graph", GRAPH)
@@ -70,9 +70,19 @@ def test_the_longest_unused_leave_first(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"first.graph", "third.graph"}
 
 
-def test_a_graph_larger_than_the_budget_does_not_stay(tmp_path: Path) -> None:
-    kept(tmp_path, budget=100).write("unet.graph", GRAPH)
-    assert list(tmp_path.iterdir()) == []
+def test_a_graph_larger_than_the_budget_is_not_kept_and_drives_out_no_other(tmp_path: Path) -> None:
+    here = kept(tmp_path, budget=100)
+    here.write("vae_decoder.graph", GRAPH[:50])
+    here.write("unet.graph", GRAPH)
+    assert [path.name for path in tmp_path.iterdir()] == ["vae_decoder.graph"]
+
+
+def test_a_graph_stays_readable_when_its_file_leaves(tmp_path: Path) -> None:
+    here = kept(tmp_path)
+    here.write("unet.graph", GRAPH)
+    graph = here.read("unet.graph")
+    here.remove("unet.graph")
+    assert graph == GRAPH
 
 
 def test_a_folder_that_others_may_write_to_is_not_used(tmp_path: Path) -> None:
