@@ -65,7 +65,7 @@ class CompiledGraphs:
         """Keep a graph, whole or not at all; one that is larger than the budget would only drive out all others."""
         if self._folder is None:
             return
-        if len(graph) > self._budget:
+        if len(graph) + _DIGEST > self._budget:
             self._log.warning("compiled graph not kept", file=name, reason=f"{len(graph) >> 20} MB are over its budget")
             return
         try:
