@@ -6,8 +6,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,22 +17,14 @@ from typing import Any
 import numpy as np
 
 from benchmarks import peers, servers
+from benchmarks.batching import PROMPT, ByRequest, ByStep, Serves, answers, step
 from benchmarks.engine import InProcess
 from benchmarks.measure import Row, keep
 from benchmarks.poisson import MIX, Answered, Arrival, all_at_once, by_chance, p95
-from darkroom.contracts import GenerationRequest, GenerationResult
 from runtime import config, logs
-from runtime.admission import Admission
-from runtime.arrays import Pixels
-from runtime.batcher import Batcher
-from runtime.generation import Generation
-from runtime.loop import Loop
-from runtime.metrics import Metrics
-from runtime.runner import Runner
-from runtime.trajectory import Trajectory
+from runtime.service import batcher
 
 COMMAND = "make bench PART=arrivals"
-PROMPT = servers.PROMPT
 TARGET = "openvino-bf16"
 LOAD = 0.8
 _CONFIG = config.load({})
@@ -52,94 +43,8 @@ class Effort:
 
 
 AS_COMMITTED, QUICK = Effort(240, 3, 48, 60), Effort(12, 1, 6, 6)
-
-
-class Clock:
-    """Monotonic seconds in which nobody waits for arrivals: idle time is passed over."""
-
-    def __init__(self) -> None:
-        self._skipped = -time.perf_counter()
-
-    def __call__(self) -> float:
-        return time.perf_counter() + self._skipped
-
-    def skip_to(self, instant: float) -> None:
-        self._skipped += max(0.0, instant - self())
-
-
-Side = Callable[[Sequence[Arrival]], list[Answered]]
-Server = Callable[[InProcess, Sequence[Arrival]], list[Answered]]
-
-
-def by_step(engine: InProcess, arrivals: Sequence[Arrival]) -> list[Answered]:
-    """Ours: the runtime's loop, its boundary at every step, with its default settings."""
-    clock, waiting = Clock(), deque(enumerate(arrivals))
-    answered: list[Answered] = []
-    arrived: dict[str, Arrival] = {}
-
-    def deliver(generation: Generation, _: list[Pixels]) -> None:
-        asked = arrived[generation.id]
-        answered.append(Answered(asked.steps, clock() - asked.at))
-        generation.succeed(GenerationResult.model_construct())
-
-    metrics = Metrics()
-    admission = Admission(len(arrivals), metrics, clock)
-    batcher = Batcher(_CONFIG.max_rows, _CONFIG.ageing_steps)
-    loop = Loop(admission, batcher, engine.runner, deliver, metrics, hung_seconds=600, clock=clock)
-    tokens = engine.tokens(PROMPT), engine.tokens("")
-    while len(answered) < len(arrivals):
-        while waiting and waiting[0][1].at <= clock():
-            number, asked = waiting.popleft()
-            arrived[str(number)] = asked
-            trajectory = engine.waiting(number, asked.steps)
-            request = GenerationRequest(prompt=PROMPT, num_inference_steps=asked.steps)
-            admission.submit(Generation(str(number), "bench", request, [trajectory], tokens, accepted=clock()))
-        if not loop.turn() and waiting:
-            clock.skip_to(waiting[0][1].at)
-    return answered
-
-
-def by_request(engine: InProcess, arrivals: Sequence[Arrival]) -> list[Answered]:
-    """What image servers do: who waits and asks for as many steps as the oldest is a batch, run to its end."""
-    return _in_batches(engine, arrivals, lambda oldest, other: oldest.steps == other.steps)
-
-
-def by_mixed_request(engine: InProcess, arrivals: Sequence[Arrival]) -> list[Answered]:
-    """The same with batches of any steps: whoever is done is decoded at once, and the longest ends the batch."""
-    return _in_batches(engine, arrivals, lambda *_: True)
-
-
-def _in_batches(
-    engine: InProcess, arrivals: Sequence[Arrival], fits: Callable[[Arrival, Arrival], bool]
-) -> list[Answered]:
-    clock, waiting = Clock(), deque(arrivals)
-    answered: list[Answered] = []
-    queue: list[Arrival] = []
-    while len(answered) < len(arrivals):
-        while waiting and waiting[0].at <= clock():
-            queue.append(waiting.popleft())
-        if not queue:
-            clock.skip_to(waiting[0].at)
-            continue
-        chosen = [asked for asked in queue if fits(queue[0], asked)][: _CONFIG.max_rows // 2]
-        queue = [asked for asked in queue if asked not in chosen]
-        live = {engine.trajectory(PROMPT, number, asked.steps): asked for number, asked in enumerate(chosen)}
-        while live:
-            _step(engine.runner, list(live))
-            for trajectory in [trajectory for trajectory in live if not trajectory.steps_left]:
-                engine.runner.decode(trajectory.latents)
-                asked = live.pop(trajectory)
-                answered.append(Answered(asked.steps, clock() - asked.at))
-    return answered
-
-
-def _step(runner: Runner, batch: list[Trajectory]) -> None:
-    for error in runner.step(batch).failures.values():
-        raise error
-
-
 OURS = "by step"
-SERVERS: dict[str, Server] = {OURS: by_step, "by request": by_request, "by request, mixed": by_mixed_request}
+Answer = Callable[[Sequence[Arrival], str], dict[str, list[Answered]]]  # by server; and what is told meanwhile
 
 
 def run(quick: bool = False) -> None:
@@ -173,11 +78,19 @@ class Compared:
 
 
 def compare(engine: InProcess, effort: Effort) -> Compared:
-    """All servers in turns: many requests at once, then as many by chance, at `LOAD` of our saturation."""
-    by_step(engine, all_at_once(6, seed=0))
-    sides = {name: partial(server, engine) for name, server in SERVERS.items()}
-    found = _in_turns(sides, effort.rounds, effort.saturating, effort.requests, OURS)
-    return replace(found, short=_short(engine))
+    """By step and by request, with our row cap: a call of each in turns."""
+    ours = batcher(_CONFIG, engine.loaded)
+    by_step = partial(ByStep, engine, ours)
+    answers({OURS: by_step}, all_at_once(AS_COMMITTED.saturating, seed=0), "learning how many rows pay")
+    most = ours.row_cap(engine.waiting(0, MIX[0]).size) // 2
+    print(f"at most {most} images a call", flush=True)
+    serving: dict[str, Serves] = {
+        OURS: by_step,
+        "by request": partial(ByRequest, engine, most, False),
+        "by request, mixed": partial(ByRequest, engine, most, True),
+    }
+    found = _in_rounds(partial(answers, serving), effort.rounds, effort.saturating, effort.requests, OURS)
+    return replace(found, short=_short(engine, most))
 
 
 def over_http(effort: Effort) -> Compared:
@@ -187,42 +100,41 @@ def over_http(effort: Effort) -> Compared:
     with tempfile.TemporaryDirectory() as data, ExitStack() as stack:
         ours = servers.darkroom(TARGET, _CONFIG.max_rows, Path(data))
         theirs = servers.litserve(_CONFIG.max_rows // 2)
-        sides = {
-            server.name: partial(servers.answers, server, stack.enter_context(servers.running(server)))
-            for server in (ours, theirs)
-        }
-        for side in sides.values():
-            side(all_at_once(6, seed=0))
-        return _in_turns(sides, effort.rounds, effort.over_http, effort.over_http, theirs.name)
+        addresses = [(server, stack.enter_context(servers.running(server))) for server in (ours, theirs)]
+
+        def answer(arrivals: Sequence[Arrival], told: str) -> dict[str, list[Answered]]:
+            print(told, flush=True)
+            return {server.name: servers.answers(server, address, arrivals) for server, address in addresses}
+
+        answer(all_at_once(6, seed=0), "first uses")
+        return _in_rounds(answer, effort.rounds, effort.over_http, effort.over_http, theirs.name)
 
 
-def _in_turns(sides: Mapping[str, Side], rounds: int, saturating: int, requests: int, paced_by: str) -> Compared:
-    """`paced_by` is whose saturation says how many requests arrive."""
-    print(f"saturation: {saturating} requests at once", flush=True)
-    rates: dict[str, list[float]] = {name: [] for name in sides}
+def _in_rounds(answer: Answer, rounds: int, saturating: int, requests: int, paced_by: str) -> Compared:
+    """Many requests at once, then many by chance, at `LOAD` of the saturation of `paced_by`."""
+    rates: dict[str, list[float]] = {}
     for number in range(rounds):
-        for name, side in sides.items():
-            answered = side(all_at_once(saturating, seed=number))
-            rates[name].append(saturating / max(each.seconds for each in answered))
+        answered = answer(all_at_once(saturating, seed=number), f"saturation, round {number + 1} of {rounds}")
+        for name, each in answered.items():
+            rates.setdefault(name, []).append(saturating / max(one.seconds for one in each))
     rate = LOAD * median(rates[paced_by])
-    found: dict[str, list[list[Answered]]] = {name: [] for name in sides}
+    found: dict[str, list[list[Answered]]] = {name: [] for name in rates}
     for number in range(rounds):
-        arrivals = by_chance(requests, rate, seed=number)
-        for name, side in sides.items():
-            found[name].append(side(arrivals))
-            mean = fmean(each.seconds for each in found[name][-1])
-            print(f"  round {number + 1} of {rounds}: {name}, mean {mean:.2f} s", flush=True)
+        answered = answer(by_chance(requests, rate, seed=number), f"by chance, round {number + 1} of {rounds}")
+        for name, each in answered.items():
+            found[name].append(each)
+            print(f"  {name}: mean {fmean(one.seconds for one in each):.2f} s", flush=True)
     return Compared(found, rates, rate)
 
 
-def _short(engine: InProcess) -> float:
+def _short(engine: InProcess, most: int) -> float:
     """Seconds of a 4-step request in the fullest batch, and of one step of it that it may have to wait for."""
-    batch = [engine.trajectory(PROMPT, seed, MIX[-1]) for seed in range(_CONFIG.max_rows // 2)]
-    _step(engine.runner, batch)
+    batch = [engine.trajectory(PROMPT, seed, MIX[-1]) for seed in range(most)]
+    step(engine.runner, batch)
     seconds = []
     for _ in range(MIX[-1] // 2):
         started = time.perf_counter()
-        _step(engine.runner, batch)
+        step(engine.runner, batch)
         seconds.append(time.perf_counter() - started)
     return (MIX[0] + 1) * median(seconds)
 

@@ -204,11 +204,15 @@ class Loop:
         log = self._log.debug if batch == self._last_batch else self._log.info
         log("step", turn=self._turn, rows=rows, steps=steps, mixed=len(set(steps)) > 1, seconds=round(seconds, 4))
         self._last_batch = batch
+        size = batch[0].size
+        plain = not outcome.causes and not any(trajectory.controls for trajectory in batch)
+        if plain and self._batcher.timed(size, rows, seconds):
+            self._log.info("rows that pay", size=size, rows=self._batcher.row_cap(size))
         for cause in outcome.causes:
             self._log.warning("engine failed", rows=rows, exc_info=cause)
         if outcome.largest_refused:
             self._metrics.batch_splits.inc()
-            self._batcher.too_many(batch[0].size, outcome.largest_refused)
+            self._batcher.too_many(size, outcome.largest_refused)
 
     def _decode(self, trajectory: Trajectory, generation: Generation) -> None:
         started = self._clock()

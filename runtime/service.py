@@ -79,7 +79,7 @@ class Service:
         self.admission = Admission(config.max_queue, metrics, clock)
         self.loop = Loop(
             self.admission,
-            Batcher(_most_rows(config, bundle), config.ageing_steps, strict=config.strict),
+            batcher(config, bundle),
             self._runner,
             self._uploader.upload,
             metrics,
@@ -250,11 +250,14 @@ class Service:
             self._metrics.images.inc(len(images))
 
 
-def _most_rows(config: RuntimeConfig, bundle: LoadedBundle) -> int:
-    """The least of what the operator allows, the engine takes, and is worth its while."""
+def batcher(config: RuntimeConfig, bundle: LoadedBundle) -> Batcher:
+    """Its calls have the least rows of what the operator allows, the engine takes, and is worth its while: as measured
+    at build, else as it learns.
+    """
     profile, worthwhile = bundle.target.profile, bundle.worthwhile_rows
     taken = config.max_rows if profile is None else profile.rows[-1]
-    return min(config.max_rows, taken, taken if worthwhile is None else worthwhile)
+    most = min(config.max_rows, taken, worthwhile or taken)
+    return Batcher(most, config.ageing_steps, strict=config.strict, learns=worthwhile is None)
 
 
 def _tile_beyond(config: RuntimeConfig, bundle: LoadedBundle) -> int:

@@ -12,7 +12,7 @@ from darkroom.errors import DarkroomError
 from darkroom.storage import ObjectReader
 
 PACE = "pace.json"  # beside a bundle's files and not one of them: measurements are no content
-_GUIDED = 2  # rows of a guided image: fewer cannot be asked for
+GUIDED = 2  # rows of a guided image: fewer cannot be asked for
 _WORTH = 1.05  # rows are batched for a twentieth of their time, not for less
 
 RowMilliseconds = dict[Annotated[int, Field(ge=1)], Annotated[float, Field(gt=0)]]
@@ -37,7 +37,7 @@ class Pace(BaseModel):
 def worthwhile(found: Mapping[int, float]) -> int:
     """The fewest rows, but at least those of one guided image, that cost hardly more each than at any number."""
     best = min(found.values())
-    return max(_GUIDED, min(rows for rows, cost in found.items() if cost <= _WORTH * best))
+    return max(GUIDED, min(rows for rows, cost in found.items() if cost <= _WORTH * best))
 
 
 def load_pace(store: ObjectReader, model: str, version: str) -> Pace | None:

@@ -1,11 +1,11 @@
-"""Poisson arrivals, the clock that skips idle time, and the rows made of answers."""
+"""Poisson arrivals, and the rows made of answers."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from benchmarks.arrivals import OURS, Clock, rows, rows_over_http
+from benchmarks.arrivals import OURS, rows, rows_over_http
 from benchmarks.poisson import MIX, Answered, by_chance, p95
 
 
@@ -17,15 +17,6 @@ def test_arrivals_come_at_the_rate_asked_for_and_are_drawn_once() -> None:
         MIX, 0.3
     )
     assert [(each.at, each.steps) for each in by_chance(3000, rate=5.0, seed=1)] == [(e.at, e.steps) for e in drawn]
-
-
-def test_idle_time_is_passed_over_and_never_taken_back() -> None:
-    clock = Clock()
-    clock.skip_to(1000.0)
-    now = clock()
-    assert now >= 1000.0
-    clock.skip_to(5.0)
-    assert clock() >= now
 
 
 def test_each_goal_is_against_the_better_of_the_others() -> None:

@@ -33,6 +33,7 @@ from runtime.turns import ALONE, Seat
 MAX_STEPS = 60
 WORDS = ["<start>", "<end>", "<unknown>", "a", "cat", "dog", "poison", "nan", "black", "unencodable"]
 LENGTH, DIM = 8, 4
+ALL_PAY = 256
 COMPONENTS = ("text_encoder", "unet", "vae_decoder", "vae_encoder", "controlnet_canny", "controlnet_depth")
 
 
@@ -301,7 +302,7 @@ def tables(manifest: EngineManifest) -> SamplerTables:
 @pytest.fixture
 def bundle(manifest: EngineManifest, engine: FakeEngine, tables: SamplerTables) -> LoadedBundle:
     tokenizer = PromptTokenizer(CONTENTS["tokenizer.json"], manifest.text)
-    return LoadedBundle(manifest, manifest.targets[1], engine, tokenizer, tables)
+    return LoadedBundle(manifest, manifest.targets[1], engine, tokenizer, tables, worthwhile_rows=ALL_PAY)
 
 
 def prompt_map_file(**changed: Any) -> bytes:

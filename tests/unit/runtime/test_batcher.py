@@ -198,3 +198,15 @@ def test_the_choice_does_not_depend_on_the_order_of_the_candidates(
 def test_the_policy_needs_no_arrays(module: str) -> None:
     code = f"import sys, runtime.batcher; sys.exit({module!r} in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_rows_that_pay_are_learned_for_each_size_and_bounded_by_memory() -> None:
+    batcher = Batcher(8, 8, learns=True)
+    assert not any(batcher.timed((4, 4), rows, 1.0) for rows in [2, 4] * 5), "four are cheaper a row than two"
+    assert batcher.row_cap((4, 4)) == 4
+    assert batcher.row_cap((8, 8)) == 2
+    batcher.too_many((4, 4), 4)
+    assert batcher.row_cap((4, 4)) == 2
+    untaught = Batcher(8, 8)
+    assert not any(untaught.timed((4, 4), rows, float(rows)) for rows in [2, 4] * 9)
+    assert untaught.row_cap((4, 4)) == 8

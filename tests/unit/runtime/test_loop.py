@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -50,6 +51,28 @@ def test_a_line_for_every_step_but_at_info_only_when_the_members_change(service,
         turn_until_idle(service)
     levels = [line["log_level"] for line in logs if line["event"] == "step"]
     assert levels == ["info", "debug", "debug", "debug"]
+
+
+@pytest.mark.parametrize(("call", "row", "pay"), [(1.0, 0.1, 8), (0.0, 1.0, 2)])
+def test_how_many_rows_pay_is_learned_where_nobody_measured_it(
+    build_service, bundle, admit, engine, clock, monkeypatch, turn_until_idle, call: float, row: float, pay: int
+) -> None:
+    predict = engine.predict
+
+    def timed(latents, *arguments, **conditioning):
+        clock.now += call + row * len(latents)
+        return predict(latents, *arguments, **conditioning)
+
+    monkeypatch.setattr(engine, "predict", timed)
+    service = build_service(replace(bundle, worthwhile_rows=None), max_rows=8)
+    for _ in range(16):
+        admit(service, num_inference_steps=10, guidance_scale=5.0)
+    with structlog.testing.capture_logs() as logs:
+        turn_until_idle(service)
+    rows = [len(call) for call in engine.calls]
+    assert rows[:6] == [2, 4] * 3
+    assert rows[24] == pay
+    assert [line["rows"] for line in logs if line["event"] == "rows that pay"] == [pay]
 
 
 def test_requests_finish_by_their_work_not_their_arrival(service, admit, turn_until_idle) -> None:
