@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -53,11 +54,11 @@ def run(quick: bool = False) -> None:
     effort = QUICK if quick else AS_COMMITTED
     engine = InProcess(TARGET)
     found = compare(engine, effort)
-    raw: dict[str, Any] = {"rate": found.rate, "saturation": found.rates, "answered": found.found}
+    raw: dict[str, Any] = {"paces": found.paces, "saturation": found.rates, "answered": found.found}
     made = rows(found.found, found.rates, found.short)
     if peers.environment():
         served = over_http(effort)
-        raw["over_http"] = {"rate": served.rate, "saturation": served.rates, "answered": served.found}
+        raw["over_http"] = {"paces": served.paces, "saturation": served.rates, "answered": served.found}
         made += rows_over_http(served.found, served.rates)
     if quick:
         print(*made, sep="\n")
@@ -67,13 +68,13 @@ def run(quick: bool = False) -> None:
 
 @dataclass(frozen=True)
 class Compared:
-    """By server: what each round answered, and images a second at saturation; `rate`: arrivals a second; `short`: see
-    `_short`, 0 where it was not measured.
+    """By server: what each round answered, and images a second at saturation; `paces`: each round's arrivals a
+    second; `short`: see `_short`, 0 where it was not measured.
     """
 
     found: dict[str, list[list[Answered]]]
     rates: dict[str, list[float]]
-    rate: float
+    paces: list[float]
     short: float = 0.0
 
 
@@ -111,20 +112,21 @@ def over_http(effort: Effort) -> Compared:
 
 
 def _in_rounds(answer: Answer, rounds: int, saturating: int, requests: int, paced_by: str) -> Compared:
-    """Many requests at once, then many by chance, at `LOAD` of the saturation of `paced_by`."""
-    rates: dict[str, list[float]] = {}
+    """Many requests at once, then many by chance, at `LOAD` of the saturation that `paced_by` has just had: a machine's
+    speed drifts.
+    """
+    found: dict[str, list[list[Answered]]] = defaultdict(list)
+    rates: dict[str, list[float]] = defaultdict(list)
+    paces: list[float] = []
     for number in range(rounds):
-        answered = answer(all_at_once(saturating, seed=number), f"saturation, round {number + 1} of {rounds}")
-        for name, each in answered.items():
-            rates.setdefault(name, []).append(saturating / max(one.seconds for one in each))
-    rate = LOAD * median(rates[paced_by])
-    found: dict[str, list[list[Answered]]] = {name: [] for name in rates}
-    for number in range(rounds):
-        answered = answer(by_chance(requests, rate, seed=number), f"by chance, round {number + 1} of {rounds}")
-        for name, each in answered.items():
+        for name, each in answer(all_at_once(saturating, seed=number), f"saturation {number + 1} of {rounds}").items():
+            rates[name].append(saturating / max(one.seconds for one in each))
+        paces.append(LOAD * rates[paced_by][-1])
+        arrivals = by_chance(requests, paces[-1], seed=number)
+        for name, each in answer(arrivals, f"by chance {number + 1} of {rounds}").items():
             found[name].append(each)
             print(f"  {name}: mean {fmean(one.seconds for one in each):.2f} s", flush=True)
-    return Compared(found, rates, rate)
+    return Compared(found, rates, paces)
 
 
 def _short(engine: InProcess, most: int) -> float:
