@@ -29,6 +29,7 @@ _FEW = f"{STEPS} steps put together from {_SAMPLED}"
 MERGED = "int8 + token merging 0.5"
 DIFFUSERS, BF16, COMPILED = "diffusers fp32", "diffusers bf16", "torch.compile bf16"
 _TORCH = ("torch", "diffusers", "transformers", "accelerate")
+_ROOM = 40 << 30  # bytes: the checkpoint, its bundles and what they were built of, the peers' environment and exports
 _GFLOP_A_ROW = 803  # of the UNet at 512 x 512, without what attention's softmax costs
 
 
@@ -48,6 +49,8 @@ AS_COMMITTED = Trial()
 def run(trial: Trial = AS_COMMITTED) -> None:
     """Measure, print and keep everything of this part; groups that an interrupted run has measured are kept."""
     work = WORK / (f"narrow-{trial.narrow}" if trial.narrow > 1 else "sd15")
+    if trial.narrow == 1 and not (work / "store").exists():
+        check_room(Path.cwd())
     checkpoint = checkpoints.write("sd15", work.resolve() / "checkpoint", narrow=trial.narrow)
     sides = _sides(checkpoint, work.resolve())
     found: dict[str, Found] = {}
@@ -98,6 +101,13 @@ def run(trial: Trial = AS_COMMITTED) -> None:
     chart.draw("cpu", {name: (median(each.seconds(STEPS)), each.peak) for name, each in found.items()}, STEPS)
     keep("cpu", rows, raw)
     shutil.rmtree(results)  # the next run measures everything again
+
+
+def check_room(folder: Path) -> None:
+    """Ends the process with a sentence where `folder`'s disk is too small: sides that find it full go unmeasured."""
+    free = shutil.disk_usage(folder).free
+    if free < _ROOM:
+        sys.exit(f"{COMMAND} takes {_ROOM >> 30} GB of disk once, and {free >> 30} GB are free: make room first.")
 
 
 def _threads() -> int:

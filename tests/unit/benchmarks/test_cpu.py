@@ -63,3 +63,11 @@ def test_an_environments_size_counts_what_is_needed_once() -> None:
     assert environment.megabytes(["openvino"]) > alone, "which needs numpy"
     with pytest.raises(environment.PackageNotFoundError):
         environment.megabytes(["no-such-distribution"])
+
+
+def test_a_disk_that_is_too_small_is_told_before_an_hour_is_spent(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(cpu, "_ROOM", 1 << 70)
+    with pytest.raises(SystemExit, match=r"takes .* GB of disk once, and .* are free: make room first"):
+        cpu.check_room(tmp_path)
+    monkeypatch.setattr(cpu, "_ROOM", 0)
+    cpu.check_room(tmp_path)
