@@ -14,7 +14,7 @@ class PayingRows:
     """The row cap of one image size. It begins with one guided image, and doubles while that is worth it.
 
     Calls of so many rows and of twice as many take turns, so that both meet the same machine. None is made for the
-    sake of learning: while too few requests wait to fill the larger call, nothing is decided and nobody is held back.
+    sake of learning: while too few requests wait to fill the larger call, nothing is decided and the larger cap holds.
     """
 
     _few: int

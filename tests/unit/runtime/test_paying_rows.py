@@ -63,7 +63,7 @@ def test_calls_that_something_else_slowed_do_not_count() -> None:
     assert paying.cap == 8
 
 
-def test_where_too_few_wait_nothing_is_decided_and_nobody_held_back() -> None:
+def test_where_too_few_wait_nothing_is_decided_and_the_larger_cap_holds() -> None:
     paying = PayingRows(8)
     calls = serve(paying, lambda rows: 1 / rows, waiting=2)
     assert not any(settled for _, (_, settled) in zip(range(2000), calls, strict=False))
