@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from darkroom.errors import JobStoreUnavailable
 
 _BUSY_MILLISECONDS = 5_000
+_TRIES = 10
 
 
 def open_engine(url: str) -> Engine:
@@ -39,8 +41,9 @@ def _sqlite(url: URL) -> Engine:
     @event.listens_for(engine, "connect")
     def configure(connection: Any, _record: object) -> None:
         connection.isolation_level = None  # the driver's own BEGIN is deferred, and upgrading one can fail at once
-        for pragma in (f"busy_timeout={_BUSY_MILLISECONDS}", "journal_mode=WAL", "synchronous=FULL"):
-            connection.execute(f"PRAGMA {pragma}")
+        connection.execute(f"PRAGMA busy_timeout={_BUSY_MILLISECONDS}")
+        _write_ahead(connection)
+        connection.execute("PRAGMA synchronous=FULL")
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
@@ -48,6 +51,25 @@ def _sqlite(url: URL) -> Engine:
         connection.exec_driver_sql(f"BEGIN {mode}")
 
     return engine
+
+
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    """Journal by write-ahead log, also while others open the same new file.
+
+    Changing the mode upgrades a read lock, for which SQLite does not wait when another has begun to write
+    (https://sqlite.org/c3ref/busy_handler.html); to begin writing it does. Whoever was ahead has changed the mode by
+    then, or one more try does. Raises: sqlite3.OperationalError, when the others do not come to an end.
+    """
+    for _ in range(_TRIES):
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as failed:
+            if failed.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:  # the low byte is the primary result code
+                raise
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("COMMIT")
+    connection.execute("PRAGMA journal_mode=WAL")
 
 
 @contextmanager

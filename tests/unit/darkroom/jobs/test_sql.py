@@ -12,11 +12,12 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 
 from darkroom.contracts import GenerationRequest, JobStatus
 from darkroom.errors import JobStoreUnavailable
 from darkroom.jobs import open_jobs
+from darkroom.jobs.database import open_engine
 from darkroom.jobs.sql import SqlJobStore
 
 REQUEST = GenerationRequest(prompt="a cat")
@@ -104,6 +105,27 @@ def test_a_database_whose_tables_were_lost_is_unavailable(tmp_path: Path) -> Non
             other.execute("DROP TABLE darkroom_jobs")
         with pytest.raises(JobStoreUnavailable):
             store.counts()
+
+
+def test_a_new_database_that_another_began_to_write_is_waited_for(tmp_path: Path) -> None:
+    engine = open_engine(f"sqlite:///{tmp_path}/jobs.db")
+    with closing(sqlite3.connect(tmp_path / "jobs.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        seen: list[str] = []
+
+        def end_the_other(statement: str) -> None:
+            if any("journal_mode" in earlier for earlier in seen) and other.in_transaction:
+                other.execute("COMMIT")  # only once the mode could not be changed
+            seen.append(statement)
+
+        def trace(connection: sqlite3.Connection, _record: object) -> None:
+            connection.set_trace_callback(end_the_other)
+
+        event.listen(engine, "connect", trace, insert=True)
+        with engine.connect() as connection:
+            assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+        assert sum("journal_mode=WAL" in statement for statement in seen) == 2
+    engine.dispose()
 
 
 def test_many_threads_open_and_use_one_new_database(tmp_path: Path) -> None:
