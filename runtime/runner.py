@@ -16,7 +16,7 @@ from runtime.conditioning import Conditioning
 from runtime.control import ControlNets
 from runtime.engines import Engine
 from runtime.images import from_pixels, to_pixels
-from runtime.samplers import advance
+from runtime.step_arrays import BatchArrays, StepArrays
 from runtime.trajectory import Trajectory
 
 
@@ -45,6 +45,7 @@ class Runner:
         self._controlnets = ControlNets(engine, manifest.control) if manifest.control else None
         self._autoencoder = Autoencoder(engine, manifest.latents, tile_beyond)
         self._conditioning = Conditioning(engine, manifest, empty_prompt)
+        self._standing: BatchArrays | None = None  # of the batch stepped last
 
     def encode(
         self, prompt: Ids, negative: Ids | None, width: int, height: int, guidance_scale: float
@@ -64,12 +65,15 @@ class Runner:
         out, the batch is halved until it fits. Where one's latents are no longer finite, it alone fails.
         """
         try:
-            outputs = self._predict(batch)
+            if self._standing is None or self._standing.batch != tuple(batch):
+                self._standing = BatchArrays(batch)
+            arrays = StepArrays.of(self._standing)
+            output = self._predict(arrays)
         except MemoryError as cause:
             return self._after_out_of_memory(batch, cause)
         except Exception as cause:
             return self._after_failure(batch, cause)
-        return self._advance(batch, outputs)
+        return self._advance(arrays, output)
 
     def decode(self, latents: Floats) -> Pixels:
         """float32 [C, h, w] -> uint8 [H, W, 3]. Raises: OutOfMemory, GenerationFailed, GenerationInvalid."""
@@ -90,38 +94,21 @@ class Runner:
             raise GenerationInvalid
         return mean, std
 
-    def _predict(self, batch: Sequence[Trajectory]) -> Floats:
-        """The guided outputs of the UNet, float32 [trajectories, C, h, w]."""
-        counts = np.array([trajectory.rows for trajectory in batch])
-        scaled = [np.float32(t.table.input_scale(t.step)) * t.latents for t in batch]
-        timesteps = np.array([t.table.timestep(t.step) for t in batch], np.float32)
-        rows, timesteps = np.repeat(np.stack(scaled), counts, axis=0), np.repeat(timesteps, counts)
-        conditioning = {name: np.concatenate([t.conditioning[name] for t in batch]) for name in batch[0].conditioning}
+    def _predict(self, arrays: StepArrays) -> Floats:
+        """The UNet's output, float32 [rows, C, h, w]."""
+        standing, conditioning = arrays.standing, arrays.standing.conditioning
         if self._controlnets is not None:
-            conditioning |= self._controlnets.residuals(batch, rows, timesteps, conditioning)
-        output = self._engine.predict(rows, timesteps, **conditioning)
-        # A guided trajectory's rows are (negative, prompt); an unguided one's only row is both, and its scale is 1.
-        last = np.cumsum(counts) - 1
-        negative, positive = output[last - counts + 1], output[last]
-        scales = np.array([trajectory.guidance_scale for trajectory in batch], np.float32)[:, None, None, None]
-        with np.errstate(all="ignore"):  # _advance looks at the outcome
-            guided: Floats = negative + scales * (positive - negative)
-        return guided
+            found = self._controlnets.residuals(standing.batch, arrays.rows, arrays.timesteps, conditioning)
+            conditioning = conditioning | found
+        return self._engine.predict(arrays.rows, arrays.timesteps, **conditioning)
 
-    def _advance(self, batch: Sequence[Trajectory], outputs: Floats) -> StepOutcome:
-        noisy = any(trajectory.table.needs_noise(trajectory.step) for trajectory in batch)
-        with np.errstate(all="ignore"):
-            latents, denoised = advance(
-                np.stack([trajectory.update() for trajectory in batch]),
-                np.stack([trajectory.latents for trajectory in batch]),
-                outputs,
-                np.stack([trajectory.denoised for trajectory in batch]),
-                np.stack([trajectory.draw_noise() for trajectory in batch]) if noisy else None,
-            )
-        finite = np.isfinite(latents) & np.isfinite(denoised)
+    def _advance(self, arrays: StepArrays, output: Floats) -> StepOutcome:
+        with np.errstate(all="ignore"):  # the outcome is looked at
+            latents, denoised = both = arrays.advance(output)
+        finite = np.logical_and.reduce(np.isfinite(both), axis=(0, 2, 3, 4))
         outcome = StepOutcome()
-        for row, trajectory in enumerate(batch):
-            if finite[row].all():
+        for row, trajectory in enumerate(arrays.standing.batch):
+            if finite[row]:
                 trajectory.advance(latents[row], denoised[row])
             else:
                 outcome.failures[trajectory] = GenerationInvalid()

@@ -22,10 +22,9 @@ from darkroom.manifest import SamplerSpec
 from runtime.arrays import Doubles, Floats
 
 COLUMNS = ("timestep", "c_in", "a_x", "a_model", "a_denoised", "a_noise", "d_x", "d_model", "d_denoised", "d_noise")
-_TIMESTEP, _C_IN, _A_DENOISED, _A_NOISE, _D_X, _D_DENOISED = (
-    COLUMNS.index(name) for name in ("timestep", "c_in", "a_denoised", "a_noise", "d_x", "d_denoised")
-)
-_UPDATES = slice(COLUMNS.index("a_x"), len(COLUMNS))
+TIMESTEP, C_IN, NOISE = (COLUMNS.index(name) for name in ("timestep", "c_in", "a_noise"))
+UPDATES = slice(COLUMNS.index("a_x"), len(COLUMNS))
+A_DENOISED, _D_X, _D_DENOISED = (COLUMNS.index(name) for name in ("a_denoised", "d_x", "d_denoised"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,18 +46,18 @@ class SamplerTable:
         return len(self.coefficients)
 
     def timestep(self, step: int) -> float:
-        return float(self.coefficients[step, _TIMESTEP])
+        return float(self.coefficients[step, TIMESTEP])
 
     def input_scale(self, step: int) -> float:
         """c_in: what latents are multiplied with before they enter the engine."""
-        return float(self.coefficients[step, _C_IN])
+        return float(self.coefficients[step, C_IN])
 
     def needs_noise(self, step: int) -> bool:
-        return bool(self.coefficients[step, _A_NOISE])
+        return bool(self.coefficients[step, NOISE])
 
     def looks_back(self, step: int) -> bool:
         """Whether the coming step uses the denoised estimate of the one before."""
-        return bool(self.coefficients[step, _A_DENOISED] or self.coefficients[step, _D_DENOISED])
+        return bool(self.coefficients[step, A_DENOISED] or self.coefficients[step, _D_DENOISED])
 
     def marginal(self, step: int) -> tuple[float, float]:
         """(signal, noise): before this step, latents x of an image x0 are signal * x0 + noise * n, with n ~ N(0, 1).
@@ -75,11 +74,12 @@ class SamplerTable:
         alpha = min(coefficient, 1 / coefficient) if coefficient else 0.0
         return alpha / c_in, math.sqrt(1 - alpha**2) / c_in
 
-    def update(self, step: int, *, first: bool = False) -> Doubles:
-        """float64 [8]: the coefficients of `advance` for this step; `first`: it is the first that is run."""
+    def row(self, step: int, *, first: bool = False) -> list[float]:
+        """The coefficients of this step, in the order of `COLUMNS`; `first`: it is the first that is run."""
+        row: list[float] = self.coefficients[step].tolist()
         if first and self.first is not None:
-            return np.asarray(self.first[step])
-        return self.coefficients[step, _UPDATES]
+            row[UPDATES] = self.first[step].tolist()
+        return row
 
 
 class SamplerTables:
@@ -116,23 +116,18 @@ def _checked(tensors: dict[str, Doubles], name: str, shape: tuple[int, ...]) -> 
     return tensor
 
 
-def advance(
-    updates: Doubles, latents: Floats, output: Floats, denoised: Floats, noise: Floats | None
-) -> tuple[Floats, Floats]:
+def advance(updates: Floats, latents: Floats, output: Floats, denoised: Floats, noise: Floats | None) -> Floats:
     """One step of `n` trajectories at once, each by its own coefficients.
 
-    `updates` is float64 [n, 8]; the others are float32 [n, C, h, w]; `noise` None stands for zeros. Returns the new
-    latents and denoised estimates. Written as separate multiplications and additions, each rounded by itself, so that
-    a row's result does not depend on how many rows there are.
+    `updates` is [n, 8], the coefficients from a_x on; the others are [n, C, h, w]; all are float32; `noise` None stands
+    for zeros. Returns the new latents and denoised estimates, float32 [2, n, C, h, w]. Written as separate
+    multiplications and additions, each rounded by itself, so that a row's result does not depend on how many rows
+    there are.
     """
-    weights = updates.astype(np.float32)[:, :, None, None, None]
-
-    def combine(first: int) -> Floats:
-        total: Floats = weights[:, first] * latents
-        total += weights[:, first + 1] * output
-        total += weights[:, first + 2] * denoised
-        if noise is not None:
-            total += weights[:, first + 3] * noise
-        return total
-
-    return combine(0), combine(4)
+    weights = updates.reshape(-1, 2, 4).transpose(1, 2, 0)[..., None, None, None]  # [2, 4, n, 1, 1, 1]
+    total: Floats = weights[:, 0] * latents
+    total += weights[:, 1] * output
+    total += weights[:, 2] * denoised
+    if noise is not None:
+        total += weights[:, 3] * noise
+    return total

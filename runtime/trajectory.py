@@ -7,7 +7,7 @@ from enum import StrEnum
 
 import numpy as np
 
-from runtime.arrays import Doubles, Floats
+from runtime.arrays import Floats
 from runtime.control import Control
 from runtime.original import Original
 from runtime.samplers import SamplerTable
@@ -112,9 +112,9 @@ class Trajectory:
         """What its seed begins with, float32 N(0, 1) [C, h, w]; the noise stream stays where it is."""
         return np.random.Generator(np.random.Philox(self.seed)).standard_normal(self.shape, np.float32)
 
-    def update(self) -> Doubles:
-        """float64 [8]: the sampler's coefficients for the coming step."""
-        return self.table.update(self.step, first=self.step == self._entry)
+    def coefficients(self) -> list[float]:
+        """The sampler's for the coming step, in the order of `samplers.COLUMNS`."""
+        return self.table.row(self.step, first=self.step == self._entry)
 
     def encoder_noise(self) -> Floats:
         """The noise with which a picture's latents are drawn from the encoder's distribution, float32 [C, h, w].

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from runtime.original import Original
+from runtime.samplers import A_DENOISED
 from runtime.trajectory import Trajectory
 
 SHAPE = (4, 2, 3)
@@ -65,9 +66,9 @@ def test_a_multistep_sampler_has_its_own_first_update(make, tables) -> None:
     trajectory = make(step=2, sampler="noisy")
     trajectory.begin({}, original=Original(PICTURE))
     table = tables.table("noisy", 4)
-    assert trajectory.update()[2] == 0 != table.update(2)[2]
+    assert trajectory.coefficients()[A_DENOISED] == 0 != table.row(2)[A_DENOISED]
     trajectory.advance(trajectory.latents, trajectory.denoised)
-    np.testing.assert_array_equal(trajectory.update(), table.update(3))
+    assert trajectory.coefficients() == table.row(3)
 
 
 def test_the_encoders_noise_is_the_seeds_and_disturbs_no_other(make) -> None:

@@ -8,7 +8,7 @@ import pytest
 from darkroom.errors import GenerationFailed, GenerationInvalid, OutOfMemory
 from runtime.control import Control
 from runtime.runner import Runner
-from runtime.samplers import SamplerTables
+from runtime.samplers import UPDATES, SamplerTables
 from runtime.trajectory import Status, Trajectory
 
 
@@ -59,7 +59,7 @@ def test_a_step_is_the_formula(runner, begin, engine) -> None:
         negative, positive = engine.predict(rows, time, **trajectory.conditioning)
         m = negative + 4.0 * (positive - negative)
         n = noise.standard_normal(x.shape, np.float32) if step < 2 else 0
-        a, b = table.update(step)[:4], table.update(step)[4:]
+        a, b = np.split(np.array(table.row(step)[UPDATES]), 2)
         x, d = a[0] * x + a[1] * m + a[2] * d + a[3] * n, b[0] * x + b[1] * m + b[2] * d + b[3] * n
         runner.step([trajectory])
         np.testing.assert_allclose(trajectory.latents, x, rtol=1e-4, atol=1e-5)

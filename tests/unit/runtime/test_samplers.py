@@ -11,7 +11,7 @@ from safetensors.numpy import load, save
 
 from darkroom.errors import EngineIntegrity
 from model_build import samplers as build
-from runtime.samplers import SamplerTable, SamplerTables, advance
+from runtime.samplers import UPDATES, SamplerTable, SamplerTables, advance
 
 REPEATABLE = settings(deadline=None, derandomize=True)
 
@@ -23,7 +23,7 @@ def test_a_table_tells_each_step(tables) -> None:
     assert table.timestep(0) == 999
     assert table.input_scale(2) == 0.5
     assert [table.needs_noise(step) for step in range(5)] == [True, True, True, True, False]
-    assert table.update(1).tolist() == [0.9, -0.2, 0.05, 0.3, 1.0, -0.5, 0, 0]
+    assert table.row(1)[UPDATES] == [0.9, -0.2, 0.05, 0.3, 1.0, -0.5, 0, 0]
 
 
 def test_tables_cannot_be_changed(tables) -> None:
@@ -60,7 +60,7 @@ def test_a_file_of_another_kind_is_refused(manifest) -> None:
 @given(st.integers(1, 6), st.integers(0, 2**32 - 1), st.booleans())
 def test_many_rows_at_once_equal_the_formula_row_by_row(rows: int, seed: int, noisy: bool) -> None:
     random = np.random.default_rng(seed)
-    updates = random.normal(size=(rows, 8))
+    updates = random.normal(size=(rows, 8)).astype(np.float32)
     x, m, d, n = random.normal(size=(4, rows, 3, 2, 2)).astype(np.float32)
     latents, denoised = advance(updates, x, m, d, n if noisy else None)
     for row in range(rows):
@@ -74,7 +74,7 @@ def test_many_rows_at_once_equal_the_formula_row_by_row(rows: int, seed: int, no
 @given(st.integers(2, 9), st.integers(0, 2**32 - 1))
 def test_a_row_is_bitwise_the_same_alone(rows: int, seed: int) -> None:
     random = np.random.default_rng(seed)
-    updates = random.normal(size=(rows, 8))
+    updates = random.normal(size=(rows, 8)).astype(np.float32)
     x, m, d, n = random.normal(size=(4, rows, 4, 3, 5)).astype(np.float32)
     together = advance(updates, x, m, d, n)
     for row in range(rows):
@@ -86,7 +86,7 @@ def test_a_row_is_bitwise_the_same_alone(rows: int, seed: int) -> None:
 
 def test_results_stay_in_single_precision() -> None:
     one = np.ones((1, 4, 2, 2), np.float32)
-    assert {array.dtype for array in advance(np.ones((1, 8)), one, one, one, None)} == {np.dtype(np.float32)}
+    assert advance(np.ones((1, 8), np.float32), one, one, one, None).dtype == np.float32
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
