@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import runpy
 import subprocess
 import sys
 import tempfile
 import zipfile
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from benchmarks.measure import Row, keep
@@ -17,8 +19,8 @@ _CONTAINER = _ROOT / "infra" / "container"
 _CODE = ("layers/shared/darkroom", "runtime")
 # The extras of infra/container/Dockerfile's stages, and the constraints beside the project's own.
 _IMAGES = {
-    "runtime-cpu": (["serve", "s3", "onnx"], []),
-    "runtime-gpu": (["serve", "s3", "gpu"], ["constraints-gpu.txt"]),
+    "runtime-cpu": (["runtime", "s3", "onnx"], []),
+    "runtime-gpu": (["runtime", "s3", "gpu"], ["constraints-gpu.txt"]),
 }
 # Its source distribution asks NVIDIA's own index for the wheels; what is measured is without it, and says so.
 _ELSEWHERE = "tensorrt"
@@ -56,8 +58,17 @@ def _weigh(extras: list[str], constraints: list[str]) -> dict[str, dict[str, int
 
 
 def _wheel(path: Path) -> dict[str, int]:
+    """What is left of a wheel after slim.py, and what it weighs compressed, as its index has it: with all of it."""
     with zipfile.ZipFile(path) as archive:
-        return {"unpacked": sum(file.file_size for file in archive.infolist()), "to_pull": path.stat().st_size}
+        kept = [file for file in archive.infolist() if not any(Path(file.filename).match(name) for name in unused())]
+        return {"unpacked": sum(file.file_size for file in kept), "to_pull": path.stat().st_size}
+
+
+@cache
+def unused() -> list[str]:
+    """Globs of the files that the images delete of their packages."""
+    patterns: list[str] = runpy.run_path(str(_CONTAINER / "slim.py"))["patterns"]()
+    return patterns
 
 
 def _tree(folder: Path) -> int:

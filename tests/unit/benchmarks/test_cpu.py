@@ -63,6 +63,14 @@ def test_an_environments_size_counts_what_is_needed_once() -> None:
     assert environment.megabytes(["openvino"]) > alone, "which needs numpy"
     with pytest.raises(environment.PackageNotFoundError):
         environment.megabytes(["no-such-distribution"])
+    with pytest.raises(ValueError, match="numpy as installed here has no extra gpu"):
+        environment.megabytes(["numpy[gpu]"])
+
+
+def test_an_environments_size_leaves_out_what_is_deleted() -> None:
+    whole, numpy = environment.megabytes(["openvino"]), environment.megabytes(["numpy"])
+    slim = environment.megabytes(["openvino"], without=["openvino/libs/*plugin.so"])
+    assert numpy < slim < whole
 
 
 def test_a_disk_that_is_too_small_is_told_before_an_hour_is_spent(tmp_path: Path, monkeypatch) -> None:

@@ -24,6 +24,7 @@ ROOT = Path(__file__).parents[4]
 CONTAINER = ROOT / "infra" / "container"
 IMAGES = ("runtime-cpu", "runtime-gpu", "model-build")
 PATIENCE = 60
+_SLIMMED = ("openvino",)  # packages that slim.py takes files from: copied, where others are linked
 
 
 @dataclass
@@ -157,6 +158,12 @@ def test_no_torch_in_the_runtime_images() -> None:
     }
 
 
+@pytest.mark.parametrize("stage", ["packages-cpu", "packages-gpu"])
+def test_what_a_runtime_never_loads_is_deleted_in_the_layer_that_brought_it(stage: str) -> None:
+    installs = [value for name, value in STAGES[stage].instructions if name == "RUN" and "pip install" in value]
+    assert [value.endswith("&& python slim.py") for value in installs] == [True]
+
+
 def test_the_pins_for_gpus_are_those_of_the_extra() -> None:
     pins = dict(
         line.split("==") for line in (CONTAINER / "constraints-gpu.txt").read_text().splitlines() if "==" in line
@@ -171,19 +178,24 @@ def test_the_pins_for_gpus_are_those_of_the_extra() -> None:
 class Container:
     """runtime-cpu's tree below a folder, with its packages alone, run as its ENTRYPOINT, CMD and HEALTHCHECK say."""
 
-    def __init__(self, root: Path, store: Path) -> None:
+    def __init__(self, root: Path, store: Path, target: str) -> None:
         self._stage = inherited("runtime-cpu")
         self._root = root
-        for *sources, target in STAGES["code"].copies():
+        for *sources, place in STAGES["code"].copies():
             for source in sources:
-                _copy(ROOT / source, root / "opt" / "darkroom" / target, into=target.endswith("/"))
+                _copy(ROOT / source, root / "opt" / "darkroom" / place, into=place.endswith("/"))
         packages = root / "packages"
         packages.mkdir()
         for distribution in distributions(packages_of("packages-cpu")).values():
             for top in {
                 file.parts[0] for file in distribution.files or () if file.parts[0] not in ("..", "__pycache__")
             }:
-                (packages / top).is_symlink() or (packages / top).symlink_to(Path(distribution.locate_file(top)))
+                installed = Path(distribution.locate_file(top))
+                if top in _SLIMMED and not (packages / top).is_dir():
+                    shutil.copytree(installed, packages / top)
+                elif top not in _SLIMMED and not (packages / top).is_symlink():
+                    (packages / top).symlink_to(installed)
+        subprocess.run([sys.executable, str(CONTAINER / "slim.py"), str(packages)], check=True)
         self._listening = socket.create_server(("127.0.0.1", 0))
         port = str(self._listening.getsockname()[1])
         self.url = f"http://127.0.0.1:{port}"
@@ -197,7 +209,7 @@ class Container:
             "RUNTIME_STORE_URL": f"file://{store}",
             "RUNTIME_IMAGES_URL": f"file://{root}/images",
             "RUNTIME_MODEL": "tiny",
-            "RUNTIME_TARGET": "onnx-cpu",
+            "RUNTIME_TARGET": target,
             "RUNTIME_THREADS": "1",
         }
         self._workdir = root / "var" / "lib" / "darkroom"
@@ -244,8 +256,9 @@ def _copy(source: Path, target: Path, *, into: bool) -> None:
         shutil.copy(source, target)
 
 
-def test_the_image_serves_with_its_own_code_and_packages_alone(tmp_path: Path, tiny_store: Path) -> None:
-    container = Container(tmp_path, tiny_store)
+@pytest.mark.parametrize("target", ["onnx-cpu", "openvino-fp32"])
+def test_the_image_serves_with_its_own_code_and_packages_alone(tmp_path: Path, tiny_store: Path, target: str) -> None:
+    container = Container(tmp_path, tiny_store, target)
     process = container.start()
     try:
         assert process.stdout is not None
