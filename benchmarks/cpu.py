@@ -177,6 +177,10 @@ def _compared(measured: Mapping[str, Mapping[str, Found]]) -> Iterator[Row]:
         if slow in found and fast in found:
             ratio = faster(found[slow], found[fast], None)
             yield _row(f"a guided UNet step, {slow} / {fast}", round(ratio, 2), goal=goal)
+    ours = measured["torch"].get(MERGED)
+    if ours and (outside := [1 - image.engine / image.wall[-1] for image in ours.images if image.engine]):
+        metric = f"share of an image that is no engine call, {MERGED}"
+        yield _row(metric, round(100 * median(outside), 3), "%", goal=1, bound="<=")
     for name, each in {name: each for found in measured.values() for name, each in found.items()}.items():
         yield _row(f"an image of {STEPS} steps, {name}", round(median(each.seconds(STEPS)), 1), "s")
         yield _row(f"peak memory, {name}", round(each.peak / 1e9, 2), "GB")

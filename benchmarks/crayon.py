@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from benchmarks import sheet
-from benchmarks.engine import InProcess
+from benchmarks.engine import InProcess, TimedEngine
 from benchmarks.measure import Row, interleaved, keep, medians, ratio
 from model_build.crayon.evaluate import SUITES, diffusers_generate, judge_suite, summary
 
@@ -21,26 +21,6 @@ CHECKPOINT = Path(__file__).parent.parent / "model_build" / "crayon" / "checkpoi
 TARGETS = ("openvino-fp32", "openvino-bf16")
 STEPS = 25
 COMMAND = "make bench PART=crayon"
-
-
-class TimedEngine:
-    """An engine that adds up the seconds spent in its calls."""
-
-    def __init__(self, engine: Any) -> None:
-        self._engine = engine
-        self.seconds = 0.0
-
-    def __getattr__(self, name: str) -> Any:
-        call = getattr(self._engine, name)
-
-        def timed(*arguments: Any, **conditioning: Any) -> Any:
-            started = time.perf_counter()
-            try:
-                return call(*arguments, **conditioning)
-            finally:
-                self.seconds += time.perf_counter() - started
-
-        return timed
 
 
 def _stepping(engine: InProcess, at: Sequence[int]) -> Callable[[], object]:

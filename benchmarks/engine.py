@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -111,3 +113,23 @@ class InProcess:
         trajectories = [self.trajectory(*asked, steps) for asked in zip(prompts, seeds, strict=True)]
         pictures = [self.finish(trajectories[start : start + 4]) for start in range(0, len(trajectories), 4)]
         return np.concatenate(pictures)
+
+
+class TimedEngine:
+    """An engine that adds up the seconds spent in its calls."""
+
+    def __init__(self, engine: Any) -> None:
+        self._engine = engine
+        self.seconds = 0.0
+
+    def __getattr__(self, name: str) -> Any:
+        call = getattr(self._engine, name)
+
+        def timed(*arguments: Any, **conditioning: Any) -> Any:
+            started = time.perf_counter()
+            try:
+                return call(*arguments, **conditioning)
+            finally:
+                self.seconds += time.perf_counter() - started
+
+        return timed

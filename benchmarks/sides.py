@@ -39,10 +39,13 @@ class SideDied(Exception):
 
 @dataclass(frozen=True)
 class Image:
-    """Seconds since its begin at the end of every step, and last when it was decoded."""
+    """Seconds since its begin at the end of every step, and last when it was decoded; of ours, how many of all were
+    spent in calls of the engine.
+    """
 
     wall: list[float]
     cpu: list[float]
+    engine: float | None = None
 
     def step(self, clock: Clock) -> float:
         """Seconds of one step, the mean of all but the first; an image of at least two steps."""
@@ -190,7 +193,7 @@ class Process:
             self._child.stdin.write(f"{steps}\n")
             self._child.stdin.flush()
         told = self._told()
-        self._images.append(Image(told["wall"], told["cpu"]))
+        self._images.append(Image(told["wall"], told["cpu"], told.get("engine")))
         return self._images[-1]
 
     def found(self) -> Found:
