@@ -24,7 +24,7 @@ COMMAND = "make bench PART=cpu"
 WORK = Path(".darkroom") / "bench"
 STEPS = 20
 SIZE = 512
-_SAMPLED, _ROUNDS = 2, 2
+_SAMPLED, _ROUNDS = 2, 5
 _FEW = f"{STEPS} steps put together from {_SAMPLED}"
 MERGED = "int8 + token merging 0.5"
 DIFFUSERS, BF16, COMPILED = "diffusers fp32", "diffusers bf16", "torch.compile bf16"
