@@ -24,7 +24,8 @@ SAM, CHECKOV = ROOT / ".venv-sam/bin", ROOT / ".venv-checkov/bin"
 TEMPLATE, BUILT = ROOT / "template.yaml", ROOT / ".aws-sam/build"
 REGION = "us-east-1"
 MOST_BYTES = 40_000_000  # zipped, layer and function together
-MOST_MILLISECONDS = 350  # median of the cold imports of functions.api
+# Cold import of functions.api over that of standard_library.py: 2.05 measured (228 ms, 112 ms); 350 ms there is 3.1.
+MOST_IMPORT = 3.0
 IMPORTS = 9
 
 
@@ -131,21 +132,24 @@ def cold_import(python: str) -> str:
         build = {"LAMBDA_PYTHON": python, "LAMBDA_MACHINE": platform.machine()}
         run(make, "-s", "-C", "layers/shared", "build-SharedLayer", **build, ARTIFACTS_DIR=str(layer))
         run(make, "-s", "-C", "functions", "build-ApiFunction", **build, ARTIFACTS_DIR=str(function))
-        command = [python, "-I", ROOT / "infra/aws/cold_import.py", layer, function, "functions.api"]
-        run(*command)  # reads the files from disk once
-        spent = [json.loads(run(*command)) for _ in range(IMPORTS)]
-        wall, cpu = (statistics.median(one[clock] for one in spent) for clock in ("wall", "cpu"))
+        command = [python, "-I", ROOT / "infra/aws/cold_import.py", layer]
+        api = [*command, function, "functions.api"]
+        library = [*command, ROOT / "infra/aws", "standard_library"]
+        for one in (api, library):
+            run(*one)  # reads the files from disk once
+        spent = [[json.loads(run(*one)) for one in (api, library)] for _ in range(IMPORTS)]
+        wall, cpu = (statistics.median(ours[clock] for ours, _ in spent) for clock in ("wall", "cpu"))
+        # A slow or busy machine stretches both alike: milliseconds would fail where nothing has become slower.
+        ratio = statistics.median(ours["cpu"] / reference["cpu"] for ours, reference in spent)
         modules = [f"functions.{one.stem}" for one in sorted(Path(function, "functions").glob("*.py")) if handles(one)]
         others = [one for one in modules if one != "functions.api"]
-        every = json.loads(run(*command, *others))
-    # A busy machine stretches the wall clock, not the work; either one being short enough shows what the import costs.
-    if min(wall, cpu) > MOST_MILLISECONDS:
-        sys.exit(
-            f"validate: importing functions.api takes {wall:.0f} ms ({cpu:.0f} of CPU), {MOST_MILLISECONDS} at most"
-        )
+        every = json.loads(run(*api, *others))
+    said = f"{wall:.0f} ms, {cpu:.0f} ms of CPU, {ratio:.2f} times the standard library's"
+    if ratio > MOST_IMPORT:
+        sys.exit(f"validate: importing functions.api takes {said}: {MOST_IMPORT} times at most")
     if every["handlers"] != len(modules) or every["answer"] != 200:
         sys.exit(f"validate: a handler cannot be imported, or GET /openapi.json answers {every['answer']}")
-    said = f"{wall:.0f} ms, {cpu:.0f} ms of CPU, median of {IMPORTS} (at most {MOST_MILLISECONDS})"
+    said = f"{said}, medians of {IMPORTS} (at most {MOST_IMPORT} times)"
     return f"cold import of functions.api: {said}; {len(modules)} handlers import, GET /openapi.json answers 200"
 
 
