@@ -6,7 +6,6 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Annotated, Literal
@@ -24,8 +23,7 @@ COMMAND = "make bench PART=cpu"
 WORK = Path(".darkroom") / "bench"
 STEPS = 20
 SIZE = 512
-_SAMPLED, _ROUNDS = 2, 5
-_FEW = f"{STEPS} steps put together from {_SAMPLED}"
+_TURN = 0.25  # seconds
 MERGED = "int8 + token merging 0.5"
 DIFFUSERS, BF16, COMPILED = "diffusers fp32", "diffusers bf16", "torch.compile bf16"
 _TORCH = ("torch", "diffusers", "transformers", "accelerate")
@@ -33,25 +31,15 @@ _ROOM = 40 << 30  # bytes: the checkpoint, its bundles and what they were built 
 _GFLOP_A_ROW = 803  # of the UNet at 512 x 512, without what attention's softmax costs
 
 
-@dataclass(frozen=True)
-class Trial:
-    """How much of it: all `STEPS` of every image (`full`), or as many as `_SAMPLED`; `narrow` divides the network's
-    widths, which tries the benchmark and measures nothing.
+def run(narrow: int = 1) -> None:
+    """Measure, print and keep everything of this part; groups that an interrupted run has measured are kept.
+
+    `narrow` divides the network's widths, which tries the benchmark, keeps nothing and measures nothing.
     """
-
-    full: bool = False
-    narrow: int = 1
-
-
-AS_COMMITTED = Trial()
-
-
-def run(trial: Trial = AS_COMMITTED) -> None:
-    """Measure, print and keep everything of this part; groups that an interrupted run has measured are kept."""
-    work = WORK / (f"narrow-{trial.narrow}" if trial.narrow > 1 else "sd15")
-    if trial.narrow == 1 and not (work / "store").exists():
+    work = WORK / (f"narrow-{narrow}" if narrow > 1 else "sd15")
+    if narrow == 1 and not (work / "store").exists():
         check_room(Path.cwd())
-    checkpoint = checkpoints.write("sd15", work.resolve() / "checkpoint", narrow=trial.narrow)
+    checkpoint = checkpoints.write("sd15", work.resolve() / "checkpoint", narrow=narrow)
     sides = _sides(checkpoint, work.resolve())
     died: dict[str, str] = {}
     groups: dict[str, tuple[str, ...]] = {
@@ -66,8 +54,9 @@ def run(trial: Trial = AS_COMMITTED) -> None:
         print(f"{group}: {', '.join(name for name in names if name in sides)}", flush=True)
         measured[group], dead = in_turns(
             [sides[name] for name in names if name in sides],
-            rounds=1 if trial.full else _ROUNDS,
-            steps=STEPS if trial.full else _SAMPLED,
+            rounds=1,
+            steps=STEPS,
+            turn=_TURN,
             kept=results / f"{group}.json",
         )
         died |= dead
@@ -85,7 +74,7 @@ def run(trial: Trial = AS_COMMITTED) -> None:
         print(f"  {name} was not measured: {reason}", flush=True)
     rows = [*_compared(measured), *_started(starts), *_built(work), *_sizes(), *_limited(measured, products)]
     raw = {
-        "steps": f"all {STEPS}" if trial.full else _FEW,
+        "steps": STEPS,
         "threads": _threads(),
         "found": measured,
         "peers_int8": "int8 weights, as optimum's command line exports them without a data set",
@@ -93,10 +82,10 @@ def run(trial: Trial = AS_COMMITTED) -> None:
         "first_image": {f"{name}, {state}": seconds for (name, state), seconds in starts.items()},
         "products_gflops": products,
     }
-    if trial.narrow > 1:
+    if narrow > 1:
         print(*rows, sep="\n")
         return
-    drawn = {name: (median(each.seconds(STEPS)), each.peak) for name, each in _each(measured).items()}
+    drawn = {name: (median(each.seconds()), each.peak) for name, each in _each(measured).items()}
     chart.draw("cpu", drawn, STEPS)
     keep("cpu", rows, raw)
     shutil.rmtree(results)  # the next run measures everything again
@@ -164,9 +153,9 @@ def _compared(measured: Mapping[str, Mapping[str, Found]]) -> Iterator[Row]:
     for group, slow, fast, goal in images:
         found = measured[group]
         if slow in found and fast in found:
-            ratio = faster(found[slow], found[fast], STEPS)
+            ratio = faster(found[slow].seconds(), found[fast].seconds())
             yield _row(f"an image of {STEPS} steps, {slow} / {fast}", round(ratio, 2), goal=goal)
-            cpu = faster(found[slow], found[fast], STEPS, "cpu")
+            cpu = faster(found[slow].seconds("cpu"), found[fast].seconds("cpu"))
             yield _row(f"the same in CPU-seconds, {slow} / {fast}", round(cpu, 2))
     if {DIFFUSERS, MERGED} <= measured["torch"].keys():
         memory = measured["torch"][MERGED].peak / measured["torch"][DIFFUSERS].peak
@@ -174,14 +163,14 @@ def _compared(measured: Mapping[str, Mapping[str, Found]]) -> Iterator[Row]:
     for group, slow, fast, goal in (("f32", "f32", "int8", 2.9), ("int8", "int8", MERGED, 1.35)):
         found = measured[group]
         if slow in found and fast in found:
-            ratio = faster(found[slow], found[fast], None)
+            ratio = faster(found[slow].steps(), found[fast].steps())
             yield _row(f"a guided UNet step, {slow} / {fast}", round(ratio, 2), goal=goal)
     ours = measured["torch"].get(MERGED)
-    if ours and (outside := [1 - image.engine / image.wall[-1] for image in ours.images if image.engine]):
+    if ours and (outside := [1 - image.engine / image.seconds() for image in ours.images if image.engine]):
         metric = f"share of an image that is no engine call, {MERGED}"
         yield _row(metric, round(100 * median(outside), 3), "%", goal=1, bound="<=")
     for name, each in _each(measured).items():
-        yield _row(f"an image of {STEPS} steps, {name}", round(median(each.seconds(STEPS)), 1), "s")
+        yield _row(f"an image of {STEPS} steps, {name}", round(median(each.seconds()), 1), "s")
         yield _row(f"peak memory, {name}", round(each.peak / 1e9, 2), "GB")
 
 
@@ -235,7 +224,7 @@ def _limited(measured: Mapping[str, Mapping[str, Found]], products: dict[str, di
         yield _row(f"fastest matrix product, {precision}", rate, "GFLOP/s")
     for group, name in (("f32", "f32"), ("bf16", "bf16"), ("int8", "int8")):
         if name in measured[group]:
-            step = median(measured[group][name].seconds(None))
+            step = median(measured[group][name].steps())
             share = 2 * _GFLOP_A_ROW / step / limits.best(products)[name]
             yield _row(f"a guided UNet step's rate / the fastest product, {name}", round(share, 2), "share")
 
@@ -247,11 +236,10 @@ def _read_from(side: Side) -> Sequence[Path]:
 
 
 def main(
-    full: Annotated[bool, typer.Option("--full", help="Every step of every image, an hour more.")] = False,
     narrow: Annotated[int, typer.Option(min=1, max=16, help="Try it on a narrower network; keeps nothing.")] = 1,
 ) -> None:
-    """As `make bench PART=cpu`, with more steps or fewer channels."""
-    run(Trial(full, narrow))
+    """As `make bench PART=cpu`, or with fewer channels."""
+    run(narrow)
 
 
 if __name__ == "__main__":

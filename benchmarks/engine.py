@@ -116,20 +116,25 @@ class InProcess:
 
 
 class TimedEngine:
-    """An engine that adds up the seconds spent in its calls."""
+    """An engine that keeps when each of its calls began and ended: seconds of the monotonic clock."""
 
     def __init__(self, engine: Any) -> None:
         self._engine = engine
-        self.seconds = 0.0
+        self.calls: list[tuple[float, float]] = []
+
+    @property
+    def seconds(self) -> float:
+        """Spent in all calls."""
+        return sum(ended - begun for begun, ended in self.calls)
 
     def __getattr__(self, name: str) -> Any:
         call = getattr(self._engine, name)
 
         def timed(*arguments: Any, **conditioning: Any) -> Any:
-            started = time.perf_counter()
+            begun = time.monotonic()
             try:
                 return call(*arguments, **conditioning)
             finally:
-                self.seconds += time.perf_counter() - started
+                self.calls.append((begun, time.monotonic()))
 
         return timed

@@ -93,12 +93,19 @@ def _measured(shape: Shape, targets: Sequence[str], peak: float, trial: Trial) -
     sides = _sides(checkpoint, store, shape, offered, trial)
     print(f"{shape.name}, one image: {', '.join(side.name for side in sides)}", flush=True)
     kept = work / "results.json"
-    found, died = in_turns(sides, rounds=trial.rounds, steps=trial.steps, kept=kept, gpu_memory=gpu_memory.used)
+    found, died = in_turns(
+        sides,
+        rounds=trial.rounds,
+        steps=trial.steps,
+        turn=None,  # a GPU goes on with what it was given while the process is stopped
+        kept=kept,
+        gpu_memory=gpu_memory.used,
+    )
     kept.unlink()
     engine = InProcess(offered[0], _threads(), store, name)
     print(f"{shape.name}, full batches on {offered[0]}", flush=True)
     batches = {images: _rate(engine, images, shape, trial) for images in _IMAGES}
-    made = [*compared(shape, found, offered, trial.steps), *saturated(shape, batches, peak, trial.steps)]
+    made = [*compared(shape, found, offered), *saturated(shape, batches, peak, trial.steps)]
     if shape.arrivals:
         print("requests that arrive by chance", flush=True)
         chance = arrivals.compare(engine, arrivals.Effort(trial.requests, trial.rounds, trial.requests // 5))
@@ -197,7 +204,7 @@ def _fastest_product(device: str) -> float:
     return best
 
 
-def compared(shape: Shape, found: Mapping[str, Found], targets: Sequence[str], steps: int) -> Iterator[Row]:
+def compared(shape: Shape, found: Mapping[str, Found], targets: Sequence[str]) -> Iterator[Row]:
     """One image: ours against diffusers, and the fused CUDA engine against the plain one; the memory of each side."""
     pairs = [
         *((COMPILED, target, 1.6 if target == targets[0] else None) for target in targets),
@@ -206,11 +213,11 @@ def compared(shape: Shape, found: Mapping[str, Found], targets: Sequence[str], s
     ]
     for slow, fast, goal in pairs:
         if slow in found and fast in found and slow != fast:
-            times = round(faster(found[slow], found[fast], steps), 2)
+            times = round(faster(found[slow].seconds(), found[fast].seconds()), 2)
             told, met = (None, None) if goal is None else (f">= {goal}", times >= goal)
             yield Row("gpu", f"{shape.name}, one image, {slow} / {fast}", times, "x", COMMAND, told, met)
     for name, each in found.items():
-        yield Row("gpu", f"{shape.name}, one image, {name}", round(1000 * median(each.seconds(steps))), "ms", COMMAND)
+        yield Row("gpu", f"{shape.name}, one image, {name}", round(1000 * median(each.seconds())), "ms", COMMAND)
         for kind, size in (("GPU memory", each.gpu), ("peak resident memory", each.peak)):
             yield Row("gpu", f"{shape.name}, {kind}, {name}", round(size / 2**30, 2), "GiB", COMMAND)
 

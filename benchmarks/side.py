@@ -1,16 +1,18 @@
 """One side of a comparison, in a process and an environment of its own: makes images when told to, a line for each.
 
 `python benchmarks/side.py KIND '{"folder": ..., ...}'` prints a line when it is loaded. For each line on standard
-input, a number of steps, it makes one image and prints a line: wall seconds and CPU-seconds since its begin, one for
-the end of every step and one for the image, and the process's peak memory in bytes; ours also the wall seconds that it
-spent in calls of its engine. Nothing of this repository is imported but by the kind that is ours: peers run in
-environments without it.
+input, a number of steps, it makes one image and prints a line: the moments when it began, ended each step and was done,
+each as the monotonic clock and as this process's CPU-seconds, and the process's peak memory in bytes; ours also when
+each call of its engine began and ended. Whoever reads may stop it meanwhile. Nothing of this repository is imported but
+by the kind that is ours: peers run in environments without it.
 """
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -19,9 +21,10 @@ from typing import Any
 
 PROMPT = "a photograph of an astronaut riding a horse"
 GUIDANCE = 7.5
+_PR_SET_PDEATHSIG = 1  # prctl(2)
 Mark = Callable[[], object]
 # An image of so many steps; `mark` is to be called at the end of each. What it returns is told besides.
-Draw = Callable[[int, Mark], dict[str, float] | None]
+Draw = Callable[[int, Mark], dict[str, Any] | None]
 
 
 def diffusers(
@@ -46,15 +49,15 @@ def bundle(*, store: str, model: str, target: str, size: int, threads: int) -> D
     timed = TimedEngine(engine.engine)
     engine.use(timed)
 
-    def draw(steps: int, mark: Mark) -> dict[str, float]:
-        before = timed.seconds
+    def draw(steps: int, mark: Mark) -> dict[str, Any]:
+        timed.calls.clear()
         trajectory = engine.trajectory(PROMPT, 0, steps, GUIDANCE, size)
         while trajectory.steps_left:
             for error in engine.runner.step([trajectory]).failures.values():
                 raise error
             mark()
         engine.runner.decode(trajectory.latents)
-        return {"engine": timed.seconds - before}
+        return {"engine": timed.calls}
 
     return draw
 
@@ -129,6 +132,7 @@ def _peak_bytes() -> int:
 
 def main() -> None:
     """Load the side that the arguments name, then answer the lines of standard input until it ends."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # it may be stopped when whoever started it dies
     told = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever a library prints goes to standard error
 
@@ -136,20 +140,19 @@ def main() -> None:
         told.write(json.dumps({**found, "peak": _peak_bytes()}) + "\n")
         told.flush()
 
+    moments: list[tuple[float, float]] = []
+
+    def mark() -> None:
+        moments.append((time.monotonic(), time.process_time()))
+
     draw = KINDS[sys.argv[1]](**json.loads(sys.argv[2]))
     tell(loaded=True)
     for line in sys.stdin:
-        begun = time.perf_counter(), time.process_time()
-        wall: list[float] = []
-        cpu: list[float] = []
-
-        def mark(begun: tuple[float, float] = begun, wall: list[float] = wall, cpu: list[float] = cpu) -> None:
-            wall.append(time.perf_counter() - begun[0])
-            cpu.append(time.process_time() - begun[1])
-
+        moments.clear()
+        mark()
         besides = draw(int(line), mark) or {}
         mark()
-        tell(wall=wall, cpu=cpu, **besides)
+        tell(moments=moments, **besides)
 
 
 if __name__ == "__main__":

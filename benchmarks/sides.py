@@ -9,12 +9,16 @@ import signal
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any, Literal
+
+from tqdm import tqdm  # type: ignore[import-untyped]
 
 ROOT = Path(__file__).parent.parent
 Clock = Literal["wall", "cpu"]
@@ -37,26 +41,37 @@ class SideDied(Exception):
     """A side's process ended by itself, or did not answer in time; the message says which."""
 
 
+Span = tuple[float, float]  # of the monotonic clock, which is one for all processes
+
+
 @dataclass(frozen=True)
 class Image:
-    """Seconds since its begin at the end of every step, and last when it was decoded; of ours, how many of all were
-    spent in calls of the engine.
+    """Seconds of its stretches: of every step, the first with all that comes before it, and of all that comes after the
+    last; of ours, how many in all were spent in calls of the engine.
     """
 
     wall: list[float]
     cpu: list[float]
     engine: float | None = None
 
-    def step(self, clock: Clock) -> float:
-        """Seconds of one step, the mean of all but the first; an image of at least two steps."""
-        marks = getattr(self, clock)[:-1]
-        return float(marks[-1] - marks[0]) / (len(marks) - 1)
+    @classmethod
+    def of(cls, told: Mapping[str, Any], turns: Sequence[Span]) -> Image:
+        """From what a side told (see side.py), not counting what passed between its turns."""
 
-    def seconds(self, steps: int, clock: Clock) -> float:
-        """Seconds of an image of so many steps: as measured if it had as many, else with equal steps added."""
-        marks = getattr(self, clock)
-        missing = steps - (len(marks) - 1)
-        return float(marks[-1] + missing * self.step(clock)) if missing else float(marks[-1])
+        def passed(begun: float, ended: float) -> float:
+            return sum(max(0.0, min(ended, end) - max(begun, begin)) for begin, end in turns)
+
+        wall, cpu = zip(*told["moments"], strict=True)
+        engine = sum(passed(*call) for call in told["engine"]) if "engine" in told else None
+        return cls([passed(*stretch) for stretch in pairwise(wall)], [b - a for a, b in pairwise(cpu)], engine)
+
+    def seconds(self, clock: Clock = "wall") -> float:
+        """Of all of it."""
+        return sum(self.wall if clock == "wall" else self.cpu)
+
+    def step(self) -> float:
+        """Of one step, the median of all but the first; an image of at least two steps."""
+        return median(self.wall[1:-1])
 
 
 @dataclass(frozen=True)
@@ -76,28 +91,39 @@ class Found:
     def of(cls, told: Mapping[str, Any]) -> Found:
         return cls(**{**told, "images": [Image(**image) for image in told["images"]]})
 
-    def seconds(self, steps: int | None, clock: Clock = "wall") -> list[float]:
-        """Of each round: seconds of an image of so many steps, or of one step (None)."""
-        return [image.step(clock) if steps is None else image.seconds(steps, clock) for image in self.images]
+    def seconds(self, clock: Clock = "wall") -> list[float]:
+        """Of each round's image."""
+        return [image.seconds(clock) for image in self.images]
+
+    def steps(self) -> list[float]:
+        """Of each round, seconds of one step, see `Image.step`."""
+        return [image.step() for image in self.images]
 
 
-def faster(slow: Found, fast: Found, steps: int | None, clock: Clock = "wall") -> float:
-    """How many times faster `fast` is, the median of the rounds' own ratios; see `Found.seconds`."""
-    return median(a / b for a, b in zip(slow.seconds(steps, clock), fast.seconds(steps, clock), strict=True))
+def faster(slow: Sequence[float], fast: Sequence[float]) -> float:
+    """How many times faster `fast` is: the median of the rounds' own ratios."""
+    return median(a / b for a, b in zip(slow, fast, strict=True))
 
 
 def in_turns(
-    sides: Sequence[Side], *, rounds: int, steps: int, kept: Path, gpu_memory: Callable[[], int] = lambda: 0
+    sides: Sequence[Side],
+    *,
+    rounds: int,
+    steps: int,
+    turn: float | None,
+    kept: Path,
+    gpu_memory: Callable[[], int] = lambda: 0,
 ) -> tuple[dict[str, Found], dict[str, str]]:
-    """Start all, each making an image of one step, then A B C A B C, an image of `steps` steps each; what was found,
-    and of each side that died why.
+    """Start all, each making an image of one step; then in every round each makes an image of `steps` steps, in turns
+    of so many seconds, since a machine's speed may change within a few; None: of an image. What was found, and of each
+    side that died why.
 
     `gpu_memory` gives the bytes that all processes have of the GPU. It is read around each side's first image, when no
     other side does anything: allocators keep what they once had.
 
     A group of sides that was measured the same way and is still in `kept` is not measured again.
     """
-    asked = json.loads(json.dumps([rounds, steps, *map(asdict, sides)], default=str))
+    asked = json.loads(json.dumps([rounds, steps, turn, *map(asdict, sides)], default=str))
     if kept.exists():
         told = json.loads(kept.read_text())
         if told["asked"] == asked:
@@ -117,16 +143,21 @@ def in_turns(
                 died[side.name] = str(death)
                 continue
             live.append(process)
-        for number in range(rounds):
-            for process in list(live):
+        progress = stack.enter_context(tqdm(desc="  in turns", unit="turn"))
+        for _ in range(rounds):
+            images = deque((process, process.image(steps, turn)) for process in live)
+            while images:
+                process, image = images.popleft()
                 try:
-                    image = process.image(steps)
+                    next(image)
+                    images.append((process, image))
+                except StopIteration:
+                    pass
                 except SideDied as death:
                     died[process.side.name] = str(death)
                     live.remove(process)
                     process.end()
-                    continue
-                print(f"  round {number + 1} of {rounds}: {process.side.name} {image.wall[-1]:.1f} s", flush=True)
+                progress.update()
         found = {process.side.name: process.found() for process in live}
     kept.parent.mkdir(parents=True, exist_ok=True)
     kept.write_text(json.dumps({"asked": asked, "found": {n: asdict(f) for n, f in found.items()}, "died": died}))
@@ -180,21 +211,42 @@ class Process:
 
     def load(self) -> None:
         """Wait until it is loaded and has made an image of one step. Raises: SideDied."""
-        self._told()
+        if self._told(self.side.patience) is None:
+            raise self._silent()
         self._loaded = time.perf_counter() - self._started
-        self.image(1)
+        for _ in self.image(1, None):
+            pass
         self._first = time.perf_counter() - self._started
         self._images.clear()
 
-    def image(self, steps: int) -> Image:
-        """Let it make one image. Raises: SideDied."""
+    def image(self, steps: int, turn: float | None) -> Iterator[None]:
+        """Let it make one image, in turns of so many seconds (None: in one): it yields after each but the last, and
+        the side does nothing until it is asked to go on. Raises: SideDied.
+        """
         assert self._child.stdin
-        with suppress(BrokenPipeError):  # it has died: there is no answer either
-            self._child.stdin.write(f"{steps}\n")
-            self._child.stdin.flush()
-        told = self._told()
-        self._images.append(Image(told["wall"], told["cpu"], told.get("engine")))
-        return self._images[-1]
+        turns: list[Span] = []
+        left = self.side.patience
+        while True:
+            begun = time.monotonic()
+            if turns:
+                os.kill(self._child.pid, signal.SIGCONT)
+            else:
+                with suppress(BrokenPipeError):  # it has died: there is no answer either
+                    self._child.stdin.write(f"{steps}\n")
+                    self._child.stdin.flush()
+            if told := self._told(left if turn is None else min(turn, left)):
+                self._images.append(Image.of(told, [*turns, (begun, time.monotonic())]))
+                return
+            os.kill(self._child.pid, signal.SIGSTOP)
+            os.waitid(os.P_PID, self._child.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+            turns.append((begun, time.monotonic()))
+            left -= turns[-1][1] - begun
+            if left <= 0:
+                raise self._silent()
+            yield
+
+    def _silent(self) -> SideDied:
+        return SideDied(f"no answer in {self.side.patience:g} s")
 
     def found(self) -> Found:
         return Found(self.side.name, self._loaded, self._first, self._peak, list(self._images), self.gpu)
@@ -204,10 +256,11 @@ class Process:
             os.killpg(self._child.pid, signal.SIGKILL)
         self._child.communicate()
 
-    def _told(self) -> dict[str, Any]:
+    def _told(self, within: float | None = None) -> dict[str, Any] | None:
+        """What it says next; None: nothing within so many seconds. Raises: SideDied."""
         assert self._child.stdout
-        if not select.select([self._child.stdout], [], [], self.side.patience)[0]:
-            raise SideDied(f"no answer in {self.side.patience:g} s")
+        if not select.select([self._child.stdout], [], [], within)[0]:
+            return None
         line = self._child.stdout.readline()
         if not line:
             said = self._log.read_text(errors="replace").strip().splitlines()

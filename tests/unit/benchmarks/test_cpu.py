@@ -16,8 +16,8 @@ from runtime.hardware import this_machine
 
 
 def _found(name: str, step: float, rest: float, peak: float) -> Found:
-    marks = [rest + step, rest + 2 * step, rest + 2 * step]
-    return Found(name, 1.0, 2.0, int(peak * 1e9), [Image(marks, [2 * mark for mark in marks], 0.99 * marks[-1])] * 2)
+    wall = [step] * 20 + [rest]
+    return Found(name, 1.0, 2.0, int(peak * 1e9), [Image(wall, [2 * seconds for seconds in wall], 0.99 * sum(wall))])
 
 
 def test_each_goal_is_measured_against_its_peer_and_what_died_is_left_out() -> None:
