@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import os
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -188,7 +189,7 @@ class DirectoryStore:
             with suppress(FileNotFoundError):  # a delete took the parent away: the rename will be tried again
                 directory.mkdir()
         except (FileExistsError, NotADirectoryError):
-            if not directory.is_dir():  # else another writer made it first
+            if _is_in_the_way(directory):  # else another writer made it first
                 raise ValueError("an object key may not pass through another object") from None
         _sync_directory(directory.parent)
 
@@ -218,6 +219,16 @@ class DirectoryStore:
 def _put_of(size: int, content_type: str) -> str:
     """What is signed of an upload; it cannot be taken for a GET, nor one PUT for another."""
     return f"PUT {size} {quote(content_type)}"
+
+
+def _is_in_the_way(path: Path) -> bool:
+    """Whether something that is no directory is there; not where a delete has since taken a directory away."""
+    try:
+        return not stat.S_ISDIR(path.lstat().st_mode)
+    except FileNotFoundError:
+        return False
+    except NotADirectoryError:
+        return True
 
 
 def _sync_directory(directory: Path) -> None:

@@ -134,6 +134,22 @@ def test_a_key_cannot_be_both_an_object_and_a_folder(store: DirectoryStore) -> N
     assert list(store.keys("")) == ["a", "c/d"]
 
 
+def test_a_folder_made_by_another_and_deleted_at_once_is_not_in_the_way(
+    store: DirectoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, races = Path.mkdir, [FileExistsError]
+
+    def mkdir(self: Path, *arguments: Any, **options: Any) -> None:
+        if self.name == "deep" and races:  # another writer was first, and a delete has emptied and removed it
+            raise races.pop()
+        real(self, *arguments, **options)
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    store.put("deep/a", b"1")
+    assert not races
+    assert store.get("deep/a") == b"1"
+
+
 def test_readers_see_whole_objects_while_writers_race(store: DirectoryStore, tmp_path: Path) -> None:
     bodies = [bytes([letter]) * (200_000 + letter) for letter in range(4)]
     store.put("raced", bodies[0])
