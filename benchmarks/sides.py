@@ -256,7 +256,7 @@ class Process:
             os.killpg(self._child.pid, signal.SIGKILL)
         self._child.communicate()
 
-    def _told(self, within: float | None = None) -> dict[str, Any] | None:
+    def _told(self, within: float) -> dict[str, Any] | None:
         """What it says next; None: nothing within so many seconds. Raises: SideDied."""
         assert self._child.stdout
         if not select.select([self._child.stdout], [], [], within)[0]:
