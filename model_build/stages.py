@@ -83,9 +83,11 @@ class Workspace:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise BuildRefused(f"Another build is at work in {self.folder}; wait for it or use --work.") from None
-            for left in self.folder.glob(f"{_ASIDE}*"):  # of a build that was killed
-                shutil.rmtree(left)
-            yield self
+            self._clear()  # of a build that was killed
+            try:
+                yield self
+            finally:
+                self._clear()  # Ctrl-C may come before `run` guards the folder it made, or while it removes it
 
     def unchanged(self, stage: Stage) -> Finished | None:
         """The outputs of an earlier run with the same key, if each still has the bytes it was written with."""
@@ -116,6 +118,10 @@ class Workspace:
         finally:
             shutil.rmtree(aside)
         return Finished(place, files, skipped=False)
+
+    def _clear(self) -> None:
+        for left in self.folder.glob(f"{_ASIDE}*"):
+            shutil.rmtree(left)
 
     def _place(self, stage: Stage) -> Path:
         return self.folder / stage.name

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -94,6 +96,28 @@ def test_an_interrupted_stage_leaves_the_one_before(workspace: Workspace, done: 
     assert workspace.unchanged(STAGE) is not None
     assert (done.folder / "unet.onnx").read_bytes() == b"graph"
     assert sorted(path.name for path in workspace.folder.iterdir()) == [".lock", "export"]
+
+
+@pytest.mark.parametrize("moment", ["made", "removed"])
+def test_nothing_stays_of_a_stage_interrupted_as_its_folder_is(
+    moment: str, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        monkeypatch.undo()  # Ctrl-C comes once
+        raise KeyboardInterrupt
+
+    def building() -> None:
+        with workspace.held():
+            if moment == "made":
+                (workspace.folder / ".unfinished-abc").mkdir()
+                monkeypatch.setattr(tempfile, "mkdtemp", interrupted)
+            else:
+                monkeypatch.setattr(shutil, "rmtree", interrupted)
+            workspace.run(STAGE, write)
+
+    with pytest.raises(KeyboardInterrupt):
+        building()
+    assert {path.name for path in workspace.folder.iterdir()} <= {".lock", "export"}
 
 
 def test_what_a_killed_build_left_is_removed(workspace: Workspace) -> None:
