@@ -13,6 +13,8 @@ from pathlib import Path
 
 import structlog
 
+from runtime.engines.mapped import let_go
+
 _SUFFIX = ".graph"
 _DIGEST = hashlib.sha256().digest_size
 
@@ -82,6 +84,11 @@ class CompiledGraphs:
             self._make_room(self._folder)
         except OSError as failure:  # full, read-only, gone
             self._log.warning("compiled graph not kept", file=name, reason=os.strerror(failure.errno or 0))
+
+    def let_go(self, name: str) -> None:
+        """Let go of the memory that a graph takes which `read` gave out; what of it is looked at again comes back."""
+        if self._folder is not None:
+            let_go([self._folder / name])
 
     def remove(self, name: str) -> None:
         if self._folder is not None:

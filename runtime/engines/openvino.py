@@ -14,6 +14,7 @@ import structlog
 from runtime.arrays import Floats, Ids
 from runtime.engines import UNET, Graph
 from runtime.engines.compiled import CompiledGraphs
+from runtime.engines.mapped import let_go
 from runtime.engines.shaped import ShapedGraph, Shapes, StaticShapes
 
 # OpenVINO 2026.4 marks what a kept graph leaves to the weights' file. Of integers that it computed shapes with it reads
@@ -87,11 +88,20 @@ class _Opener:
     kept: CompiledGraphs | None
 
     def open(self, shapes: Shapes | None) -> Graph:
-        """The graph for these shapes of its inputs (None: for all) as an earlier start left it, else compiled."""
+        """The graph for these shapes of its inputs (None: for all) as an earlier start left it, else compiled.
+
+        It has copies, laid out for its kernels, of nearly all weights; those in the file are not held in memory too.
+        """
         try:
-            return OpenVinoGraph(self._compile(shapes, {})) if self.kept is None else self._recall(shapes, self.kept)
+            graph = OpenVinoGraph(self._compile(shapes, {})) if self.kept is None else self._recall(shapes, self.kept)
         except RuntimeError as failure:
             raise _raised(failure) from failure
+        let_go([self._weights])
+        return graph
+
+    @property
+    def _weights(self) -> Path:
+        return self.path.with_suffix(".bin")
 
     def _recall(self, shapes: Shapes | None, kept: CompiledGraphs) -> OpenVinoGraph:
         """What is kept has no weights: they stay mapped from the IR's own file, verified with the bundle."""
@@ -101,9 +111,11 @@ class _Opener:
         graph = kept.read(name)
         try:
             if graph is not None:
-                told = {**self.properties, **weightless, "WEIGHTS_PATH": str(self.path.with_suffix(".bin"))}
+                told = {**self.properties, **weightless, "WEIGHTS_PATH": str(self._weights)}
                 mapped = openvino.Tensor(np.frombuffer(graph, np.uint8), shared_memory=True)
-                return OpenVinoGraph(self.core.import_model(mapped, "CPU", told), graph)
+                imported = OpenVinoGraph(self.core.import_model(mapped, "CPU", told), graph)
+                kept.let_go(name)
+                return imported
         except RuntimeError as refused:  # OpenVINO itself looks at its version and the processor's instructions
             structlog.get_logger().warning("compiled graph refused", file=name, exc_info=refused)
         compiled = self._compile(shapes, weightless)
