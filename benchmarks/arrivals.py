@@ -20,7 +20,7 @@ import numpy as np
 from benchmarks import peers, servers
 from benchmarks.batching import PROMPT, ByRequest, ByStep, Serves, answers, step
 from benchmarks.engine import InProcess
-from benchmarks.measure import Row, keep
+from benchmarks.measure import Row, judged, keep
 from benchmarks.poisson import MIX, Answered, Arrival, all_at_once, by_chance, p95
 from runtime import config, logs
 from runtime.service import batcher
@@ -29,6 +29,7 @@ COMMAND = "make bench PART=arrivals"
 TARGET = "openvino-bf16"
 LOAD = 0.8
 _CONFIG = config.load({})
+_row = partial(judged, "arrivals", COMMAND)
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,7 @@ def rows(found: dict[str, list[list[Answered]]], rates: dict[str, list[float]], 
     def against(metric: str, goal: float, figure: Callable[[list[Answered]], float]) -> Row:
         figures = {name: [figure(answered) for answered in rounds] for name, rounds in found.items()}
         best = min(peers, key=lambda name: median(figures[name]))
-        return _row(f"{metric}, by step / {best}", median(np.divide(figures[ours], figures[best])), goal)
+        return _row(f"{metric}, by step / {best}", median(np.divide(figures[ours], figures[best])), at_most=goal)
 
     quick = median(p95([each for each in answered if each.steps == MIX[0]]) for answered in found[ours])
     fastest = max(peers, key=lambda name: median(rates[name]))
@@ -157,9 +158,9 @@ def rows(found: dict[str, list[list[Answered]]], rates: dict[str, list[float]], 
     return [
         against("mean latency", 0.5, lambda answered: fmean(each.seconds for each in answered)),
         against("p95 latency", 0.65, p95),
-        _row(f"p95 of {MIX[0]}-step requests / {MIX[0] + 1} steps of the full batch", quick / short, 1.3),
-        _row(f"throughput at saturation, by step / {fastest}", throughput, 0.98, at_least=True),
-        Row("arrivals", "throughput at saturation", round(median(rates[ours]), 2), "images/s", COMMAND),
+        _row(f"p95 of {MIX[0]}-step requests / {MIX[0] + 1} steps of the full batch", quick / short, at_most=1.3),
+        _row(f"throughput at saturation, by step / {fastest}", throughput, at_least=0.98),
+        _row("throughput at saturation", median(rates[ours]), "images/s", digits=2),
     ]
 
 
@@ -173,14 +174,7 @@ def rows_over_http(found: dict[str, list[list[Answered]]], rates: dict[str, list
     throughput = median(np.divide(rates[ours], rates[theirs]))
     against = f"over HTTP, {ours} / {theirs}"
     return [
-        _row(f"mean latency {against}", ratio(lambda answered: fmean(each.seconds for each in answered)), 0.5),
-        _row(f"p95 latency {against}", ratio(p95), 0.65),
-        _row(f"throughput at saturation {against}", throughput, 0.98, at_least=True),
+        _row(f"mean latency {against}", ratio(lambda answered: fmean(each.seconds for each in answered)), at_most=0.5),
+        _row(f"p95 latency {against}", ratio(p95), at_most=0.65),
+        _row(f"throughput at saturation {against}", throughput, at_least=0.98),
     ]
-
-
-def _row(metric: str, measured: Any, goal: float, *, at_least: bool = False) -> Row:
-    met = bool(measured >= goal if at_least else measured <= goal)
-    return Row(
-        "arrivals", metric, round(float(measured), 3), "x", COMMAND, f"{'>=' if at_least else '<='} {goal:g}", met
-    )

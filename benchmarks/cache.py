@@ -28,7 +28,7 @@ from benchmarks.cache_quality import ATTRIBUTES, Quality, Studio
 from benchmarks.cache_replay import Prompts, Replay, saved
 from benchmarks.cache_traces import TRACES, trace
 from benchmarks.engine import BUNDLE, InProcess
-from benchmarks.measure import Row, keep, machine
+from benchmarks.measure import Row, judged, keep, machine
 from darkroom.storage.directory import DirectoryStore
 
 COMMAND = "make bench PART=cache"
@@ -81,10 +81,17 @@ class Bench:
         count = count // _QUICK if self.quick else count
         return sorted(random.Random(f"sample of {kind}").sample(range(among or len(self.traces[kind])), count))
 
-    def row(self, metric: str, measured: float, unit: str, goal: float | None = None, *, most: bool = False) -> None:
-        met = None if goal is None else measured <= goal if most else measured >= goal
-        told = None if goal is None else f"{'<=' if most else '>='} {goal:.4g}"
-        self.rows.append(Row("cache", metric, round(measured, 4), unit, COMMAND, told, met))
+    def row(
+        self,
+        metric: str,
+        measured: float,
+        unit: str,
+        *,
+        at_least: float | None = None,
+        at_most: float | None = None,
+    ) -> None:
+        held = judged("cache", COMMAND, metric, measured, unit, at_least=at_least, at_most=at_most, digits=4)
+        self.rows.append(held)
 
 
 def _code() -> str:
@@ -125,17 +132,19 @@ def _compared(bench: Bench, kind: str) -> dict[str, Any]:
             "quality": asdict(bench.studios[kind].quality(policy(), found, sample)),
         }
     ours, theirs, alike = raw["darkroom"], raw["nirvana"], kind != "uniform"
-    bench.row(f"{kind}: UNet rows saved", ours["saved"], "share", GOAL_SAVED if alike else None)
+    bench.row(f"{kind}: UNet rows saved", ours["saved"], "share", at_least=GOAL_SAVED if alike else None)
     bench.row(f"{kind}: UNet rows saved, faithful Nirvana with LCBFU", theirs["saved"], "share")
     bench.row(f"{kind}: UNet rows saved, LRU", raw["lru"]["saved"], "share")
-    bench.row(f"{kind}: rows saved, ours / Nirvana", ours["saved"] / theirs["saved"], "x", 1.25 if alike else None)
+    bench.row(
+        f"{kind}: rows saved, ours / Nirvana", ours["saved"] / theirs["saved"], "x", at_least=1.25 if alike else None
+    )
     for name, told in raw.items():
         quality, mine = Quality(**told["quality"]), name == "darkroom"
         of = f"all four right, {name} / uncached ({told['drawn']} drawn, +-{quality.margin:.3f})"
-        bench.row(f"{kind}: {of}", quality.ratio, "x", GOAL_QUALITY if mine else None)
+        bench.row(f"{kind}: {of}", quality.ratio, "x", at_least=GOAL_QUALITY if mine else None)
         for attribute in ATTRIBUTES if mine else ():
             ratio = quality.cached[attribute] / quality.uncached[attribute]
-            bench.row(f"{kind}: {attribute} right, {name} / uncached", ratio, "x", GOAL_QUALITY)
+            bench.row(f"{kind}: {attribute} right, {name} / uncached", ratio, "x", at_least=GOAL_QUALITY)
     return {kind: raw}
 
 
@@ -182,7 +191,7 @@ def _replicas(bench: Bench) -> dict[str, Any]:
             store = DirectoryStore(Path(folder))
             both = bench.replay.shared(bench.traces[kind], policies, BUDGET, store, _EXCHANGE)
         ratio = saved(both) / bench.raw[kind]["darkroom"]["saved"]
-        bench.row(f"{kind}: rows saved, two replicas that share the store / one", ratio, "x", 0.9)
+        bench.row(f"{kind}: rows saved, two replicas that share the store / one", ratio, "x", at_least=0.9)
     return {}
 
 
@@ -195,15 +204,15 @@ def _costs(bench: Bench) -> dict[str, Any]:
         bench.row(
             f"{kind}: look-up and load, mean share of an uncached request",
             100 * float(np.mean([one.look_up for one in found])) / request,
-            *("%", 1.0),
-            most=True,
+            "%",
+            at_most=1.0,
         )
     misses = [one.overhead for one in replays["uniform"] if not one.step]
     bench.row(
         "uniform: all that the cache costs a request that misses, mean", 100 * float(np.mean(misses)) / request, "%"
     )
     slower = 100 * float(np.quantile(misses, 0.99)) / request
-    bench.row("uniform: all that the cache costs a request that misses, 99 of 100", slower, "%", 1.0, most=True)
+    bench.row("uniform: all that the cache costs a request that misses, 99 of 100", slower, "%", at_most=1.0)
     tried = bench.replay.run(asked["uniform"], bench.policies.ours(), BUDGET, predict=False)
     without = 100 * float(np.mean([one.look_up for one in tried])) / request
     bench.row("uniform: look-up without the match predictor, mean share of a request", without, "%")
@@ -246,7 +255,7 @@ def _load(bench: Bench) -> dict[str, Any]:
     under = f"sessions under Poisson load, {LOAD:.0%} of saturation"
     saved = mean(each.saved for each in ours)
     fallen = 1 - mean(each.seconds for each in ours) / mean(each.seconds for each in off)
-    bench.row(f"{under}: mean latency fell by", fallen, "share", saved)
+    bench.row(f"{under}: mean latency fell by", fallen, "share", at_least=saved)
     cheaper = 1 - mean(each.cpu for each in ours) / mean(each.cpu for each in off)
     bench.row(f"{under}: CPU-seconds a request fell by", cheaper, "share")
     return {"poisson": {name: [asdict(each) for each in rounds] for name, rounds in found.items()}}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from benchmarks import checkpoints
 from benchmarks.engine import InProcess
-from benchmarks.measure import Row, Timing, interleaved, keep, medians, ratio
+from benchmarks.measure import Row, Timing, interleaved, judged, keep, medians, ratio
 from benchmarks.plain_unet import open_plain_unet
 from model_build.control import control_image
 from runtime.arrays import Floats
@@ -21,6 +22,7 @@ from runtime.control import Control
 from runtime.trajectory import Trajectory
 
 COMMAND = "make bench PART=controlnet"
+_row = partial(judged, "controlnet", COMMAND)
 WORK = Path(".darkroom") / "bench" / "sd15"
 MODEL, TARGET, THREADS = "sd15-canny", "openvino-bf16", 2
 STEPS, SIZE, GUIDANCE = 20, 512, 7.5
@@ -66,11 +68,6 @@ def build(work: Path, narrow: int = 1) -> Path:
     return store
 
 
-def _row(metric: str, measured: float, unit: str = "x", goal: float | None = None) -> Row:
-    met = None if goal is None else measured <= goal
-    return Row("controlnet", metric, measured, unit, COMMAND, None if goal is None else f"<= {goal}", met)
-
-
 def _trajectory(engine: InProcess, seed: int, *, controlled: bool = False) -> Trajectory:
     """One guided image, at its first step."""
     control = Control("controlnet_canny", control_image(SIZE, SIZE), 1.0, range(STEPS))
@@ -113,19 +110,19 @@ def _alone(engine: InProcess, raw: dict[str, Any]) -> Iterator[Row]:
     }
     raw["alone"] = timings = interleaved(sides, _ROUNDS[1])
     for name, timing in medians(timings).items():
-        yield _row(f"{name}, wall", round(timing.wall, 3), "s")
-        yield _row(f"{name}, CPU", round(timing.cpu, 3), "s")
+        yield _row(f"{name}, wall", timing.wall, "s")
+        yield _row(f"{name}, CPU", timing.cpu, "s")
     without = [_request(step, ends) for step, ends in zip(timings[PLAIN], timings[ENDS], strict=True)]
     under = [
         _request(step, ends, edges)
         for step, ends, edges in zip(timings[CONTROLLED], timings[ENDS], timings[EDGES], strict=True)
     ]
     request = f"a request of {STEPS} steps, with control / without"
-    yield _row(request, round(ratio(under, without), 3), goal=_UNDER_CONTROL)
-    yield _row(f"{request}, CPU", round(ratio(under, without, "cpu"), 3))
+    yield _row(request, ratio(under, without), at_most=_UNDER_CONTROL)
+    yield _row(f"{request}, CPU", ratio(under, without, "cpu"))
     residuals = "a step without control, UNet that takes residuals / that takes none"
-    yield _row(residuals, round(ratio(timings[PLAIN], timings[TAKES_NONE]), 3), goal=_BESIDE)
-    yield _row(f"{residuals}, CPU", round(ratio(timings[PLAIN], timings[TAKES_NONE], "cpu"), 3))
+    yield _row(residuals, ratio(timings[PLAIN], timings[TAKES_NONE]), at_most=_BESIDE)
+    yield _row(f"{residuals}, CPU", ratio(timings[PLAIN], timings[TAKES_NONE], "cpu"))
 
 
 def _request(step: Timing, *once: Timing) -> Timing:
@@ -143,5 +140,5 @@ def _beside(engine: InProcess, raw: dict[str, Any], requests: int) -> Iterator[R
     sides: Sides = {"none": _stepping(engine, *plain), "one": _stepping(engine, *mixed)}
     raw[f"{requests} requests"] = timings = interleaved(sides, _ROUNDS[requests])
     step = f"a step of {requests} requests, one under control / none"
-    yield _row(step, round(ratio(timings["one"], timings["none"]), 3), goal=_BESIDE)
-    yield _row(f"{step}, CPU", round(ratio(timings["one"], timings["none"], "cpu"), 3))
+    yield _row(step, ratio(timings["one"], timings["none"]), at_most=_BESIDE)
+    yield _row(f"{step}, CPU", ratio(timings["one"], timings["none"], "cpu"))

@@ -6,14 +6,15 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from benchmarks import bundles, chart, checkpoints, environment, image, limits, peers
-from benchmarks.measure import Row, keep
+from benchmarks.measure import Row, judged, keep
 from benchmarks.sides import Found, Side, SideDied, faster, first_image, in_turns
 from darkroom.catalog import load_manifest
 from darkroom.manifest import EngineManifest
@@ -29,6 +30,8 @@ DIFFUSERS, BF16, COMPILED = "diffusers fp32", "diffusers bf16", "torch.compile b
 _TORCH = ("torch", "diffusers", "transformers", "accelerate")
 _ROOM = 40 << 30  # bytes: the checkpoint, its bundles and what they were built of, the peers' environment and exports
 _GFLOP_A_ROW = 803  # of the UNet at 512 x 512, without what attention's softmax costs
+
+_row = partial(judged, "cpu", COMMAND)
 
 
 def run(narrow: int = 1) -> None:
@@ -132,13 +135,6 @@ def _sides(checkpoint: Path, work: Path) -> dict[str, Side]:
     return {side.name: side for side in sides}
 
 
-def _row(
-    metric: str, measured: float, unit: str = "x", goal: float | None = None, bound: Literal[">=", "<="] = ">="
-) -> Row:
-    met = None if goal is None else measured >= goal if bound == ">=" else measured <= goal
-    return Row("cpu", metric, measured, unit, COMMAND, None if goal is None else f"{bound} {goal:g}", met)
-
-
 def _compared(measured: Mapping[str, Mapping[str, Found]]) -> Iterator[Row]:
     """Images and steps of one group against another's, where both were measured."""
     images = (
@@ -154,24 +150,24 @@ def _compared(measured: Mapping[str, Mapping[str, Found]]) -> Iterator[Row]:
         found = measured[group]
         if slow in found and fast in found:
             ratio = faster(found[slow].seconds(), found[fast].seconds())
-            yield _row(f"an image of {STEPS} steps, {slow} / {fast}", round(ratio, 2), goal=goal)
+            yield _row(f"an image of {STEPS} steps, {slow} / {fast}", ratio, at_least=goal)
             cpu = faster(found[slow].seconds("cpu"), found[fast].seconds("cpu"))
-            yield _row(f"the same in CPU-seconds, {slow} / {fast}", round(cpu, 2))
+            yield _row(f"the same in CPU-seconds, {slow} / {fast}", cpu)
     if {DIFFUSERS, MERGED} <= measured["torch"].keys():
         memory = measured["torch"][MERGED].peak / measured["torch"][DIFFUSERS].peak
-        yield _row(f"peak memory, {MERGED} / {DIFFUSERS}", round(memory, 3), goal=0.2, bound="<=")
+        yield _row(f"peak memory, {MERGED} / {DIFFUSERS}", memory, at_most=0.2)
     for group, slow, fast, goal in (("f32", "f32", "int8", 2.9), ("int8", "int8", MERGED, 1.35)):
         found = measured[group]
         if slow in found and fast in found:
             ratio = faster(found[slow].steps(), found[fast].steps())
-            yield _row(f"a guided UNet step, {slow} / {fast}", round(ratio, 2), goal=goal)
+            yield _row(f"a guided UNet step, {slow} / {fast}", ratio, at_least=goal)
     ours = measured["torch"].get(MERGED)
     if ours and (outside := [1 - image.engine / image.seconds() for image in ours.images if image.engine]):
         metric = f"share of an image that is no engine call, {MERGED}"
-        yield _row(metric, round(100 * median(outside), 3), "%", goal=1, bound="<=")
+        yield _row(metric, 100 * median(outside), "%", at_most=1)
     for name, each in _each(measured).items():
-        yield _row(f"an image of {STEPS} steps, {name}", round(median(each.seconds()), 1), "s")
-        yield _row(f"peak memory, {name}", round(each.peak / 1e9, 2), "GB")
+        yield _row(f"an image of {STEPS} steps, {name}", median(each.seconds()), "s", digits=1)
+        yield _row(f"peak memory, {name}", each.peak / 1e9, "GB")
 
 
 def _each(measured: Mapping[str, Mapping[str, Found]]) -> dict[str, Found]:
@@ -185,7 +181,7 @@ def _started(starts: Mapping[tuple[str, str], float]) -> Iterator[Row]:
             continue
         share = starts["int8", state] / starts[DIFFUSERS, state]
         metric = f"process start to first image of one step, {state} page cache, int8 / {DIFFUSERS}"
-        yield _row(metric, round(share, 3), goal=round(1 / 6, 3), bound="<=")
+        yield _row(metric, share, at_most=1 / 6)
 
 
 def _built(work: Path) -> Iterator[Row]:
@@ -193,11 +189,11 @@ def _built(work: Path) -> Iterator[Row]:
     cost = bundles.Cost.of(bundles.PLAIN, work)
     if cost.peak:
         what = "building the bundle in int8, bf16 and f32"
-        yield _row(f"peak memory, {what}", round(cost.peak / 1e9, 2), "GB", goal=16, bound="<=")
-        yield _row(what, round(cost.seconds), "s")
+        yield _row(f"peak memory, {what}", cost.peak / 1e9, "GB", at_most=16)
+        yield _row(what, cost.seconds, "s", digits=None)
     manifest = load_manifest(open_store(str(work / "store")), bundles.PLAIN, None)
     size = _fetched_bytes(manifest, "openvino-int8")
-    yield _row("size of the int8 bundle", round(size / 1e9, 3), "GB", goal=1.3, bound="<=")
+    yield _row("size of the int8 bundle", size / 1e9, "GB", at_most=1.3)
 
 
 def _fetched_bytes(manifest: EngineManifest, name: str) -> int:
@@ -212,10 +208,10 @@ def _fetched_bytes(manifest: EngineManifest, name: str) -> int:
 def _sizes() -> Iterator[Row]:
     """The serving environment is a replica's: the extra `runtime` without what its image deletes."""
     replica = environment.megabytes(["darkroom[runtime]"], without=image.unused())
-    share = round(replica / environment.megabytes(_TORCH), 3)
-    yield _row("size of the serving environment / of torch + diffusers", share, goal=0.25, bound="<=")
-    yield _row("size of the serving environment", round(replica), "MB")
-    yield _row("size of the environment of one machine", round(environment.megabytes(["darkroom[serve]"])), "MB")
+    share = replica / environment.megabytes(_TORCH)
+    yield _row("size of the serving environment / of torch + diffusers", share, at_most=0.25)
+    yield _row("size of the serving environment", replica, "MB", digits=None)
+    yield _row("size of the environment of one machine", environment.megabytes(["darkroom[serve]"]), "MB", digits=None)
 
 
 def _limited(measured: Mapping[str, Mapping[str, Found]], products: dict[str, dict[str, float]]) -> Iterator[Row]:
@@ -226,7 +222,7 @@ def _limited(measured: Mapping[str, Mapping[str, Found]], products: dict[str, di
         if name in measured[group]:
             step = median(measured[group][name].steps())
             share = 2 * _GFLOP_A_ROW / step / limits.best(products)[name]
-            yield _row(f"a guided UNet step's rate / the fastest product, {name}", round(share, 2), "share")
+            yield _row(f"a guided UNet step's rate / the fastest product, {name}", share, "share")
 
 
 def _read_from(side: Side) -> Sequence[Path]:

@@ -13,7 +13,7 @@ import torch
 
 from benchmarks import sheet
 from benchmarks.engine import InProcess, TimedEngine
-from benchmarks.measure import Row, interleaved, keep, medians, ratio
+from benchmarks.measure import Row, interleaved, judged, keep, medians, ratio
 from model_build.crayon.evaluate import SUITES, diffusers_generate, judge_suite, summary
 
 PROMPT = "a large red heart on a blue background"
@@ -21,6 +21,7 @@ CHECKPOINT = Path(__file__).parent.parent / "model_build" / "crayon" / "checkpoi
 TARGETS = ("openvino-fp32", "openvino-bf16")
 STEPS = 25
 COMMAND = "make bench PART=crayon"
+_row = partial(judged, "crayon", COMMAND)
 
 
 def _stepping(engine: InProcess, at: Sequence[int]) -> Callable[[], object]:
@@ -52,13 +53,6 @@ def run() -> None:
     keep("crayon", rows, raw)
 
 
-def _row(metric: str, measured: float, unit: str, goal: float | None = None, *, at_most: bool = False) -> Row:
-    if goal is None:
-        return Row("crayon", metric, measured, unit, COMMAND)
-    met = measured <= goal if at_most else measured >= goal
-    return Row("crayon", metric, measured, unit, COMMAND, f"{'<=' if at_most else '>='} {goal}", met)
-
-
 def _one_image(engines: Mapping[str, InProcess], raw: dict[str, Any]) -> Iterator[Row]:
     print(f"one image, {STEPS} steps, guidance 4")
     diffusers = diffusers_generate(CHECKPOINT, STEPS, 4.0)
@@ -66,11 +60,11 @@ def _one_image(engines: Mapping[str, InProcess], raw: dict[str, Any]) -> Iterato
     sides |= {target: partial(engine.generate, [PROMPT], [1]) for target, engine in engines.items()}
     raw["one_image"] = timings = interleaved(sides, rounds=9)
     for name, timing in medians(timings).items():
-        yield _row(f"one image, {name}", round(timing.wall, 4), "s")
+        yield _row(f"one image, {name}", timing.wall, "s", digits=4)
     for target in engines:
         for clock in ("wall", "cpu"):
             faster = ratio(timings["diffusers-fp32"], timings[target], clock)
-            yield _row(f"one image, diffusers fp32 / {target}, {clock}", round(faster, 2), "x")
+            yield _row(f"one image, diffusers fp32 / {target}, {clock}", faster)
 
 
 def _rows_in_one_call(engine: InProcess, raw: dict[str, Any]) -> Iterator[Row]:
@@ -79,7 +73,7 @@ def _rows_in_one_call(engine: InProcess, raw: dict[str, Any]) -> Iterator[Row]:
     raw["rows"] = timings = interleaved(calls, rounds=15, warm=3)
     for name, timing in medians(timings).items():
         per_row = timing.wall / int(name.split()[0])
-        yield _row(f"{name} in one call, per row", round(1000 * per_row, 3), "ms")
+        yield _row(f"{name} in one call, per row", 1000 * per_row, "ms")
 
 
 def _mixed_steps(engine: InProcess, raw: dict[str, Any]) -> Iterator[Row]:
@@ -87,7 +81,7 @@ def _mixed_steps(engine: InProcess, raw: dict[str, Any]) -> Iterator[Row]:
     batches = {"one step": _stepping(engine, [5] * 4), "mixed": _stepping(engine, [0, 5, 10, 15])}
     raw["mixed"] = timings = interleaved(batches, rounds=31, warm=3)
     mixed = ratio(timings["one step"], timings["mixed"])
-    yield _row("throughput, rows at different steps / at one step", round(mixed, 3), "x", 0.99)
+    yield _row("throughput, rows at different steps / at one step", mixed, at_least=0.99)
 
 
 def _outside_the_engine(engine: InProcess) -> Row:
@@ -101,7 +95,7 @@ def _outside_the_engine(engine: InProcess) -> Row:
         outside.append(1 - timed.seconds / (time.monotonic() - started))
     engine.use(engine.engine)
     share = median(outside[1:])  # without the first, which embeds the empty prompt for all that come
-    return _row("share of a request that is no engine call", round(100 * share, 2), "%", 1, at_most=True)
+    return _row("share of a request that is no engine call", 100 * share, "%", at_most=1)
 
 
 def _judged(engine: InProcess, raw: dict[str, Any]) -> Iterator[Row]:
@@ -109,8 +103,7 @@ def _judged(engine: InProcess, raw: dict[str, Any]) -> Iterator[Row]:
     raw["judge"] = {}
     for suite in SUITES:
         raw["judge"][suite.name] = found = summary(suite, judge_suite(suite, engine.generate))
-        yield _row(f"judge, {suite.name}: all right", found["all"], "share", suite.goal_all or None)
+        yield _row(f"judge, {suite.name}: all right", found["all"], "share", at_least=suite.goal_all or None)
         for attribute, share in found["shares"].items():
-            yield _row(
-                f"judge, {suite.name}: {attribute}", share, "share", suite.goal_each if attribute != "size" else None
-            )
+            goal = suite.goal_each if attribute != "size" else None
+            yield _row(f"judge, {suite.name}: {attribute}", share, "share", at_least=goal)

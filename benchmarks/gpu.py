@@ -17,7 +17,7 @@ import typer
 
 from benchmarks import arrivals, checkpoints, gpu_memory
 from benchmarks.engine import InProcess
-from benchmarks.measure import Row, keep
+from benchmarks.measure import Row, judged, keep
 from benchmarks.sides import Found, Side, faster, in_turns
 from darkroom import catalog, gpu
 from darkroom.storage import open_store
@@ -213,9 +213,8 @@ def compared(shape: Shape, found: Mapping[str, Found], targets: Sequence[str]) -
     ]
     for slow, fast, goal in pairs:
         if slow in found and fast in found and slow != fast:
-            times = round(faster(found[slow].seconds(), found[fast].seconds()), 2)
-            told, met = (None, None) if goal is None else (f">= {goal}", times >= goal)
-            yield Row("gpu", f"{shape.name}, one image, {slow} / {fast}", times, "x", COMMAND, told, met)
+            times = faster(found[slow].seconds(), found[fast].seconds())
+            yield judged("gpu", COMMAND, f"{shape.name}, one image, {slow} / {fast}", times, at_least=goal)
     for name, each in found.items():
         yield Row("gpu", f"{shape.name}, one image, {name}", round(1000 * median(each.seconds())), "ms", COMMAND)
         for kind, size in (("GPU memory", each.gpu), ("peak resident memory", each.peak)):

@@ -39,6 +39,26 @@ class Row:
     met: bool | None = None
 
 
+def judged(
+    part: str,
+    command: str,
+    metric: str,
+    measured: float,
+    unit: str = "x",
+    *,
+    at_least: float | None = None,
+    at_most: float | None = None,
+    digits: int | None = 3,
+) -> Row:
+    """A row held against its goal, if it has one, before it is rounded to `digits`."""
+    goal, met = None, None
+    if at_least is not None:
+        goal, met = f">= {at_least:.4g}", bool(measured >= at_least)
+    elif at_most is not None:
+        goal, met = f"<= {at_most:.4g}", bool(measured <= at_most)
+    return Row(part, metric, round(float(measured), digits), unit, command, goal, met)
+
+
 def interleaved(sides: Mapping[str, Callable[[], object]], rounds: int, warm: int = 1) -> dict[str, list[Timing]]:
     """Run every side once a round, A B A B ..., after `warm` unmeasured rounds: drift of the machine hits all alike."""
     timings: dict[str, list[Timing]] = {name: [] for name in sides}

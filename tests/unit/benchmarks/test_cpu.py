@@ -17,7 +17,7 @@ from runtime.hardware import this_machine
 
 def _found(name: str, step: float, rest: float, peak: float) -> Found:
     wall = [step] * 20 + [rest]
-    return Found(name, 1.0, 2.0, int(peak * 1e9), [Image(wall, [2 * seconds for seconds in wall], 0.99 * sum(wall))])
+    return Found(name, 1.0, 2.0, int(peak * 1e9), [Image(wall, [2 * seconds for seconds in wall], 0.992 * sum(wall))])
 
 
 def test_each_goal_is_measured_against_its_peer_and_what_died_is_left_out() -> None:
@@ -40,7 +40,7 @@ def test_each_goal_is_measured_against_its_peer_and_what_died_is_left_out() -> N
     assert made["a guided UNet step, f32 / int8"].measured == 3.0
     assert made[f"a guided UNet step, int8 / {MERGED}"].met is True
     outside = made[f"share of an image that is no engine call, {MERGED}"]
-    assert (outside.measured, outside.goal, outside.met) == (1.0, "<= 1", True)
+    assert (outside.measured, outside.goal, outside.met) == (0.8, "<= 1", True)
     assert made["peak memory, int8"].measured == 1.0, "as beside its peers, not as in a later group"
     assert not any("compile" in metric or "genai" in metric for metric in made)
 
