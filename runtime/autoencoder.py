@@ -6,12 +6,21 @@ from collections.abc import Callable
 
 import numpy as np
 
-from darkroom.manifest import LatentSpec
+from darkroom.gpu import PROVIDERS
+from darkroom.manifest import LatentSpec, Target
 from runtime.arrays import Floats
 from runtime.engines import Engine
 from runtime.tiling import in_tiles
 
 TILE = 512  # pixels a side, as Stable Diffusion's own autoencoder has it in diffusers
+_CPU_TILES_BEYOND = 768  # pixels a side
+
+
+def tile_beyond(asked: int | None, target: Target) -> int:
+    """What the operator says; else what spares a CPU's memory, and on a GPU, whose memory refuses in time, nothing."""
+    if asked is not None:
+        return asked
+    return 0 if target.options.get("provider") in PROVIDERS else _CPU_TILES_BEYOND
 
 
 class Autoencoder:

@@ -15,7 +15,7 @@ from darkroom.manifest import BundleFile, EngineManifest, Target
 from darkroom.pace import Pace, load_pace
 from darkroom.storage import ObjectReader
 from runtime.cache.calibrated import PromptMap
-from runtime.engines import UNET, Engine, component_sizes, open_engine
+from runtime.engines import DECODER, UNET, Engine, component_sizes, open_engine
 from runtime.engines.compiled import CompiledGraphs
 from runtime.engines.shaped import StaticShapes
 from runtime.hardware import Machine, choose_target, processor
@@ -118,21 +118,29 @@ def kept_graphs(bundle: Bundle, machine: Machine, cache: Path, megabytes: int) -
     return CompiledGraphs(cache / "compiled", megabytes << 20, made_for)
 
 
-def static_shapes(bundle: Bundle, threads: int, max_rows: int, megabytes: int) -> StaticShapes | None:
-    """The UNet calls at the default size that have graphs of their own, as many as this much memory holds; None: none,
-    or its engine library gains nothing by it.
+def static_shapes(
+    bundle: Bundle, threads: int, max_rows: int, megabytes: int, tile_beyond: int = 0
+) -> dict[str, StaticShapes]:
+    """By component, the calls at the default size that have graphs of their own: as many of the UNet's as this much
+    memory holds, and the decoder's, where an image of that size is not beyond `tile_beyond` (see `Autoencoder`).
+
+    Empty where the engine library gains nothing by it, and for no memory.
     """
     manifest, target = bundle.manifest, bundle.target
-    if target.format != "openvino":
-        return None
-    static = StaticShapes.within(
+    if target.format != "openvino" or not megabytes:
+        return {}
+    row = _row(manifest)
+    unet = StaticShapes.within(
         megabytes << 20,
         component_sizes(target, bundle.files)[UNET],
-        _row(manifest),
+        row,
         unit=1 if manifest.guidance_is_an_input else 2,
         most=min(max_rows, bundle.worthwhile_rows(threads) or max_rows),
     )
-    return static if static.rows else None
+    static = {UNET: unet} if unet.rows else {}
+    if not tile_beyond or max(manifest.defaults.height, manifest.defaults.width) <= tile_beyond:
+        static[DECODER] = StaticShapes({"latents": row["latents"]}, [1])  # it decodes one image a call
+    return static
 
 
 def _row(manifest: EngineManifest) -> dict[str, tuple[int, ...]]:

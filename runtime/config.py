@@ -52,7 +52,7 @@ class RuntimeConfig(BaseModel):
         2048, ge=0, description="disk for what OpenVINO compiled, below cache_dir, read at the next start; 0: none"
     )
     static_mb: int = Field(
-        512, ge=0, description="memory for UNet graphs of a single shape each (OpenVINO), which are faster; 0: none"
+        512, ge=0, description="memory for graphs of a single shape each (OpenVINO), which are faster; 0: none"
     )
     trusted_keys: str = Field("", description="public keys, comma-separated; given, only signed bundles are loaded")
     gpu_memory_fraction: float = Field(

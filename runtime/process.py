@@ -17,6 +17,7 @@ import uvicorn
 from darkroom import gpu
 from darkroom.errors import DarkroomError
 from darkroom.storage import ObjectStore, open_store
+from runtime.autoencoder import tile_beyond
 from runtime.bundle import fetch_bundle, kept_graphs, load_bundle, static_shapes
 from runtime.config import RuntimeConfig
 from runtime.engines import OnCpu, open_engine
@@ -67,7 +68,8 @@ async def _serve(config: RuntimeConfig) -> None:
         version = config.version if model == config.model else None
         bundle = fetch_bundle(source, model, version, config.target, machine, config.cache_dir, config.trusted)
         threads = config.thread_count
-        static = static_shapes(bundle, threads, config.max_rows, config.static_mb // len(config.served))
+        tiles = tile_beyond(config.tile_beyond, bundle.target)
+        static = static_shapes(bundle, threads, config.max_rows, config.static_mb // len(config.served), tiles)
         opener = partial(
             open_engine,
             gpu_bytes=machine.gpu_bytes(config.gpu_memory_fraction, len(config.served)),

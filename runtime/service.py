@@ -16,11 +16,11 @@ from darkroom.contracts import (
     Invocation,
     StoredImage,
 )
-from darkroom.gpu import PROVIDERS
 from darkroom.image_use import steps_run
 from darkroom.manifest import resolve
 from darkroom.storage import ObjectStore
 from runtime.admission import Admission
+from runtime.autoencoder import tile_beyond
 from runtime.batcher import Batcher
 from runtime.bundle import LoadedBundle
 from runtime.config import RuntimeConfig
@@ -41,7 +41,6 @@ from runtime.unsent import Unsent
 from runtime.uploads import Uploader
 
 _WARM_STEPS = 2
-_CPU_TILES_BEYOND = 768  # pixels a side
 _UNSENT_BYTES = 64 << 20
 
 
@@ -67,7 +66,10 @@ class Service:
         self._arrivals = itertools.count()
         manifest = bundle.manifest
         self._runner = Runner(
-            bundle.engine, manifest, bundle.tokenizer.encode("").ids, tile_beyond=_tile_beyond(config, bundle)
+            bundle.engine,
+            manifest,
+            bundle.tokenizer.encode("").ids,
+            tile_beyond=tile_beyond(config.tile_beyond, bundle.target),
         )
         self._images = InputImages.of(config, store)
         self._cache = open_cache(config, bundle, store, metrics)
@@ -258,13 +260,6 @@ def batcher(config: RuntimeConfig, bundle: LoadedBundle) -> Batcher:
     taken = config.max_rows if profile is None else profile.rows[-1]
     most = min(config.max_rows, taken, worthwhile or taken)
     return Batcher(most, config.ageing_steps, strict=config.strict, learns=worthwhile is None)
-
-
-def _tile_beyond(config: RuntimeConfig, bundle: LoadedBundle) -> int:
-    """What the operator says; else what spares a CPU's memory, and on a GPU, whose memory refuses in time, nothing."""
-    if config.tile_beyond is not None:
-        return config.tile_beyond
-    return 0 if bundle.target.options.get("provider") in PROVIDERS else _CPU_TILES_BEYOND
 
 
 def _fallback(bundle: LoadedBundle) -> list[GenerationWarning]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
@@ -15,7 +15,8 @@ from runtime.engines.session import Bounds, memory_shares
 from runtime.engines.shaped import StaticShapes
 
 UNET = "unet"
-COMPONENTS = ("text_encoder", UNET, "vae_decoder")
+DECODER = "vae_decoder"
+COMPONENTS = ("text_encoder", UNET, DECODER)
 CONTROLNET = "controlnet_"  # how the names of ControlNets' components begin
 ENCODER = "vae_encoder"
 
@@ -98,10 +99,10 @@ class GraphEngine:
 
 @dataclass(frozen=True)
 class OnCpu:
-    """What OpenVINO compiled at earlier starts, and the UNet calls that it compiles graphs of their own for."""
+    """What OpenVINO compiled at earlier starts, and by component the calls that it compiles graphs of their own for."""
 
     kept: CompiledGraphs | None = None
-    static: StaticShapes | None = None
+    static: Mapping[str, StaticShapes] = field(default_factory=dict)
 
 
 NEITHER = OnCpu()

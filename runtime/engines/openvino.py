@@ -12,7 +12,7 @@ import openvino
 import structlog
 
 from runtime.arrays import Floats, Ids
-from runtime.engines import UNET, Graph
+from runtime.engines import Graph
 from runtime.engines.compiled import CompiledGraphs
 from runtime.engines.mapped import let_go
 from runtime.engines.shaped import ShapedGraph, Shapes, StaticShapes
@@ -52,11 +52,11 @@ def load_graphs(
     components: Mapping[str, Path],
     options: Mapping[str, str],
     threads: int,
-    kept: CompiledGraphs | None = None,
-    static: StaticShapes | None = None,
+    kept: CompiledGraphs | None,
+    static: Mapping[str, StaticShapes],
 ) -> dict[str, Graph]:
-    """Open each component's IR, side by side: as `kept` has it from an earlier start, else compiled; the UNet for
-    `static` shapes too.
+    """Open each component's IR, side by side: as `kept` has it from an earlier start, else compiled; those of `static`
+    for its shapes too.
 
     `options` are the target's OpenVINO properties.
     """
@@ -71,7 +71,7 @@ def load_graphs(
 
     def load(component: str) -> Graph:
         opener = _Opener(core, component, components[component], properties, kept)
-        return ShapedGraph(opener.open, static) if static is not None and component == UNET else opener.open(None)
+        return ShapedGraph(opener.open, static[component]) if component in static else opener.open(None)
 
     with ThreadPoolExecutor(len(components)) as pool:
         return dict(zip(components, pool.map(load, components), strict=True))

@@ -19,14 +19,15 @@ _MEMORY_A_BYTE = 5
 
 @dataclass(frozen=True)
 class StaticShapes:
-    """UNet calls that a graph of their own is made for: so many rows, each with inputs of these shapes."""
+    """Calls that a graph of their own is made for: so many rows, each with inputs of these shapes."""
 
     row: Shapes
     rows: Sequence[int]
 
     @classmethod
     def within(cls, memory: int, network: int, row: Shapes, unit: int, most: int) -> StaticShapes:
-        """1, 2, 3, ... images of `unit` rows: `memory` bytes hold their graphs, a call `most` rows; none for no memory.
+        """Of a UNet: 1, 2, 3, ... images of `unit` rows: `memory` bytes hold their graphs, a call `most` rows; none for
+        no memory.
 
         `network` is the size of the network's files in bytes. Where one image fills a call, its graph is there in any
         case: it takes the place of the one for all shapes, and no memory of its own.

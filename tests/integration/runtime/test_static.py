@@ -29,8 +29,8 @@ def predict(engine: Engine, rows: int, side: int = 8) -> np.ndarray:
 def test_results_differ_by_no_more_than_rounding(bundle: Bundle, tmp_path: Path) -> None:
     opener = partial(open_engine, bundle.target, bundle.files, 1)
     static = static_shapes(bundle, 1, 4, 512)
-    assert static is not None
-    assert (static.row["latents"], static.rows) == ((4, 8, 8), [2, 4])
+    found = {name: (shapes.row["latents"], shapes.rows) for name, shapes in static.items()}
+    assert found == {"unet": ((4, 8, 8), [2, 4]), "vae_decoder": ((4, 8, 8), [1])}
     plain, shaped = opener(), opener(on_cpu=OnCpu(static=static))
     for rows, side in ((2, 8), (4, 8), (1, 8), (6, 8), (2, 4)):
         wanted = predict(plain, rows, side)
@@ -38,6 +38,9 @@ def test_results_differ_by_no_more_than_rounding(bundle: Bundle, tmp_path: Path)
     first = predict(shaped, 2)
     predict(shaped, 6)
     assert np.array_equal(predict(shaped, 2), first)
+    for side in (8, 4):
+        latents = np.random.default_rng(side).standard_normal((1, 4, side, side)).astype(np.float32)
+        np.testing.assert_allclose(shaped.decode(latents), plain.decode(latents), atol=1e-4)
 
 
 def test_graphs_of_each_shape_are_kept_for_the_next_start(bundle: Bundle, tmp_path: Path) -> None:
@@ -46,12 +49,17 @@ def test_graphs_of_each_shape_are_kept_for_the_next_start(bundle: Bundle, tmp_pa
         on_cpu = OnCpu(kept_graphs(bundle, this_machine(), tmp_path, 256), static_shapes(bundle, 1, 4, 512))
         engine = open_engine(bundle.target, bundle.files, 1, on_cpu=on_cpu)
         drawn.append([predict(engine, rows).tobytes() for rows in (2, 4, 6)])
-        unets = [path.name for path in (tmp_path / "compiled").iterdir() if path.name.startswith("unet-")]
-        assert len(unets) == 3
+        names = [path.name.partition("-")[0] for path in (tmp_path / "compiled").iterdir()]
+        assert sorted(names) == ["text_encoder", "unet", "unet", "unet", "vae_decoder"]
     assert drawn[0] == drawn[1]
 
 
 def test_no_memory_for_them_and_no_openvino_is_none(bundle: Bundle, tiny_store: Path, tmp_path: Path) -> None:
-    assert static_shapes(bundle, 1, 8, 0) is None
+    assert static_shapes(bundle, 1, 8, 0) == {}
     onnx = fetch_bundle(DirectoryStore(tiny_store), "tiny", None, "onnx-cpu", this_machine(), tmp_path / "onnx")
-    assert static_shapes(onnx, 1, 8, 512) is None
+    assert static_shapes(onnx, 1, 8, 512) == {}
+
+
+def test_a_size_that_is_decoded_in_tiles_has_no_decoder_of_its_own(bundle: Bundle) -> None:
+    assert list(static_shapes(bundle, 1, 8, 512, tile_beyond=64)) == ["unet", "vae_decoder"]
+    assert list(static_shapes(bundle, 1, 8, 512, tile_beyond=63)) == ["unet"]
