@@ -62,7 +62,7 @@ def test_what_was_written_stays(file: Path) -> None:
 
 
 def test_where_nothing_says_what_is_mapped(file: Path, pages: mmap.mmap, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mapped, "_SMAPS", file.parent / "absent")
+    monkeypatch.setattr(mapped, "_PROCESS", file.parent / "absent")
     let_go([file])
     assert resident(file) == len(CONTENT) >> 10
     assert pages[:] == CONTENT
