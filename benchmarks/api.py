@@ -19,7 +19,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from benchmarks.curve import draw
-from benchmarks.measure import RESULTS, Row, keep
+from benchmarks.measure import RESULTS, Row, judged, keep
 from darkroom import catalog
 from darkroom.contracts import GeneratedImage, GenerationResult, StoredImage
 from darkroom.storage import open_store
@@ -44,7 +44,7 @@ def run() -> None:
         for name, percent, goal in (("p50", 50, _P50), ("p99", 99, _P99)):
             measured = _percentile(own, percent)
             told = f"handler {name} over {EVENTS} events, {where}"
-            rows.append(Row("api", told, round(measured, 2), "ms", COMMAND, f"<= {goal:g}", measured <= goal))
+            rows.append(judged("api", COMMAND, told, measured, "ms", at_most=goal, digits=2))
         predicts = _percentile([took.own for took in found if took.kind == "predict"], 50)
         rows.append(Row("api", f"handler p50 of the predicts among them, {where}", round(predicts, 2), "ms", COMMAND))
         cpu = _percentile([took.cpu for took in found], 99)

@@ -224,17 +224,9 @@ def compared(shape: Shape, found: Mapping[str, Found], targets: Sequence[str]) -
 def saturated(shape: Shape, batches: Mapping[int, float], peak: float, steps: int) -> Iterator[Row]:
     """Images a second in the best batch, and what share of the fastest matrix product that is."""
     images, rate = max(batches.items(), key=lambda item: item[1])
-    share = round(rate * (2 * steps * shape.row + shape.decode) / 1000 / peak, 3)
+    share = rate * (2 * steps * shape.row + shape.decode) / 1000 / peak
     yield Row("gpu", f"{shape.name}, images a second, {images} at once", round(rate, 2), "images/s", COMMAND)
-    yield Row(
-        "gpu",
-        f"{shape.name}, share of the measured bf16 matrix peak",
-        share,
-        "share",
-        COMMAND,
-        ">= 0.35",
-        share >= 0.35,
-    )
+    yield judged("gpu", COMMAND, f"{shape.name}, share of the measured bf16 matrix peak", share, "share", at_least=0.35)
     yield Row("gpu", f"{shape.name}, fastest bf16 matrix product", round(peak, 1), "TFLOP/s", COMMAND)
 
 
