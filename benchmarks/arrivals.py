@@ -23,7 +23,7 @@ from benchmarks.engine import InProcess
 from benchmarks.measure import Row, judged, keep
 from benchmarks.poisson import MIX, Answered, Arrival, all_at_once, by_chance, p95
 from runtime import config, logs
-from runtime.service import batcher
+from runtime.serving.service import batcher
 
 COMMAND = "make bench PART=arrivals"
 TARGET = "openvino-bf16"

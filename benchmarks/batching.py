@@ -15,14 +15,14 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 from benchmarks.engine import InProcess
 from benchmarks.poisson import Answered, Arrival
 from darkroom.contracts import GenerationRequest, GenerationResult
-from runtime.admission import Admission
 from runtime.arrays import Pixels
-from runtime.batcher import Batcher
-from runtime.generation import Generation
-from runtime.loop import Loop
+from runtime.denoising.batcher import Batcher
+from runtime.denoising.runner import Runner
+from runtime.denoising.trajectory import Trajectory
 from runtime.metrics import Metrics
-from runtime.runner import Runner
-from runtime.trajectory import Trajectory
+from runtime.serving.admission import Admission
+from runtime.serving.generation import Generation
+from runtime.serving.loop import Loop
 
 PROMPT = "a large red heart on a blue background"
 

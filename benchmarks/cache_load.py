@@ -18,9 +18,9 @@ from darkroom.contracts import GenerationRequest, Invocation, Timings
 from darkroom.storage.directory import DirectoryStore
 from runtime import logs
 from runtime.config import RuntimeConfig
-from runtime.generation import Generation
 from runtime.metrics import Metrics
-from runtime.service import Service
+from runtime.serving.generation import Generation
+from runtime.serving.service import Service
 
 LOAD = 0.8  # of what is answered without the cache when the engine never rests, as in `make bench PART=arrivals`
 _ROUNDS = 2

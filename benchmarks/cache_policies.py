@@ -11,7 +11,7 @@ from runtime.cache.entry import Entry
 from runtime.cache.eviction import EVICTIONS
 from runtime.cache.policy import Policy
 from runtime.cache.published import Published
-from runtime.trajectory import Trajectory
+from runtime.denoising.trajectory import Trajectory
 
 QUALITY = 0.99
 

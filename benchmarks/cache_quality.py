@@ -15,7 +15,7 @@ from model_build.crayon.judge import Marks, read, score
 from runtime.arrays import Floats
 from runtime.cache.entry import Entry, halved
 from runtime.cache.policy import Policy
-from runtime.trajectory import Trajectory
+from runtime.denoising.trajectory import Trajectory
 
 ATTRIBUTES = tuple(field.name for field in fields(Marks))
 _AT_ONCE = 8

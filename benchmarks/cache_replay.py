@@ -13,13 +13,13 @@ from benchmarks.cache_traces import Asked
 from benchmarks.engine import InProcess
 from darkroom.storage import ObjectStore
 from runtime.arrays import Floats, Ids
+from runtime.cache.latent_cache import LatentCache
 from runtime.cache.policy import Policy
 from runtime.cache.repeats import Repeats
 from runtime.cache.shared import SharedLog
 from runtime.cache.sharing import Sharing
-from runtime.latent_cache import LatentCache
+from runtime.denoising.trajectory import Trajectory
 from runtime.metrics import Metrics
-from runtime.trajectory import Trajectory
 
 STEPS = 25
 _STORE_BYTES = 1 << 30

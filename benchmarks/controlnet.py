@@ -17,9 +17,9 @@ from benchmarks.measure import Row, Timing, interleaved, judged, keep, medians, 
 from benchmarks.plain_unet import open_plain_unet
 from model_build.control import control_image
 from runtime.arrays import Floats
-from runtime.canny import canny
-from runtime.control import Control
-from runtime.trajectory import Trajectory
+from runtime.denoising.control import Control
+from runtime.denoising.trajectory import Trajectory
+from runtime.pictures.canny import canny
 
 COMMAND = "make bench PART=controlnet"
 _row = partial(judged, "controlnet", COMMAND)

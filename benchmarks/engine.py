@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from darkroom.storage import open_store
 from runtime import config
-from runtime.bundle import fetch_bundle, kept_graphs, load_bundle, static_shapes
-from runtime.control import Control
+from runtime.bundles.bundle import fetch_bundle, kept_graphs, load_bundle, static_shapes
+from runtime.bundles.hardware import this_machine
+from runtime.bundles.tokenizer import Tokens
+from runtime.denoising.control import Control
+from runtime.denoising.runner import Runner
+from runtime.denoising.trajectory import Trajectory
 from runtime.engines import Engine, OnCpu, open_engine
-from runtime.hardware import this_machine
-from runtime.runner import Runner
-from runtime.tokenizer import Tokens
-from runtime.trajectory import Trajectory
 
 BUNDLE = Path(__file__).parent.parent / "model_build" / "crayon" / "bundle"
 _CACHE = Path(".darkroom/cache")

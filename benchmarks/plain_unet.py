@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import openvino
 
-from runtime.bundle import Bundle
+from runtime.bundles.bundle import Bundle
 from runtime.engines.openvino import OpenVinoGraph
 
 

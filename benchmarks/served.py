@@ -20,10 +20,10 @@ from darkroom.contracts import GenerationRequest, Invocation
 from darkroom.storage import open_store
 from darkroom.storage.directory import DirectoryStore
 from runtime import config
-from runtime.bundle import fetch_bundle, load_bundle
-from runtime.hardware import this_machine
+from runtime.bundles.bundle import fetch_bundle, load_bundle
+from runtime.bundles.hardware import this_machine
 from runtime.metrics import Metrics
-from runtime.service import Service
+from runtime.serving.service import Service
 
 _AT_ONCE = 16  # requests in the queue together
 

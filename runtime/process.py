@@ -17,17 +17,17 @@ import uvicorn
 from darkroom import gpu
 from darkroom.errors import DarkroomError
 from darkroom.storage import ObjectStore, open_store
-from runtime.autoencoder import tile_beyond
-from runtime.bundle import fetch_bundle, kept_graphs, load_bundle, static_shapes
+from runtime.bundles.bundle import fetch_bundle, kept_graphs, load_bundle, static_shapes
+from runtime.bundles.hardware import this_machine
+from runtime.bundles.mounted import bundles
 from runtime.config import RuntimeConfig
+from runtime.denoising.autoencoder import tile_beyond
 from runtime.engines import OnCpu, open_engine
-from runtime.hardware import this_machine
 from runtime.metrics import Metrics
-from runtime.mounted import bundles
-from runtime.replica import Replica
-from runtime.server import build_app
-from runtime.service import Service
-from runtime.turns import ALONE, Turns
+from runtime.serving.engine_thread import EngineThread
+from runtime.serving.server import build_app
+from runtime.serving.service import Service
+from runtime.serving.turns import ALONE, Turns
 
 _BACKLOG = 2048
 _KEEP_ALIVE_SECONDS = 75  # longer than clients keep idle connections: who closes second never loses a request
@@ -80,9 +80,9 @@ async def _serve(config: RuntimeConfig) -> None:
         seat = turns.seat(model) if len(config.served) > 1 else ALONE
         return Service(loaded, config, images, metrics, time.monotonic, time.sleep, seat)
 
-    def replica(model: str) -> Replica:
+    def replica(model: str) -> EngineThread:
         metrics = Metrics()
-        return Replica(
+        return EngineThread(
             partial(load, model, metrics), metrics, on_failure=lambda: events.call_soon_threadsafe(server.leave)
         )
 
@@ -126,7 +126,7 @@ class _Server(uvicorn.Server):
 class _Shutdown:
     """A first signal lets the work in flight finish and then stops the server; a second one waits for nothing."""
 
-    def __init__(self, replicas: Sequence[Replica], drain_seconds: float, leave: Callable[[], None]) -> None:
+    def __init__(self, replicas: Sequence[EngineThread], drain_seconds: float, leave: Callable[[], None]) -> None:
         self._replicas = replicas
         self._drain_seconds = drain_seconds
         self._leave = leave
@@ -145,7 +145,7 @@ class _Shutdown:
         self._leave()
 
 
-async def _watch(replicas: Sequence[Replica]) -> None:
+async def _watch(replicas: Sequence[EngineThread]) -> None:
     while True:
         await asyncio.sleep(_WATCH_SECONDS)
         for replica in replicas:

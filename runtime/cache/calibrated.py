@@ -15,8 +15,8 @@ from darkroom.manifest import CacheLevel, CacheSpec
 from runtime.arrays import Floats, Ids
 from runtime.cache.entry import Entry
 from runtime.cache.eviction import Eviction
-from runtime.samplers import SamplerTable
-from runtime.trajectory import Trajectory
+from runtime.denoising.samplers import SamplerTable
+from runtime.denoising.trajectory import Trajectory
 
 _WEIGHTS = (
     *("prompt_mean", "prompt_basis", "hidden", "hidden_bias", "output", "skip", "output_bias"),

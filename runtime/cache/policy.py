@@ -10,8 +10,8 @@ from runtime.cache.calibrated import Calibrated, Calibration
 from runtime.cache.entry import Entry
 from runtime.cache.eviction import EVICTIONS, Eviction
 from runtime.cache.published import Published
-from runtime.samplers import SamplerTable
-from runtime.trajectory import Trajectory
+from runtime.denoising.samplers import SamplerTable
+from runtime.denoising.trajectory import Trajectory
 
 
 class Policy(Protocol):

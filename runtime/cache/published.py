@@ -10,8 +10,8 @@ from runtime.arrays import Floats, Ids
 from runtime.cache.entry import Entry
 from runtime.cache.eviction import Eviction
 from runtime.cache.index import unit
-from runtime.samplers import SamplerTable
-from runtime.trajectory import Trajectory
+from runtime.denoising.samplers import SamplerTable
+from runtime.denoising.trajectory import Trajectory
 
 # At 50 steps: above this similarity, enter at this step.
 STEPS = 50

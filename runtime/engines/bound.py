@@ -16,7 +16,7 @@ from runtime.engines.session import raised
 _SHAPES_KEPT = 32
 _NOT_CAPTURED = -1  # ONNX Runtime's own: a run with this graph id is neither captured nor replayed
 
-Shapes = tuple[tuple[str, tuple[int, ...]], ...]
+ShapeKey = tuple[tuple[str, tuple[int, ...]], ...]
 
 
 @dataclass
@@ -39,7 +39,7 @@ def bucket(rows: int, most: int | None = None) -> int:
     return found if most is None else max(rows, min(found, most))
 
 
-def shapes_of(inputs: Mapping[str, Floats | Ids]) -> Shapes:
+def shapes_of(inputs: Mapping[str, Floats | Ids]) -> ShapeKey:
     """What tells one combination of input shapes from another."""
     return tuple((name, value.shape) for name, value in inputs.items())
 
@@ -56,7 +56,7 @@ class BoundGraph:
         self._capture = capture
         self._fill = fill
         self._names = [output.name for output in session.get_outputs()]
-        self._bound: OrderedDict[Shapes, Bound] = OrderedDict()
+        self._bound: OrderedDict[ShapeKey, Bound] = OrderedDict()
         self._captured = 0
 
     def __call__(self, inputs: Mapping[str, Floats | Ids]) -> Floats:

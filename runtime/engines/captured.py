@@ -10,7 +10,7 @@ import onnxruntime
 import structlog
 
 from runtime.arrays import Floats, Ids
-from runtime.engines.bound import BoundGraph, Shapes, bucket, filled, shapes_of
+from runtime.engines.bound import BoundGraph, ShapeKey, bucket, filled, shapes_of
 from runtime.engines.session import raised
 
 OpenSession = Callable[[bool], onnxruntime.InferenceSession]
@@ -55,8 +55,8 @@ class PerShapeGraph:
         self._sessions = sessions
         self._most_rows = most_rows
         self._others = BoundGraph(open_session(False), device, capture=False, fill=False)
-        self._outputs: dict[Shapes, dict[str, Floats]] = {}  # of shapes seen once: what a session must provide for
-        self._captured: dict[Shapes, Captured] = {}
+        self._outputs: dict[ShapeKey, dict[str, Floats]] = {}  # of shapes seen once: what a session must provide for
+        self._captured: dict[ShapeKey, Captured] = {}
 
     def __call__(self, inputs: Mapping[str, Floats | Ids]) -> Floats:
         return next(iter(self.outputs(inputs).values()))
@@ -79,7 +79,7 @@ class PerShapeGraph:
                 raise raised(failure) from failure
         return {name: value[:rows] for name, value in results.items()}
 
-    def _capture(self, shapes: Shapes, whole: Mapping[str, Floats | Ids]) -> None:
+    def _capture(self, shapes: ShapeKey, whole: Mapping[str, Floats | Ids]) -> None:
         """Where a session does not fit or start, none is tried again: what is there serves."""
         outputs = self._outputs.pop(shapes)
         try:

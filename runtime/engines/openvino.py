@@ -15,7 +15,7 @@ from runtime.arrays import Floats, Ids
 from runtime.engines import Graph
 from runtime.engines.compiled import CompiledGraphs
 from runtime.engines.mapped import let_go
-from runtime.engines.shaped import ShapedGraph, Shapes, StaticShapes
+from runtime.engines.shaped import InputShapes, ShapedGraph, StaticShapes
 
 # OpenVINO 2026.4 marks what a kept graph leaves to the weights' file. Of integers that it computed shapes with it reads
 # others from there than it left out, as in a UNet that merges tokens; weights are of these types, and larger.
@@ -87,7 +87,7 @@ class _Opener:
     properties: Mapping[str, str]
     kept: CompiledGraphs | None
 
-    def open(self, shapes: Shapes | None) -> Graph:
+    def open(self, shapes: InputShapes | None) -> Graph:
         """The graph for these shapes of its inputs (None: for all) as an earlier start left it, else compiled.
 
         It has copies, laid out for its kernels, of nearly all weights; those in the file are not held in memory too.
@@ -103,7 +103,7 @@ class _Opener:
     def _weights(self) -> Path:
         return self.path.with_suffix(".bin")
 
-    def _recall(self, shapes: Shapes | None, kept: CompiledGraphs) -> OpenVinoGraph:
+    def _recall(self, shapes: InputShapes | None, kept: CompiledGraphs) -> OpenVinoGraph:
         """What is kept has no weights: they stay mapped from the IR's own file, verified with the bundle."""
         asked = dict(self.properties) if shapes is None else {**self.properties, "shapes": str(sorted(shapes.items()))}
         name = kept.name(self.component, openvino.get_version(), asked)
@@ -125,7 +125,7 @@ class _Opener:
             structlog.get_logger().warning("compiled graph not kept", file=name, exc_info=failure)
         return OpenVinoGraph(compiled)
 
-    def _compile(self, shapes: Shapes | None, further: Mapping[str, str]) -> openvino.CompiledModel:
+    def _compile(self, shapes: InputShapes | None, further: Mapping[str, str]) -> openvino.CompiledModel:
         model = self.core.read_model(self.path)
         for node in model.get_ops():
             if node.get_type_name() == "Constant" and not _is_weight(node) and _LEFT_OUT in node.rt_info:

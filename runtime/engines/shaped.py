@@ -11,7 +11,7 @@ from runtime.arrays import Floats, Ids
 if TYPE_CHECKING:
     from runtime.engines import Graph
 
-Shapes = Mapping[str, tuple[int, ...]]
+InputShapes = Mapping[str, tuple[int, ...]]
 
 # Of a network's files: what OpenVINO's graph of it takes, working memory included (measured: 3 to 5).
 _MEMORY_A_BYTE = 5
@@ -21,11 +21,11 @@ _MEMORY_A_BYTE = 5
 class StaticShapes:
     """Calls that a graph of their own is made for: so many rows, each with inputs of these shapes."""
 
-    row: Shapes
+    row: InputShapes
     rows: Sequence[int]
 
     @classmethod
-    def within(cls, memory: int, network: int, row: Shapes, unit: int, most: int) -> StaticShapes:
+    def within(cls, memory: int, network: int, row: InputShapes, unit: int, most: int) -> StaticShapes:
         """Of a UNet: 1, 2, 3, ... images of `unit` rows: `memory` bytes hold their graphs, a call `most` rows; none for
         no memory.
 
@@ -37,7 +37,7 @@ class StaticShapes:
             images = 1
         return cls(row, [unit * image for image in range(1, images + 1)])
 
-    def of(self, rows: int) -> Shapes:
+    def of(self, rows: int) -> InputShapes:
         return {name: (rows, *shape) for name, shape in self.row.items()}
 
 
@@ -46,7 +46,7 @@ class ShapedGraph:
     image is opened at once, the others for the first call that needs them.
     """
 
-    def __init__(self, open_graph: Callable[[Shapes | None], Graph], static: StaticShapes) -> None:
+    def __init__(self, open_graph: Callable[[InputShapes | None], Graph], static: StaticShapes) -> None:
         """`open_graph` opens the network for these shapes of its inputs; None: for all."""
         self._open_graph = open_graph
         self._static = static

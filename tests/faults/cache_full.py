@@ -10,11 +10,11 @@ from pathlib import Path
 
 from darkroom.contracts import GenerationRequest, Invocation
 from darkroom.storage.directory import DirectoryStore
-from runtime.bundle import fetch_bundle, load_bundle
+from runtime.bundles.bundle import fetch_bundle, load_bundle
+from runtime.bundles.hardware import this_machine
 from runtime.config import RuntimeConfig
-from runtime.hardware import this_machine
 from runtime.metrics import Metrics
-from runtime.service import Service
+from runtime.serving.service import Service
 from tests.unit.runtime.conftest import MemoryStore
 
 LIMIT = 500  # an entry has a kilobyte; images and segments are in a store of their own

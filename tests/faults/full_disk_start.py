@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from darkroom.storage.directory import DirectoryStore
-from runtime.bundle import fetch_bundle, kept_graphs, load_bundle
+from runtime.bundles.bundle import fetch_bundle, kept_graphs, load_bundle
+from runtime.bundles.hardware import this_machine
 from runtime.engines import OnCpu, open_engine
-from runtime.hardware import this_machine
 
 
 def main(store: Path, folder: Path) -> None:

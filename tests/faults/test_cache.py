@@ -17,16 +17,16 @@ import pytest
 
 from darkroom.contracts import GenerationRequest, GenerationResult, Invocation
 from darkroom.storage.directory import DirectoryStore
-from runtime.bundle import LoadedBundle, fetch_bundle, load_bundle
+from runtime.bundles.bundle import LoadedBundle, fetch_bundle, load_bundle
+from runtime.bundles.hardware import this_machine
 from runtime.cache.disk import LatentDisk
 from runtime.cache.entry import Damaged, unpack
 from runtime.cache.eviction import EVICTIONS
+from runtime.cache.latent_cache import LatentCache
 from runtime.cache.shared import SharedLog
 from runtime.config import RuntimeConfig
-from runtime.hardware import this_machine
-from runtime.latent_cache import LatentCache
 from runtime.metrics import Metrics
-from runtime.service import Service
+from runtime.serving.service import Service
 
 HERE = Path(__file__).parent
 ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}

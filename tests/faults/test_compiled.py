@@ -16,9 +16,9 @@ import openvino
 import pytest
 
 from darkroom.storage.directory import DirectoryStore
-from runtime.bundle import Bundle, fetch_bundle, kept_graphs, load_bundle
+from runtime.bundles.bundle import Bundle, fetch_bundle, kept_graphs, load_bundle
+from runtime.bundles.hardware import this_machine
 from runtime.engines import OnCpu, open_engine
-from runtime.hardware import this_machine
 
 TARGET = "openvino-fp32"
 COMPONENTS = 3

@@ -25,8 +25,8 @@ from darkroom.errors import (
 )
 from darkroom.fetch import Fetcher
 from darkroom.storage.directory import DirectoryStore
-from runtime.image_decoding import decode, decode_mask
-from runtime.input_images import InputImages
+from runtime.pictures.decode import decode, decode_mask
+from runtime.pictures.sources import InputImages
 from tests.fakes import pictures
 from tests.fakes.pictures import BLUE, GREEN, RED, WHITE, file, quarters
 

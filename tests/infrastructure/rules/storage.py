@@ -8,7 +8,7 @@ from darkroom.jobs import dynamodb as jobs
 from darkroom.scaling.storage import dynamodb as policies
 from darkroom.uploads import PREFIX
 from runtime.cache.shared import PREFIX as SHARED
-from runtime.uploads import image_key
+from runtime.serving.uploads import image_key
 from tests.infrastructure.iam import allows
 from tests.infrastructure.rulebook import rule, states, wants
 from tests.infrastructure.stack import Resource, Stack

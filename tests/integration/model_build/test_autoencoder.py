@@ -24,12 +24,12 @@ from model_build.generation import noises
 from model_build.plan import Plan
 from model_build.progress import Progress
 from model_build.psnr import psnr
-from runtime.bundle import LoadedBundle, fetch_bundle, load_bundle
+from runtime.bundles.bundle import LoadedBundle, fetch_bundle, load_bundle
+from runtime.bundles.hardware import this_machine
 from runtime.config import RuntimeConfig
-from runtime.hardware import this_machine
+from runtime.denoising.runner import Runner
 from runtime.metrics import Metrics
-from runtime.runner import Runner
-from runtime.service import Service
+from runtime.serving.service import Service
 from tests.tiny_checkpoint import write_tiny_autoencoder
 
 PROMPT = "a red cat on a blue background"

@@ -32,9 +32,9 @@ from model_build.plan import Plan
 from model_build.progress import Progress
 from model_build.psnr import psnr
 from model_build.reference import Reference, load
-from runtime.bundle import fetch_bundle, kept_graphs, load_bundle
+from runtime.bundles.bundle import fetch_bundle, kept_graphs, load_bundle
+from runtime.bundles.hardware import Machine, this_machine
 from runtime.engines import OnCpu, open_engine
-from runtime.hardware import Machine, this_machine
 from tests.exclusive import alone_in
 from tests.tiny_checkpoint import use_old_tokenizer_files, write_tiny_checkpoint
 

@@ -18,10 +18,10 @@ from model_build.cache_criterion import Moved
 from model_build.cache_trials import Effort
 from model_build.plan import Plan
 from model_build.progress import Progress
-from runtime.bundle import fetch_bundle, load_bundle
+from runtime.bundles.bundle import fetch_bundle, load_bundle
+from runtime.bundles.hardware import this_machine
 from runtime.cache.calibrated import Calibrated, Calibration
 from runtime.cache.eviction import EVICTIONS
-from runtime.hardware import this_machine
 from tests.exclusive import alone_in
 
 LINES = [

@@ -21,8 +21,8 @@ from model_build.device import Device
 from model_build.layout import COMPONENTS
 from model_build.plan import Plan
 from model_build.progress import Progress
-from runtime.bundle import fetch_bundle, load_bundle
-from runtime.hardware import Machine
+from runtime.bundles.bundle import fetch_bundle, load_bundle
+from runtime.bundles.hardware import Machine
 from tests.quantized import quantized_layers
 
 TARGET = "onnx-cpu-int8"

@@ -11,12 +11,12 @@ import pytest
 
 from darkroom.contracts import GenerationRequest, Invocation
 from darkroom.storage.directory import DirectoryStore
-from runtime.bundle import LoadedBundle, fetch_bundle, load_bundle
+from runtime.bundles.bundle import LoadedBundle, fetch_bundle, load_bundle
+from runtime.bundles.hardware import this_machine
 from runtime.config import RuntimeConfig
-from runtime.generation import Generation
-from runtime.hardware import this_machine
 from runtime.metrics import Metrics
-from runtime.service import Service
+from runtime.serving.generation import Generation
+from runtime.serving.service import Service
 
 THREADS = 1
 

@@ -22,9 +22,9 @@ from model_build.plan import Plan
 from model_build.progress import Progress
 from model_build.psnr import psnr
 from model_build.reference import Reference, load
-from runtime.bundle import LoadedBundle, fetch_bundle, load_bundle, static_shapes
+from runtime.bundles.bundle import LoadedBundle, fetch_bundle, load_bundle, static_shapes
+from runtime.bundles.hardware import this_machine
 from runtime.engines import OnCpu, open_engine
-from runtime.hardware import this_machine
 from tests.quantized import quantized_layers
 from tests.tiny_checkpoint import write_tiny_lcm, write_tiny_xl
 

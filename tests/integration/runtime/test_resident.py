@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from darkroom.storage.directory import DirectoryStore
-from runtime.bundle import fetch_bundle, kept_graphs
+from runtime.bundles.bundle import fetch_bundle, kept_graphs
+from runtime.bundles.hardware import this_machine
 from runtime.engines import OnCpu, open_engine
-from runtime.hardware import this_machine
 from tests.resident import resident
 
 

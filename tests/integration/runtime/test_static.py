@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from darkroom.storage.directory import DirectoryStore
-from runtime.bundle import Bundle, fetch_bundle, kept_graphs, static_shapes
+from runtime.bundles.bundle import Bundle, fetch_bundle, kept_graphs, static_shapes
+from runtime.bundles.hardware import this_machine
 from runtime.engines import Engine, OnCpu, open_engine
-from runtime.hardware import this_machine
 
 
 @pytest.fixture

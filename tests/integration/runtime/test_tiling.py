@@ -16,7 +16,7 @@ from model_build.checkpoint import open_checkpoint
 from model_build.export import component_graph, export
 from model_build.psnr import psnr
 from model_build.reference import load
-from runtime.autoencoder import Autoencoder
+from runtime.denoising.autoencoder import Autoencoder
 from runtime.engines import COMPONENTS, Engine, GraphEngine
 from runtime.engines.onnxruntime import load_graphs
 

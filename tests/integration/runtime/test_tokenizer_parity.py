@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import CLIPTokenizer
 
-from runtime.tokenizer import PromptTokenizer
+from runtime.bundles.tokenizer import PromptTokenizer
 
 PROMPTS = [
     "",

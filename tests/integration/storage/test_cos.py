@@ -16,8 +16,8 @@ from darkroom.errors import StorageUnavailable
 from darkroom.inference.spool import open_spool
 from darkroom.storage import open_store, s3
 from functions import api, wiring
-from runtime.bundle import fetch_bundle
-from runtime.hardware import Machine
+from runtime.bundles.bundle import fetch_bundle
+from runtime.bundles.hardware import Machine
 from tests.fakes import bundle
 from tests.fakes.cos import ENDPOINT, KEY_ID, REGION, Cos
 

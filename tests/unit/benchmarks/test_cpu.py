@@ -11,8 +11,8 @@ from benchmarks.cpu import BF16, DIFFUSERS, MERGED
 from benchmarks.sides import Found, Image
 from darkroom.catalog import load_manifest
 from darkroom.storage import open_store
-from runtime.bundle import fetch_bundle
-from runtime.hardware import this_machine
+from runtime.bundles.bundle import fetch_bundle
+from runtime.bundles.hardware import this_machine
 
 
 def _found(name: str, step: float, rest: float, peak: float) -> Found:

@@ -10,8 +10,8 @@ import pytest
 from benchmarks.plain_unet import open_plain_unet
 from darkroom.storage import open_store
 from model_build.control import no_residuals
-from runtime.bundle import fetch_bundle, load_bundle
-from runtime.hardware import this_machine
+from runtime.bundles.bundle import fetch_bundle, load_bundle
+from runtime.bundles.hardware import this_machine
 
 
 @pytest.mark.parametrize("size", [(8, 8), (9, 13)])

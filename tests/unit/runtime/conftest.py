@@ -20,15 +20,15 @@ from tokenizers.pre_tokenizers import Whitespace
 from darkroom.contracts import GenerationRequest, Invocation
 from darkroom.errors import ObjectNotFound, ObjectTooLarge
 from darkroom.manifest import CacheSpec, EngineManifest
-from runtime.bundle import LoadedBundle
+from runtime.bundles.bundle import LoadedBundle
+from runtime.bundles.tokenizer import PromptTokenizer
 from runtime.cache.calibrated import PromptMap
 from runtime.config import RuntimeConfig
-from runtime.generation import Generation
+from runtime.denoising.samplers import COLUMNS, SamplerTables
 from runtime.metrics import Metrics
-from runtime.samplers import COLUMNS, SamplerTables
-from runtime.service import Service
-from runtime.tokenizer import PromptTokenizer
-from runtime.turns import ALONE, Seat
+from runtime.serving.generation import Generation
+from runtime.serving.service import Service
+from runtime.serving.turns import ALONE, Seat
 
 MAX_STEPS = 60
 WORDS = ["<start>", "<end>", "<unknown>", "a", "cat", "dog", "poison", "nan", "black", "unencodable"]

@@ -9,7 +9,7 @@ from darkroom.errors import EngineIntegrity
 from runtime.cache.calibrated import Calibrated, Calibration, PromptMap
 from runtime.cache.entry import Entry
 from runtime.cache.eviction import EVICTIONS
-from runtime.trajectory import Trajectory
+from runtime.denoising.trajectory import Trajectory
 from tests.unit.runtime.conftest import cache_spec, prompt_map_file
 
 SHAPE = (4, 4, 4)

@@ -9,7 +9,7 @@ from runtime.cache.entry import Entry
 from runtime.cache.eviction import EVICTIONS
 from runtime.cache.index import unit
 from runtime.cache.published import Published
-from runtime.trajectory import Trajectory
+from runtime.denoising.trajectory import Trajectory
 
 PUBLISHED = Published("nirvana", EVICTIONS["lcbfu"], 4, end_token=1)
 

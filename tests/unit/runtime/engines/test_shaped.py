@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from runtime.engines.shaped import ShapedGraph, Shapes, StaticShapes
+from runtime.engines.shaped import InputShapes, ShapedGraph, StaticShapes
 
 MB = 1 << 20
 ROW = {"latents": (4, 16, 24), "timestep": ()}
@@ -17,7 +17,7 @@ TWO = {"latents": (2, 4, 16, 24), "timestep": (2,)}
 class Opened:
     """A graph that says for which shapes it was opened."""
 
-    def __init__(self, shapes: Shapes | None) -> None:
+    def __init__(self, shapes: InputShapes | None) -> None:
         self.shapes = shapes
 
     def __call__(self, inputs: Any) -> Any:
@@ -35,13 +35,13 @@ def call(rows: int, height: int = 16, width: int = 24) -> dict[str, Any]:
 
 
 @pytest.fixture
-def opened() -> list[Shapes | None]:
+def opened() -> list[InputShapes | None]:
     return []
 
 
 @pytest.fixture
-def graph(opened: list[Shapes | None]) -> ShapedGraph:
-    def open_graph(shapes: Shapes | None) -> Opened:
+def graph(opened: list[InputShapes | None]) -> ShapedGraph:
+    def open_graph(shapes: InputShapes | None) -> Opened:
         opened.append(shapes)
         return Opened(shapes)
 
@@ -76,7 +76,7 @@ def test_an_unusual_input_is_no_reason_to_fail(graph: ShapedGraph) -> None:
 def test_a_graph_that_could_not_be_opened_is_tried_again() -> None:
     faults = [MemoryError()]
 
-    def open_graph(shapes: Shapes | None) -> Opened:
+    def open_graph(shapes: InputShapes | None) -> Opened:
         if shapes is None and faults:
             raise faults.pop()
         return Opened(shapes)

@@ -1,0 +1,134 @@
+"""A stranger's image file -> pixels of the size that is asked for, within bounds.
+
+What is done with it, in this order, wherever it came from:
+
+1. PNG, JPEG or WebP, by its first bytes; at most `max_pixels` by its header, before anything is decoded.
+2. One frame: animations are refused. Of a JPEG with several pictures in it (MPO) the first counts.
+3. Turned and mirrored as its EXIF orientation says.
+4. Made RGB, 8 bits a channel: 16-bit is scaled, CMYK converted without a profile, transparency laid over white (in a
+   mask: over black). Colour profiles are ignored: numbers are taken as sRGB.
+5. Cropped around the centre to the aspect that is asked for, and resized with Lanczos.
+"""
+
+from __future__ import annotations
+
+import io
+from contextlib import suppress
+from typing import NoReturn
+
+import numpy as np
+import structlog
+from PIL import ExifTags, Image, ImageOps
+
+from darkroom.errors import (
+    DarkroomError,
+    ImageAnimated,
+    ImageFormatUnsupported,
+    ImageInvalid,
+    ImageTooLarge,
+    InvalidDimensions,
+    OutOfMemory,
+)
+from runtime.arrays import Pixels
+from runtime.pictures.header import Header, read_header
+
+MAX_PIXELS = 25_000_000
+MIN_SIDE = 8
+MAX_ASPECT = 8
+_MOST_SCANS = 100  # a progressive JPEG has about ten; each costs a pass over all pixels
+_TURNED = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def decode(data: bytes, width: int, height: int, *, max_pixels: int = MAX_PIXELS) -> Pixels:
+    """An image file as uint8 [height, width, 3].
+
+    Raises: ImageFormatUnsupported, ImageInvalid, ImageTooLarge, ImageAnimated, InvalidDimensions, OutOfMemory.
+    """
+    image = _load(data, max_pixels)
+    fitted = ImageOps.fit(_over(image, "white"), (width, height), Image.Resampling.LANCZOS)
+    return np.asarray(fitted)
+
+
+def decode_mask(data: bytes, width: int, height: int, *, max_pixels: int = MAX_PIXELS) -> Pixels:
+    """A mask as uint8 [height, width]: 255 where the file is rather white than black, 0 elsewhere.
+
+    It is cropped and resized as the image is, so that a mask of the image's aspect lies where it was drawn.
+    Raises as `decode` does.
+    """
+    image = _load(data, max_pixels)
+    fitted = ImageOps.fit(_over(image, "black").convert("L"), (width, height), Image.Resampling.BILINEAR)
+    return np.where(np.asarray(fitted) >= 128, np.uint8(255), np.uint8(0))
+
+
+def _load(data: bytes, max_pixels: int) -> Image.Image:
+    """The one frame of a file, decoded and turned upright, in a mode that Pillow converts rightly."""
+    header = _checked(data, max_pixels)
+    try:
+        with Image.open(io.BytesIO(data), formats=[header.format]) as image:
+            if image.size != (header.width, header.height):
+                raise ImageInvalid("The image says two different sizes.")
+            if image.format != "MPO" and getattr(image, "is_animated", False):
+                raise ImageAnimated("Send an image of one frame, not an animation.")
+            image.load()
+            upright = _upright(image)
+            return _eight_bits(upright) if upright.mode.startswith("I") else upright
+    except DarkroomError:
+        raise
+    except MemoryError:
+        raise OutOfMemory from None
+    except Exception as refused:  # Pillow's readers raise whatever the bytes lead them into
+        structlog.get_logger().debug("image refused", kind=type(refused).__name__)
+        raise ImageInvalid("The image is damaged or cut short.") from None
+
+
+def _checked(data: bytes, max_pixels: int) -> Header:
+    if data[:6] in (b"GIF87a", b"GIF89a"):
+        _refuse_gif(data)
+    header = read_header(data)
+    short, long = sorted((header.width, header.height))
+    if short * long > max_pixels:
+        raise ImageTooLarge(f"An image may have at most {max_pixels} pixels.")
+    if short < MIN_SIDE or long > MAX_ASPECT * short:
+        raise InvalidDimensions(
+            f"An image's sides must be at least {MIN_SIDE} pixels, and the longer at most {MAX_ASPECT} times the other."
+        )
+    if header.format == "JPEG" and data.count(b"\xff\xda") > _MOST_SCANS:
+        raise ImageInvalid(f"A JPEG may have at most {_MOST_SCANS} scans.")
+    return header
+
+
+def _refuse_gif(data: bytes) -> NoReturn:
+    """Whoever sends an animation is told that, not that its format is the wrong one."""
+    animated = False
+    with suppress(Exception), Image.open(io.BytesIO(data), formats=["GIF"]) as image:
+        animated = getattr(image, "is_animated", False)  # looks for a second frame without decoding the first
+    raise ImageAnimated("Send an image of one frame, as PNG, JPEG or WebP.") if animated else ImageFormatUnsupported
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        turned = _TURNED.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # damaged metadata does no harm to the picture
+        return image
+    return image if turned is None else image.transpose(turned)
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """16-bit grey, which Pillow would clip at 255 where it converts it."""
+    values = np.asarray(image).astype(np.uint32).clip(0, 65535)
+    return Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))
+
+
+def _over(image: Image.Image, background: str) -> Image.Image:
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    seen = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", seen.size, background), seen).convert("RGB")

@@ -1,0 +1,96 @@
+"""The images that a request brings: where they come from, and what is made of them before the engine sees them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+from darkroom import data_uri, uploads
+from darkroom.errors import ImageTooLarge, ObjectNotFound, ObjectTooLarge, RequestError, UploadNotFound
+from darkroom.fetch import Fetcher
+from darkroom.storage import ObjectStore
+from runtime.arrays import Pixels
+from runtime.config import RuntimeConfig
+from runtime.pictures import decode as image_decoding
+from runtime.pictures.canny import canny
+
+Made = TypeVar("Made")
+_DECODED_AT_ONCE = 2  # one of 25 million pixels takes 200 MB while it is decoded; fetching waits for nobody
+
+
+class InputImages:
+    """Reads and decodes; it may take as long as a fetch may, so never on the engine thread nor in the event loop.
+
+    Its methods may be called from any thread. `field` is the JSON pointer that an error names.
+    """
+
+    def __init__(self, fetcher: Fetcher, store: ObjectStore, *, max_bytes: int, max_pixels: int) -> None:
+        """`max_bytes` bounds a file, `max_pixels` what its header may say."""
+        self._fetcher = fetcher
+        self._store = store
+        self._max_bytes = max_bytes
+        self._max_pixels = max_pixels
+        self._decoding = threading.BoundedSemaphore(_DECODED_AT_ONCE)
+
+    @staticmethod
+    def of(config: RuntimeConfig, store: ObjectStore) -> InputImages:
+        fetcher = Fetcher(
+            trusted=config.trusted_hosts,
+            http=config.fetch_http,
+            max_bytes=config.max_image_bytes,
+            seconds=config.fetch_seconds,
+        )
+        return InputImages(fetcher, store, max_bytes=config.max_image_bytes, max_pixels=config.max_image_pixels)
+
+    def read(self, source: str, tenant: str, *, field: str = "/image") -> bytes:
+        """The file that a URL, a data URI or `upload:<id>` of this tenant leads to.
+
+        Raises: ImageUrlRejected, ImageFetchFailed, ImageFetchTimeout, ImageTooLarge, InvalidBase64, UploadNotFound;
+        StorageUnavailable.
+        """
+        return _naming(field, lambda: self._read(source, tenant))
+
+    def decode(self, data: bytes, width: int, height: int, *, field: str = "/image") -> Pixels:
+        """uint8 [height, width, 3]. Raises: as `image_decoding.decode` does."""
+        with self._decoding:
+            return _naming(field, lambda: image_decoding.decode(data, width, height, max_pixels=self._max_pixels))
+
+    def decode_mask(self, data: bytes, width: int, height: int, *, field: str = "/mask") -> Pixels:
+        """uint8 [height, width], 0 or 255. Raises: as `image_decoding.decode` does."""
+        with self._decoding:
+            return _naming(field, lambda: image_decoding.decode_mask(data, width, height, max_pixels=self._max_pixels))
+
+    def _read(self, source: str, tenant: str) -> bytes:
+        if data_uri.is_data_uri(source):
+            data = data_uri.decode(source)
+            if len(data) > self._max_bytes:
+                raise ImageTooLarge(f"An image may have at most {self._max_bytes} bytes.")
+            return data
+        if uploads.is_reference(source):
+            return self._uploaded(uploads.key_of(tenant, source))
+        return self._fetcher.fetch(source)
+
+    def _uploaded(self, key: str | None) -> bytes:
+        unknown = UploadNotFound("There is no such upload: it was not sent yet, has expired, or is another's.")
+        if key is None:
+            raise unknown
+        try:
+            return self._store.get(key, limit=self._max_bytes)
+        except ObjectNotFound:
+            raise unknown from None
+        except ObjectTooLarge:
+            raise ImageTooLarge(f"An image may have at most {self._max_bytes} bytes.") from None
+
+
+def edges(image: Pixels, low: float, high: float) -> Pixels:
+    """uint8 [H, W, 3] -> its canny edges, uint8 [H, W], 0 or 255; the thresholds are those of cv2.Canny."""
+    return canny(image, low, high)
+
+
+def _naming(field: str, make: Callable[[], Made]) -> Made:
+    try:
+        return make()
+    except RequestError as refused:
+        refused.field = refused.field or field
+        raise

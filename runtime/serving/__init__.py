@@ -1,0 +1,1 @@
+"""Serving: HTTP in front, one engine thread behind, and every accepted request answered."""

@@ -1,0 +1,116 @@
+"""Progress as server-sent events: what the engine thread publishes, and the stream that carries it to a caller."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Callable
+
+from starlette.responses import Response
+from starlette.types import Message, Receive, Scope, Send
+
+from darkroom.errors import DarkroomError, JobCancelled
+from runtime.arrays import Floats
+from runtime.serving.generation import Generation, Look
+
+KEEP_ALIVE_SECONDS = 10.0
+
+
+class ProgressFeed:
+    """The latest look at a generation: a caller who is slower than the engine misses steps, and holds up nothing."""
+
+    def __init__(self) -> None:
+        """To be made inside the event loop that reads it."""
+        self._loop = asyncio.get_running_loop()
+        self._changed = asyncio.Event()
+        self._latest: Look | None = None
+
+    def publish(self, look: Look) -> None:
+        """Called from the engine thread."""
+        self._latest = look
+        self._wake()
+
+    def end(self) -> None:
+        """There is an answer; called from any thread."""
+        self._wake()
+
+    async def next(self) -> Look | None:
+        """The newest look that has not been read, None where there was none since: then there is an answer."""
+        await self._changed.wait()
+        self._changed.clear()
+        latest, self._latest = self._latest, None
+        return latest
+
+    def _wake(self) -> None:
+        with contextlib.suppress(RuntimeError):  # the event loop has ended, and its readers with it
+            self._loop.call_soon_threadsafe(self._changed.set)
+
+
+class EventStream(Response):
+    """`event: progress` after steps, comments while nothing happens, and exactly one `event: result` or `event: error`.
+
+    A caller who leaves gives the generation up.
+    """
+
+    media_type = "text/event-stream"
+
+    def __init__(self, generation: Generation, feed: ProgressFeed, preview: Callable[[Floats], str]) -> None:
+        """`preview` makes a data URI of a denoised estimate; it is called outside the event loop."""
+        super().__init__(headers={"Cache-Control": "no-store"})
+        del self.headers["content-length"]
+        self._generation = generation
+        self._feed = feed
+        self._preview = preview
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+        self._generation.answer.add_done_callback(lambda _: self._feed.end())
+        sending = asyncio.ensure_future(self._send_all(send))
+        leaving = asyncio.ensure_future(client_left(receive))
+        try:
+            await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self._generation.fail(JobCancelled())  # changes nothing where there is an answer
+            leaving.cancel()
+            if not sending.done():
+                sending.cancel()
+        await asyncio.gather(sending, leaving, return_exceptions=True)
+
+    async def _send_all(self, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        async for chunk in self._chunks():
+            await send(_body(chunk))
+        await send(_body(b"", more=False))
+
+    async def _chunks(self) -> AsyncIterator[bytes]:
+        generation = self._generation
+        while not generation.answered:
+            try:
+                look = await asyncio.wait_for(self._feed.next(), KEEP_ALIVE_SECONDS)
+            except TimeoutError:
+                yield b": keep-alive\n\n"
+                continue
+            if look is not None:
+                shown = None if look.denoised is None else await asyncio.to_thread(self._preview, look.denoised)
+                yield event("progress", json.dumps({"step": look.step, "steps": look.steps, "preview": shown}))
+        error = generation.answer.exception()
+        if error is None:
+            yield event("result", generation.answer.result().model_dump_json())
+        else:
+            told = error if isinstance(error, DarkroomError) else DarkroomError()
+            yield event("error", told.problem(generation.id).model_dump_json())
+
+
+def event(name: str, data: str) -> bytes:
+    """One server-sent event; `data` is JSON on one line."""
+    return f"event: {name}\ndata: {data}\n\n".encode()
+
+
+def _body(chunk: bytes, *, more: bool = True) -> Message:
+    return {"type": "http.response.body", "body": chunk, "more_body": more}
+
+
+async def client_left(receive: Receive) -> None:
+    """Return when the client has gone away."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
