@@ -6,7 +6,7 @@ PYTHON ?= python3
 PORT ?= 8080
 PART ?= all
 WORKERS ?= 2
-BUNDLE ?= model_build/crayon/bundle
+BUNDLE ?= crayon/bundle
 # Of `make run MODEL=...`: what the model is called, and how it is built. Stages that are done are not done again.
 NAME ?= $(shell basename "$(MODEL)" | tr -c 'A-Za-z0-9._\n-' '-')
 BUILD_OPTIONS ?= --target openvino-bf16 --target openvino-fp32 --verify-steps 2 --repeats 0
@@ -55,9 +55,9 @@ format: .venv-dev/installed ## Format the code
 bench: .venv-dev/installed ## Measure (PART=cpu, or another part, or all); results go to benchmarks/results
 	.venv-dev/bin/python -m benchmarks $(PART)
 
-build: .venv-dev/installed ## Compile the bundled checkpoint into model_build/crayon/bundle
-	.venv-dev/bin/python -m model_build build model_build/crayon/checkpoint --name crayon --guidance 4 \
-	  --controlnet canny=model_build/crayon/controlnet-canny --cache model_build/crayon/cache \
+build: .venv-dev/installed ## Compile the bundled checkpoint into crayon/bundle
+	.venv-dev/bin/python -m model_build build crayon/checkpoint --name crayon --guidance 4 \
+	  --controlnet canny=crayon/controlnet-canny --cache crayon/cache \
 	  --target openvino-bf16 --target openvino-fp32 --store $(BUNDLE)
 
 deploy: .venv-sam/installed ## Build and deploy to AWS; asks for each parameter

@@ -27,7 +27,7 @@ from darkroom.storage import open_store
 COMMAND = "make bench PART=api"
 EVENTS, WARM = 2000, 100
 _P50, _P99 = 10.0, 40.0  # milliseconds, each the goal
-_BUNDLE = Path(__file__).parent.parent / "model_build" / "crayon" / "bundle"
+_BUNDLE = Path(__file__).parent.parent / "crayon" / "bundle"
 _MODEL = "crayon"
 _ENDPOINT = "darkroom-crayon"
 

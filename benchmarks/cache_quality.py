@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from benchmarks.cache_replay import STEPS, Outcome, Prompts
 from benchmarks.cache_traces import Asked
 from benchmarks.engine import InProcess
-from model_build.crayon.judge import Marks, read, score
+from crayon.judge.judge import Marks, read, score
 from runtime.arrays import Floats
 from runtime.cache.entry import Entry, halved
 from runtime.cache.policy import Policy

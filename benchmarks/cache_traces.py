@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import accumulate, islice
 
-from model_build.crayon.captions import canonical_caption
-from model_build.crayon.edits import edited, paraphrase
-from model_build.crayon.scenes import Scene, Split, sample_pair, sample_single
+from crayon.scenes.captions import canonical_caption
+from crayon.scenes.edits import edited, paraphrase
+from crayon.scenes.grammar import Scene, Split, sample_pair, sample_single
 
 REQUESTS = 5000
 _AT_ONCE = 24  # sessions that are open at the same time

@@ -15,7 +15,7 @@ from benchmarks import checkpoints
 from benchmarks.engine import InProcess
 from benchmarks.measure import Row, Timing, interleaved, judged, keep, medians, ratio
 from benchmarks.plain_unet import open_plain_unet
-from model_build.control import control_image
+from model_build.proof.control import control_image
 from runtime.arrays import Floats
 from runtime.denoising.control import Control
 from runtime.denoising.trajectory import Trajectory

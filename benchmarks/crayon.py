@@ -14,10 +14,10 @@ import torch
 from benchmarks import sheet
 from benchmarks.engine import InProcess, TimedEngine
 from benchmarks.measure import Row, interleaved, judged, keep, medians, ratio
-from model_build.crayon.evaluate import SUITES, diffusers_generate, judge_suite, summary
+from crayon.judge.evaluate import SUITES, diffusers_generate, judge_suite, summary
 
 PROMPT = "a large red heart on a blue background"
-CHECKPOINT = Path(__file__).parent.parent / "model_build" / "crayon" / "checkpoint"
+CHECKPOINT = Path(__file__).parent.parent / "crayon" / "checkpoint"
 TARGETS = ("openvino-fp32", "openvino-bf16")
 STEPS = 25
 COMMAND = "make bench PART=crayon"

@@ -22,7 +22,7 @@ from runtime.denoising.runner import Runner
 from runtime.denoising.trajectory import Trajectory
 from runtime.engines import Engine, OnCpu, open_engine
 
-BUNDLE = Path(__file__).parent.parent / "model_build" / "crayon" / "bundle"
+BUNDLE = Path(__file__).parent.parent / "crayon" / "bundle"
 _CACHE = Path(".darkroom/cache")
 
 

@@ -21,7 +21,7 @@ from benchmarks.measure import Row, judged, keep
 from benchmarks.sides import Found, Side, faster, in_turns
 from darkroom import catalog, gpu
 from darkroom.storage import open_store
-from model_build.device import lacks
+from model_build.compile.device import lacks
 from runtime import logs
 
 COMMAND = "make bench PART=gpu"

@@ -16,10 +16,9 @@ from PIL import Image, ImageDraw, ImageFilter
 from benchmarks import sheet
 from benchmarks.measure import RESULTS, Row, keep
 from benchmarks.served import Served
-from darkroom.contracts import GenerationRequest
-from model_build.crayon.captions import canonical_caption
-from model_build.crayon.drawing import draw
-from model_build.crayon.scenes import (
+from crayon.scenes.captions import canonical_caption
+from crayon.scenes.drawing import draw
+from crayon.scenes.grammar import (
     Background,
     Colour,
     Position,
@@ -30,6 +29,7 @@ from model_build.crayon.scenes import (
     Subject,
     distinct_scenes,
 )
+from darkroom.contracts import GenerationRequest
 
 COMMAND = "make bench PART=image_inputs"
 TARGET = "openvino-bf16"

@@ -14,10 +14,10 @@ from PIL import Image, ImageDraw, ImageFont
 from benchmarks import bundles, readme
 from benchmarks.engine import InProcess
 from benchmarks.measure import RESULTS, Row, interleaved, keep, medians
-from model_build.crayon.evaluate import SUITES, Judged, Suite, judge_suite, summary
+from crayon.judge.evaluate import SUITES, Judged, Suite, judge_suite, summary
 
 COMMAND = "make bench PART=quality"
-CHECKPOINT = Path(__file__).parent.parent / "model_build" / "crayon" / "checkpoint"
+CHECKPOINT = Path(__file__).parent.parent / "crayon" / "checkpoint"
 WORK = Path(".darkroom") / "bench" / "quality"
 _SUITE = SUITES[0]  # 500 prompts that training never saw
 _STEPS, _ROUNDS, _CHUNK = 25, 9, 20

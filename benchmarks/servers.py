@@ -22,7 +22,7 @@ from benchmarks.engine import BUNDLE
 from benchmarks.poisson import Answered, Arrival
 
 ROOT = Path(__file__).parent.parent
-CHECKPOINT = ROOT / "model_build" / "crayon" / "checkpoint"
+CHECKPOINT = ROOT / "crayon" / "checkpoint"
 PROMPT = "a large red heart on a blue background"
 _READY_WITHIN, _ANSWER_WITHIN = 300.0, 1800.0
 

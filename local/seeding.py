@@ -12,7 +12,7 @@ from darkroom.storage import ObjectStore
 from darkroom.storage.directory import DirectoryStore
 from local.errors import CannotStart
 
-BUNDLED = Path(__file__).resolve().parent.parent / "model_build" / "crayon" / "bundle"
+BUNDLED = Path(__file__).resolve().parent.parent / "crayon" / "bundle"
 
 
 def seed(store: ObjectStore, settings: Settings) -> list[str]:

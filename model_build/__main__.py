@@ -21,12 +21,12 @@ from darkroom.signing import KeyRefused
 from darkroom.storage import ObjectStore, open_store
 from model_build import BuildRefused
 from model_build.build import Build
-from model_build.cache_trials import Effort
+from model_build.cache.trials import Effort
 from model_build.compile import GPU_TARGETS, TARGETS
-from model_build.examination import Baseline, Device
+from model_build.doctor.examination import Baseline, Device
 from model_build.plan import Plan
-from model_build.progress import Progress
-from model_build.report import tables
+from model_build.progress import BuildProgress
+from model_build.proof.report import tables
 
 _WIDTH = 100  # of a table that goes to a file
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
@@ -125,7 +125,7 @@ def build(
         if prompts is not None:
             plan = replace(plan, calibration=_lines(prompts))
         plan = replace(plan, controlnets=_controlnets(controlnet or []))
-        made, report = Build(plan, _store(store), Progress(console)).run()
+        made, report = Build(plan, _store(store), BuildProgress(console)).run()
     except (BuildRefused, DarkroomError, KeyRefused, OSError) as refused:
         raise _refusal(console, refused) from None
     except KeyboardInterrupt:
@@ -156,8 +156,8 @@ def calibrate_cache(
     ] = Effort.pairs,
 ) -> None:
     """Measure how alike two prompts must be for one to start from the other's image; then build again with --cache."""
-    from model_build import cache_calibration
-    from model_build.cache_criterion import criterion_named
+    from model_build.cache import calibration as cache_calibration
+    from model_build.cache.criterion import criterion_named
 
     console = Console(stderr=True)
     effort = Effort(glances, trials)
@@ -165,7 +165,7 @@ def calibrate_cache(
         judge = criterion_named(criterion, _lines(prompts) if prompts is not None else ())
         with tempfile.TemporaryDirectory() as folder:
             bundle = cache_calibration.fetch(_store(store), name, target, Path(folder))
-            with Progress(console).running(
+            with BuildProgress(console).running(
                 "calibrate-cache", cache_calibration.work(effort, bundle.manifest)
             ) as advance:
                 tensors, told = cache_calibration.calibrate(bundle, judge, effort, advance)
@@ -190,7 +190,7 @@ def doctor(
     report: Annotated[Path | None, typer.Option(help="File for the same as JSON.")] = None,
 ) -> None:
     """Say what this machine lacks for GPU engines; where nothing is missing, build, check and time some."""
-    from model_build.doctor import CRAYON, Doctor
+    from model_build.doctor.doctor import CRAYON, Doctor
 
     console = Console(width=None if sys.stdout.isatty() else _WIDTH)
     subjects = [*([str(CRAYON)] if crayon else []), *(checkpoint or [])]

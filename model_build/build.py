@@ -12,32 +12,43 @@ from darkroom import signing
 from darkroom.manifest import Defaults, EngineManifest
 from darkroom.pace import PACE, Pace
 from darkroom.storage import ObjectStore
-from model_build import int8
 from model_build import plan as planning
-from model_build.cache_calibration import load as load_cache
+from model_build.cache.calibration import load as load_cache
+from model_build.checkpoints.controlnet import control_spec
+from model_build.checkpoints.lora import CHANGED
 from model_build.compile import INT8_ENGINES, Format, TargetSpec, engine_format, target_spec
-from model_build.controlnet import control_spec
-from model_build.device import Device, compiled_for, require
-from model_build.generation import Setting, control_settings, token_ids
+from model_build.compile.device import Device, compiled_for, require
 from model_build.hardware import hardware, libraries, threads
+from model_build.int8 import stages as int8
 from model_build.layout import COMPONENTS, MAX_STEPS, REPORT, SAMPLERS, TABLES, TOKENIZER
-from model_build.lora import CHANGED
 from model_build.own_engines import OwnEngines
 from model_build.plan import Plan
-from model_build.progress import Progress
+from model_build.progress import BuildProgress
+from model_build.proof.generation import Setting, control_settings, token_ids
 from model_build.publish import Outputs, manifest, publish
 from model_build.sources import Sources
 from model_build.stages import Finished, Stage, Work, Workspace
 
-_VERIFIES = ("verify", "psnr", "generation", "control", "reference", "samplers", "trial")
+_VERIFIES = (
+    "proof.verify",
+    "proof.psnr",
+    "proof.generation",
+    "proof.control",
+    "proof.reference",
+    "samplers",
+    "proof.trial",
+)
 _TORCH = ("torch", "diffusers", "transformers")
-_EXPORT = tuple(f"model_build.{name}" for name in ("export", "reference", "checkpoint", "controlnet"))
+_EXPORT = tuple(
+    f"model_build.{name}"
+    for name in ("graphs.export", "proof.reference", "checkpoints.checkpoint", "checkpoints.controlnet")
+)
 
 
 class Build:
     """One run of the build stage; `run()` runs it."""
 
-    def __init__(self, plan: Plan, store: ObjectStore, progress: Progress, device: Device | None = None) -> None:
+    def __init__(self, plan: Plan, store: ObjectStore, progress: BuildProgress, device: Device | None = None) -> None:
         """`device` is the GPU that is compiled for; None: this machine's, where a target needs one.
 
         Raises: BuildRefused for a target that is not in the registry, or that this machine cannot compile; KeyRefused,
@@ -113,13 +124,13 @@ class Build:
         file = f"{component}.onnx"
 
         def export(folder: Path, _: Callable[[], None]) -> None:
-            from model_build.export import component_graph, export
+            from model_build.graphs.export import component_graph, export
 
             graph = component_graph(component, self.sources.checkpoint, self.sources.pipeline, self.sources.networks)
             export(graph, folder / file)
 
         def optimize(folder: Path, _: Callable[[], None]) -> None:
-            from model_build.optimize import optimize
+            from model_build.graphs.optimize import optimize
 
             optimize(exported.folder / file, folder / file)
 
@@ -129,8 +140,8 @@ class Build:
             f"export/{component}",
             code=(
                 *_EXPORT,
-                *(("model_build.token_merging",) if merged else ()),
-                *(("model_build.lora",) if changed else ()),
+                *(("model_build.graphs.token_merging",) if merged else ()),
+                *(("model_build.checkpoints.lora",) if changed else ()),
             ),
             libraries=(*_TORCH, "onnxscript", "onnx-ir", *(("peft",) if changed else ())),
             inputs={
@@ -146,7 +157,7 @@ class Build:
         exported = self._run(stage, export)
         stage = Stage(
             f"optimize/{component}",
-            code=("model_build.optimize", "model_build.weights"),
+            code=("model_build.graphs.optimize", "model_build.graphs.weights"),
             libraries=("onnx-ir", "numpy"),
             inputs={"graph": exported.digest},
         )
@@ -158,7 +169,7 @@ class Build:
 
         stage = Stage(
             f"compile/{format_}/{component}",
-            code=(f"model_build.compile.{format_}", "model_build.weights"),
+            code=(f"model_build.compile.{format_}", "model_build.graphs.weights"),
             libraries=(format_, "numpy"),
             inputs={"graph": graph.digest},
         )
@@ -188,14 +199,14 @@ class Build:
 
     def _tokenizer(self) -> Finished:
         def work(folder: Path, _: Callable[[], None]) -> None:
-            from model_build.tokenizer import write
+            from model_build.checkpoints.tokenizer import write
 
             ids = write(self.sources.checkpoint, self.sources.pipeline.tokenizer, folder / TOKENIZER)
             (folder / "ids.json").write_text(json.dumps(ids))
 
         stage = Stage(
             "tokenizer",
-            code=("model_build.tokenizer",),
+            code=("model_build.checkpoints.tokenizer",),
             libraries=("transformers", "tokenizers"),
             inputs={"checkpoint": self.sources.checkpoint.sha256},
         )
@@ -236,8 +247,8 @@ class Build:
         settings = [*(self._setting(sampler, steps) for sampler in SAMPLERS), *controlled]
 
         def work(folder: Path, advance: Callable[[], None]) -> None:
-            from model_build.reference import Reference
-            from model_build.verify import verify
+            from model_build.proof.reference import Reference
+            from model_build.proof.verify import verify
 
             reference = Reference(self.sources.checkpoint, self.sources.pipeline, self.sources.networks)
             found = verify(reference, made, outputs.files(), self.targets, settings, threads(), advance)
@@ -261,9 +272,9 @@ class Build:
         setting = self._setting(self.defaults.sampler, plan.verify_steps or self.defaults.num_inference_steps)
 
         def work(folder: Path, advance: Callable[[], None]) -> None:
-            from model_build.measure import BundleSide, ReferenceSide, compare, row_costs
-            from model_build.report import assemble
-            from model_build.trial import trial_inputs
+            from model_build.proof.measure import BundleSide, ReferenceSide, compare, row_costs
+            from model_build.proof.report import assemble
+            from model_build.proof.trial import trial_inputs
 
             files, readings, costs = outputs.files(), {}, {}
             ids = token_ids(files[TOKENIZER], made.text, "", setting.prompt)
@@ -282,7 +293,9 @@ class Build:
 
         stage = Stage(
             "report",
-            code=tuple(f"model_build.{name}" for name in ("report", "measure", "generation", "reference", "trial")),
+            code=tuple(
+                f"model_build.proof.{name}" for name in ("report", "measure", "generation", "reference", "trial")
+            ),
             libraries=tuple(libraries()),
             inputs={"version": made.version, "verified": verified.digest},
             parameters={"hardware": hardware(), "setting": asdict(setting), "repeats": plan.repeats},

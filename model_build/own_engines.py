@@ -12,11 +12,11 @@ from darkroom.fingerprint import Fingerprint, Profile
 from darkroom.gpu import TENSORRT, captures
 from darkroom.storage import ObjectStore
 from model_build import plan as planning
-from model_build.checkpoint import Checkpoint
+from model_build.checkpoints.checkpoint import Checkpoint
 from model_build.compile import TargetSpec
-from model_build.device import Device
+from model_build.compile.device import Device
 from model_build.hardware import hardware, installed
-from model_build.int8 import paired
+from model_build.int8.stages import paired
 from model_build.layout import NOTES
 from model_build.plan import Plan
 from model_build.sources import Sources
@@ -40,7 +40,7 @@ class OwnEngines:
     def preflight(self, spec: TargetSpec, graphs: Mapping[str, Finished]) -> None:
         """Raises BuildRefused where the engines of all components together cannot fit the GPU (or this machine)."""
         from model_build.compile.context import shapes
-        from model_build.preflight import need, refuse_what_does_not_fit
+        from model_build.compile.preflight import need, refuse_what_does_not_fit
 
         most = self._largest(spec)
         needs = {}
@@ -107,13 +107,13 @@ class OwnEngines:
         file = f"{component}.onnx"
 
         def work(folder: Path, _: Callable[[], None]) -> None:
-            from model_build.halving import write_half
+            from model_build.graphs.halving import write_half
 
             write_half(graph.folder / file, folder / file)
 
         stage = Stage(
             f"halve/{component}",
-            code=("model_build.halving",),
+            code=("model_build.graphs.halving",),
             libraries=("onnx-ir", "numpy"),
             inputs={"graph": graph.digest},
         )
@@ -121,14 +121,14 @@ class OwnEngines:
 
     def _fused(self, component: str, graph: Finished, *, half: bool) -> Finished:
         def work(folder: Path, _: Callable[[], None]) -> None:
-            from model_build.fusion import fuse
+            from model_build.graphs.fusion import fuse
 
             found = fuse(graph.folder / f"{component}.onnx", folder / f"{component}.onnx", component, half=half)
             (folder / NOTES).write_text(json.dumps({"fused": found}, indent=1))
 
         stage = Stage(
             f"fuse/{component}",
-            code=("model_build.fusion", "model_build.halving"),
+            code=("model_build.graphs.fusion", "model_build.graphs.halving"),
             libraries=("onnx", "onnxruntime", "onnx-ir"),
             inputs={"graph": graph.digest},
             parameters={"half": half},

@@ -9,7 +9,7 @@ from pathlib import Path
 from darkroom.fingerprint import Profile
 from darkroom.gpu import GRAPHS
 from darkroom.manifest import Defaults, Limits
-from model_build.checkpoint import Checkpoint
+from model_build.checkpoints.checkpoint import Checkpoint
 from model_build.layout import PROMPTS
 
 
@@ -21,9 +21,9 @@ class Plan:
     `rows` is the most UNet rows that an engine with bounds takes; with `stripped` it has no weights of its own. Memory
     is reckoned for so many `graphs`: UNet shapes that a runtime replays as CUDA graphs under TensorRT.
     `calibration` has the prompts whose images an int8 target is calibrated on. `token_merging` is the share of tokens
-    that the UNet merges around its finest self-attention, see `model_build.token_merging`. `controlnets` maps the type
-    of each ControlNet to its diffusers folder or hub id. `cache` is what `model_build.cache_calibration` wrote.
-    `loras` are files, as `model_build.lora` reads them; `vae` is the diffusers folder or hub id of an autoencoder that
+    that the UNet merges around its finest self-attention, see `graphs.token_merging`. `controlnets` maps the type
+    of each ControlNet to its diffusers folder or hub id. `cache` is what `model_build.cache.calibration` wrote.
+    `loras` are files, as `checkpoints.lora` reads them; `vae` is the diffusers folder or hub id of an autoencoder that
     takes the place of the checkpoint's own. `key` is the file of the private key that signs the manifest.
     """
 

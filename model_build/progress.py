@@ -1,4 +1,4 @@
-"""Progress: one line for every stage, and a bar while it runs."""
+"""BuildProgress: one line for every stage, and a bar while it runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rich.console import Console
 _WIDTH = 34
 
 
-class Progress:
+class BuildProgress:
     """Writes to one console; on a terminal the bar of the running stage is drawn below the lines of finished ones."""
 
     def __init__(self, console: Console) -> None:

@@ -5,20 +5,20 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Any
 
-from model_build import lora
-from model_build.autoencoder import with_autoencoder
-from model_build.checkpoint import Checkpoint, open_checkpoint
-from model_build.controlnet import ControlNetSource, open_controlnets
-from model_build.lora import LoraSource, open_loras
+from model_build.checkpoints import lora
+from model_build.checkpoints.autoencoder import with_autoencoder
+from model_build.checkpoints.checkpoint import Checkpoint, open_checkpoint
+from model_build.checkpoints.controlnet import ControlNetSource, open_controlnets
+from model_build.checkpoints.lora import LoraSource, open_loras
 from model_build.memory import empty, give_back
 from model_build.plan import Plan
-from model_build.progress import Progress
+from model_build.progress import BuildProgress
 
 
 class Sources:
     """What a plan builds from. Every property may raise BuildRefused."""
 
-    def __init__(self, plan: Plan, progress: Progress) -> None:
+    def __init__(self, plan: Plan, progress: BuildProgress) -> None:
         self._plan = plan
         self._progress = progress
 
@@ -39,8 +39,8 @@ class Sources:
     @cached_property
     def pipeline(self) -> Any:
         """diffusers' pipeline, LoRAs in its weights, its tokens merged as planned."""
-        from model_build.reference import load
-        from model_build.token_merging import merge_tokens
+        from model_build.graphs.token_merging import merge_tokens
+        from model_build.proof.reference import load
 
         pipeline = load(self.checkpoint)
         lora.merge(pipeline, self.loras)
@@ -50,7 +50,7 @@ class Sources:
     @cached_property
     def networks(self) -> dict[str, Any]:
         """diffusers' ControlNets by component."""
-        from model_build.reference import load_controlnets
+        from model_build.proof.reference import load_controlnets
 
         return load_controlnets(self.controlnets)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from model_build import BuildRefused
-from model_build.checkpoint import file_sha256
+from model_build.checkpoints.checkpoint import file_sha256
 from model_build.hardware import installed
 
 _RECORD = "stage.json"

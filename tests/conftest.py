@@ -40,12 +40,12 @@ def tiny_store(tiny_checkpoint: Path, tiny_work: Path, tmp_path_factory: pytest.
     from model_build.build import Build
     from model_build.compile import TARGETS
     from model_build.plan import Plan
-    from model_build.progress import Progress
+    from model_build.progress import BuildProgress
 
     root = tmp_path_factory.mktemp("store")
     plan = Plan(str(tiny_checkpoint), "tiny", list(TARGETS), tiny_work, verify_steps=4, repeats=0)
     with alone_in(tiny_work):
-        Build(plan, DirectoryStore(root), Progress(Console(file=io.StringIO()))).run()
+        Build(plan, DirectoryStore(root), BuildProgress(Console(file=io.StringIO()))).run()
     return root
 
 
@@ -68,7 +68,7 @@ def controlled_store(
     from darkroom.storage.directory import DirectoryStore
     from model_build.build import Build
     from model_build.plan import Plan
-    from model_build.progress import Progress
+    from model_build.progress import BuildProgress
 
     root = tmp_path_factory.mktemp("controlled")
     targets = ["openvino-fp32", "onnx-cpu"]
@@ -79,5 +79,5 @@ def controlled_store(
         controlnets=tiny_controlnets,
     )
     with alone_in(tiny_work):
-        Build(plan, DirectoryStore(root), Progress(Console(file=io.StringIO()))).run()
+        Build(plan, DirectoryStore(root), BuildProgress(Console(file=io.StringIO()))).run()
     return root

@@ -16,7 +16,7 @@ from model_build import BuildRefused
 from model_build.compile import CONTEXT_SUFFIX
 from model_build.compile.onnxruntime import copy_component, open_session
 
-Shapes = tuple[list[int], list[int], list[int]]
+ShapeRange = tuple[list[int], list[int], list[int]]
 _STRIPPED, _INT8 = "trt_weight_stripped_engine_enable", "trt_int8_enable"
 
 
@@ -31,7 +31,7 @@ class Context:
     provider: str
     prefix: str
     options: Mapping[str, str]
-    profile: Mapping[str, Shapes] = field(default_factory=dict)
+    profile: Mapping[str, ShapeRange] = field(default_factory=dict)
     timings: Path | None = None
 
 
@@ -94,7 +94,7 @@ def compile_context(graph: Path, folder: Path, component: str, made: Context) ->
         copy_component(graph, folder, component)
 
 
-def shapes(graph: Path, profile: Profile, downscale: int) -> dict[str, Shapes]:
+def shapes(graph: Path, profile: Profile, downscale: int) -> dict[str, ShapeRange]:
     """The least, usual and most of every input's shape, by the names that export gives its dynamic axes.
 
     The autoencoder and the text encoder are called with one row (two prompts at most), whatever the UNet's rows.

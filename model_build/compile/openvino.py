@@ -9,7 +9,7 @@ import openvino
 from openvino import opset15
 
 from model_build.compile import Engine
-from model_build.weights import lossless_half
+from model_build.graphs.weights import lossless_half
 
 
 def compile_component(graph: Path, folder: Path, component: str) -> None:

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks.image_inputs import cases, data_uri, disc, distance, reached
-from model_build.crayon.edges import canny, edge_agreement
-from model_build.crayon.judge import Reading, read
-from model_build.crayon.scenes import Background, Colour, Shape
+from crayon.judge.judge import Reading, read
+from crayon.scenes.edges import canny, edge_agreement
+from crayon.scenes.grammar import Background, Colour, Shape
 from tests.fakes.remote import Remote
 
 ROOT = Path(__file__).parent.parent.parent

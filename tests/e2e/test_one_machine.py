@@ -16,13 +16,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from crayon.judge.judge import read, score
+from crayon.scenes.grammar import Background, Colour, Position, Shape, SingleScene, Size, Subject
 from darkroom.catalog import load_manifest
 from darkroom.storage.directory import DirectoryStore
-from model_build.crayon.judge import read, score
-from model_build.crayon.scenes import Background, Colour, Position, Shape, SingleScene, Size, Subject
 
 README = Path(__file__).parent.parent.parent / "README.md"
-BUNDLE = README.parent / "model_build" / "crayon" / "bundle"
+BUNDLE = README.parent / "crayon" / "bundle"
 PREDICT = "/v1/models/crayon:predict"
 
 

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Page, expect, sync_playwright
 
-from model_build.crayon.judge import read
-from model_build.crayon.scenes import Background, Colour, Shape
+from crayon.judge.judge import read
+from crayon.scenes.grammar import Background, Colour, Shape
 
 STAR = Path(__file__).parent.parent.parent / "docs" / "images" / "star.png"
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")

@@ -19,11 +19,11 @@ from rich.console import Console
 from darkroom.contracts import GenerationRequest, Invocation
 from darkroom.storage.directory import DirectoryStore
 from model_build.build import Build
-from model_build.checkpoint import open_checkpoint
-from model_build.generation import noises
+from model_build.checkpoints.checkpoint import open_checkpoint
 from model_build.plan import Plan
-from model_build.progress import Progress
-from model_build.psnr import psnr
+from model_build.progress import BuildProgress
+from model_build.proof.generation import noises
+from model_build.proof.psnr import psnr
 from runtime.bundles.bundle import LoadedBundle, fetch_bundle, load_bundle
 from runtime.bundles.hardware import this_machine
 from runtime.config import RuntimeConfig
@@ -38,7 +38,7 @@ PROMPT = "a red cat on a blue background"
 def build(plan: Plan, root: Path) -> tuple[LoadedBundle, Any]:
     """The bundle as it is served, and its report."""
     store = DirectoryStore(root / "store")
-    _, report = Build(plan, store, Progress(Console(file=io.StringIO()))).run()
+    _, report = Build(plan, store, BuildProgress(Console(file=io.StringIO()))).run()
     bundle = fetch_bundle(store, plan.name, None, plan.targets[-1], this_machine(), root / "cache")
     return load_bundle(bundle, threads=1), report
 

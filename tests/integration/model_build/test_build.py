@@ -23,15 +23,15 @@ from darkroom.pace import load_pace
 from darkroom.storage.directory import DirectoryStore
 from model_build import BuildRefused
 from model_build.build import Build
-from model_build.checkpoint import file_sha256, open_checkpoint
+from model_build.checkpoints.checkpoint import file_sha256, open_checkpoint
 from model_build.compile import TARGETS
-from model_build.generation import BundlePipeline, Setting, token_ids
 from model_build.layout import COMPONENTS, MAX_STEPS, SAMPLERS
-from model_build.measure import WORKS, BundleSide, ReferenceSide, compare
 from model_build.plan import Plan
-from model_build.progress import Progress
-from model_build.psnr import psnr
-from model_build.reference import Reference, load
+from model_build.progress import BuildProgress
+from model_build.proof.generation import BundlePipeline, Setting, token_ids
+from model_build.proof.measure import WORKS, BundleSide, ReferenceSide, compare
+from model_build.proof.psnr import psnr
+from model_build.proof.reference import Reference, load
 from runtime.bundles.bundle import fetch_bundle, kept_graphs, load_bundle
 from runtime.bundles.hardware import Machine, this_machine
 from runtime.engines import OnCpu, open_engine
@@ -60,7 +60,7 @@ def build(checkpoint: Path, work: Path, store: Path, **plan: object) -> tuple[En
     settings = {"targets": list(TARGETS), "verify_steps": 4, "repeats": 0, "name": "tiny", **plan}
     wanted = Plan(checkpoint=str(checkpoint), work=work, **settings)  # type: ignore[arg-type]
     with alone_in(work):
-        made = Build(wanted, DirectoryStore(store), Progress(told)).run()
+        made = Build(wanted, DirectoryStore(store), BuildProgress(told)).run()
     return *made, told.file.getvalue()  # type: ignore[attr-defined]
 
 

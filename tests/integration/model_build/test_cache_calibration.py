@@ -13,11 +13,11 @@ from darkroom.catalog import load_manifest
 from darkroom.storage.directory import DirectoryStore
 from model_build import BuildRefused
 from model_build.build import Build
-from model_build.cache_calibration import SPEC, calibrate, fetch, load, save, table, work
-from model_build.cache_criterion import Moved
-from model_build.cache_trials import Effort
+from model_build.cache.calibration import SPEC, calibrate, fetch, load, save, table, work
+from model_build.cache.criterion import Moved
+from model_build.cache.trials import Effort
 from model_build.plan import Plan
-from model_build.progress import Progress
+from model_build.progress import BuildProgress
 from runtime.bundles.bundle import fetch_bundle, load_bundle
 from runtime.bundles.hardware import this_machine
 from runtime.cache.calibrated import Calibrated, Calibration
@@ -50,7 +50,7 @@ def test_the_next_build_holds_it_and_the_runtime_uses_it(
 ) -> None:
     plan = Plan(str(tiny_checkpoint), "tiny", ["openvino-fp32"], tiny_work, verify_steps=2, repeats=0, cache=calibrated)
     with alone_in(tiny_work):
-        made, _ = Build(plan, DirectoryStore(tmp_path), Progress(Console(file=io.StringIO()))).run()
+        made, _ = Build(plan, DirectoryStore(tmp_path), BuildProgress(Console(file=io.StringIO()))).run()
     assert made.cache is not None
     assert load_manifest(DirectoryStore(tiny_store), "tiny").cache is None
     loaded = load_bundle(fetch_bundle(DirectoryStore(tmp_path), "tiny", None, None, this_machine(), tmp_path / "c"), 1)

@@ -11,13 +11,13 @@ import pytest
 from darkroom import catalog
 from darkroom.manifest import EngineManifest
 from darkroom.storage.directory import DirectoryStore
-from model_build.checkpoint import open_checkpoint
-from model_build.control import ControlSetting, no_residuals
-from model_build.controlnet import open_controlnets
-from model_build.generation import BundlePipeline, Setting
+from model_build.checkpoints.checkpoint import open_checkpoint
+from model_build.checkpoints.controlnet import open_controlnets
 from model_build.layout import COMPONENTS
-from model_build.psnr import psnr
-from model_build.reference import Reference, load, load_controlnets
+from model_build.proof.control import ControlSetting, no_residuals
+from model_build.proof.generation import BundlePipeline, Setting
+from model_build.proof.psnr import psnr
+from model_build.proof.reference import Reference, load, load_controlnets
 
 CANNY, DEPTH = ControlSetting("canny"), ControlSetting("depth", 0.6)
 

@@ -16,7 +16,7 @@ from darkroom.manifest import EngineManifest
 from darkroom.storage.directory import DirectoryStore
 
 ROOT = Path(__file__).parents[3]
-BUNDLE = ROOT / "model_build" / "crayon" / "bundle"
+BUNDLE = ROOT / "crayon" / "bundle"
 
 
 def _served(store: Path) -> EngineManifest:

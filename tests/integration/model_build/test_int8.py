@@ -17,10 +17,10 @@ from darkroom.gpu import Gpu
 from darkroom.storage.directory import DirectoryStore
 from model_build import BuildRefused
 from model_build.build import Build
-from model_build.device import Device
+from model_build.compile.device import Device
 from model_build.layout import COMPONENTS
 from model_build.plan import Plan
-from model_build.progress import Progress
+from model_build.progress import BuildProgress
 from runtime.bundles.bundle import fetch_bundle, load_bundle
 from runtime.bundles.hardware import Machine
 from tests.quantized import quantized_layers
@@ -38,7 +38,7 @@ def work(tiny_store: Path, tiny_work: Path, tmp_path: Path) -> Path:
 def test_a_bundle_in_int8_for_a_gpu(tiny_checkpoint: Path, work: Path, tmp_path: Path) -> None:
     store, told = DirectoryStore(tmp_path / "store"), Console(file=io.StringIO(), width=100)
     plan = Plan(str(tiny_checkpoint), "tiny", [TARGET], work, verify_steps=4, repeats=0)
-    made, report = Build(plan, store, Progress(told)).run()
+    made, report = Build(plan, store, BuildProgress(told)).run()
     (target,) = made.targets
     assert (target.name, target.precision) == (TARGET, "int8")
     assert [mark.component for mark in target.fingerprints] == list(COMPONENTS)
@@ -74,10 +74,10 @@ def test_memory_is_reckoned_before_calibration_and_with_the_cuda_graphs(
         raise BuildRefused(f"{name} does not fit")
 
     shutil.rmtree(work / "tiny" / "calibrate")
-    monkeypatch.setattr("model_build.preflight.refuse_what_does_not_fit", refuse)
+    monkeypatch.setattr("model_build.compile.preflight.refuse_what_does_not_fit", refuse)
     device = Device(Gpu("NVIDIA A10", "sm86", 24 << 30, "13.0"), "1.31.1", "13.0", "10.16.1")
     plan = Plan(str(tiny_checkpoint), "tiny", [target], work, graphs=3)
     name = f"{target}-sm86" if target.startswith("tensorrt") else target
     with pytest.raises(BuildRefused, match=f"^{name} does not fit$"):
-        Build(plan, DirectoryStore(tmp_path / "store"), Progress(Console(file=io.StringIO())), device).run()
+        Build(plan, DirectoryStore(tmp_path / "store"), BuildProgress(Console(file=io.StringIO())), device).run()
     assert not (work / "tiny" / "calibrate").exists()

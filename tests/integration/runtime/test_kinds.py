@@ -15,13 +15,13 @@ from rich.console import Console
 from darkroom.fingerprint import Profile
 from darkroom.storage.directory import DirectoryStore
 from model_build.build import Build
-from model_build.checkpoint import open_checkpoint
+from model_build.checkpoints.checkpoint import open_checkpoint
 from model_build.compile.context import shapes
-from model_build.generation import Setting
 from model_build.plan import Plan
-from model_build.progress import Progress
-from model_build.psnr import psnr
-from model_build.reference import Reference, load
+from model_build.progress import BuildProgress
+from model_build.proof.generation import Setting
+from model_build.proof.psnr import psnr
+from model_build.proof.reference import Reference, load
 from runtime.bundles.bundle import LoadedBundle, fetch_bundle, load_bundle, static_shapes
 from runtime.bundles.hardware import this_machine
 from runtime.engines import OnCpu, open_engine
@@ -49,7 +49,7 @@ def kind(request, tmp_path_factory: pytest.TempPathFactory) -> Kind:
     name, root = request.param, tmp_path_factory.mktemp(request.param)
     store, checkpoint = DirectoryStore(root / "store"), KINDS[name](root / "checkpoint")
     plan = Plan(str(checkpoint), name, ["openvino-fp32", HALF, INT8], root / "work", verify_steps=1, repeats=0)
-    Build(plan, store, Progress(Console(file=io.StringIO()))).run()
+    Build(plan, store, BuildProgress(Console(file=io.StringIO()))).run()
     opened = open_checkpoint(str(checkpoint))
 
     def loaded(target: str) -> LoadedBundle:

@@ -12,8 +12,8 @@ from benchmarks.cache_picture import Point, at_quality, draw
 from benchmarks.cache_quality import _waves, compared
 from benchmarks.cache_replay import Outcome, saved
 from benchmarks.cache_traces import TRACES, trace
-from model_build.crayon.judge import Marks
-from model_build.crayon.scenes import is_visible
+from crayon.judge.judge import Marks
+from crayon.scenes.grammar import is_visible
 
 
 @pytest.mark.parametrize("kind", TRACES)

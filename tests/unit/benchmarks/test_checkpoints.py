@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from benchmarks import checkpoints
-from model_build.checkpoint import open_checkpoint
-from model_build.controlnet import control_spec, open_controlnets
+from model_build.checkpoints.checkpoint import open_checkpoint
+from model_build.checkpoints.controlnet import control_spec, open_controlnets
 
 # Parameters of the published checkpoints.
 CLIP, VAE = 123_060_480, 83_653_863

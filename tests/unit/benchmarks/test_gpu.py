@@ -9,7 +9,7 @@ import pytest
 from benchmarks import gpu, gpu_memory
 from benchmarks.gpu import COMPILED, EAGER, PLAIN, SD15, SDXL, chosen, compared, saturated
 from benchmarks.sides import Found, Image
-from model_build.device import Lack
+from model_build.compile.device import Lack
 
 
 def _found(name: str, seconds: float) -> Found:

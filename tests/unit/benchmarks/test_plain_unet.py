@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.plain_unet import open_plain_unet
 from darkroom.storage import open_store
-from model_build.control import no_residuals
+from model_build.proof.control import no_residuals
 from runtime.bundles.bundle import fetch_bundle, load_bundle
 from runtime.bundles.hardware import this_machine
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from model_build.__main__ import app
 from model_build.compile import GPU_TARGETS, TARGETS
-from model_build.device import Lack
+from model_build.compile.device import Lack
 
 
 def build(*arguments: str) -> tuple[int, str]:
@@ -44,7 +44,7 @@ def test_wrong_arguments(tmp_path: Path, arguments: list[str], sentence: str) ->
 def test_a_gpu_target_without_the_gpu_is_refused_before_any_work(
     tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str
 ) -> None:
-    monkeypatch.setattr("model_build.device.lacks", lambda _: [Lack("there is no NVIDIA driver", "get one")])
+    monkeypatch.setattr("model_build.compile.device.lacks", lambda _: [Lack("there is no NVIDIA driver", "get one")])
     store, work = tmp_path / "store", tmp_path / "work"
     given = ["--name", "x", "--store", f"file://{store}", "--work", str(work), "--target", target]
     code, said = build(str(tiny_checkpoint), *given)

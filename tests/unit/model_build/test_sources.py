@@ -8,16 +8,16 @@ from pathlib import Path
 
 from rich.console import Console
 
-from model_build.export import component_graph, export
+from model_build.graphs.export import component_graph, export
 from model_build.plan import Plan
-from model_build.progress import Progress
+from model_build.progress import BuildProgress
 from model_build.sources import Sources
 from tests.tiny_checkpoint import write_tiny_checkpoint
 
 
 def test_weights_that_are_released_are_gone_even_once_exported_and_loaded_again(tmp_path: Path) -> None:
     plan = Plan(str(write_tiny_checkpoint(tmp_path / "tiny")), "tiny", ["openvino-int8"], tmp_path)
-    sources = Sources(plan, Progress(Console(file=io.StringIO())))
+    sources = Sources(plan, BuildProgress(Console(file=io.StringIO())))
     network, weight = weakref.ref(sources.pipeline.unet), next(sources.pipeline.unet.parameters())
     export(component_graph("unet", sources.checkpoint, sources.pipeline, sources.networks), tmp_path / "unet.onnx")
     assert weight.numel()

@@ -14,7 +14,7 @@ import pytest
 from model_build import BuildRefused
 from model_build.stages import Finished, Stage, Workspace
 
-STAGE = Stage("export/unet", code=("model_build.weights",), libraries=("numpy",), inputs={"checkpoint": "ab"})
+STAGE = Stage("export/unet", code=("model_build.graphs.weights",), libraries=("numpy",), inputs={"checkpoint": "ab"})
 
 
 def write(folder: Path) -> None:
@@ -51,7 +51,7 @@ def test_unchanged(workspace: Workspace, done: Finished) -> None:
 @pytest.mark.parametrize(
     "changed",
     [
-        Stage(STAGE.name, ("model_build.trial",), STAGE.libraries, STAGE.inputs),
+        Stage(STAGE.name, ("model_build.proof.trial",), STAGE.libraries, STAGE.inputs),
         Stage(STAGE.name, STAGE.code, ("numpy", "onnx"), STAGE.inputs),
         Stage(STAGE.name, STAGE.code, STAGE.libraries, {"checkpoint": "cd"}),
         Stage(STAGE.name, STAGE.code, STAGE.libraries, STAGE.inputs, {"opset": 20}),

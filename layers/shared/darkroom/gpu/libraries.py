@@ -15,7 +15,7 @@ from typing import Any
 
 from darkroom.gpu.options import TENSORRT
 
-# Written by `python -m model_build.wheel` from the binaries of the pinned wheel.
+# Written by `python -m model_build.doctor.wheel` from the binaries of the pinned wheel.
 _WHEEL = Path(__file__).with_name("onnxruntime_gpu.json")
 _CONFIGURED = Path("/etc/ld.so.conf.d")
 _STANDARD = ("/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu", "/usr/lib64", "/usr/local/cuda/lib64")

@@ -1,0 +1,141 @@
+"""Command line: train crayon and its judge, evaluate a checkpoint."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(add_completion=False, help="Train and evaluate crayon, the bundled demonstration checkpoint.")
+WORKSHOP = Path(".darkroom/crayon")
+
+
+class Stage(StrEnum):
+    """What to train."""
+
+    VAE = "vae"
+    UNET = "unet"
+    JUDGE = "judge"
+    CONTROLNET = "controlnet"
+    ALL = "all"
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
+
+
+@app.command()
+def train(
+    stage: Annotated[Stage, typer.Argument(help="vae, unet, controlnet, in this order; judge any time; all.")],
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    steps: Annotated[int | None, typer.Option(help="Total steps of the vae, unet or controlnet stage.")] = None,
+    decay_steps: Annotated[
+        int | None, typer.Option(help="The rate falls over the last so many steps; not vae.")
+    ] = None,
+    batch: Annotated[int | None, typer.Option(help="Pictures a step; not vae.")] = None,
+    workers: Annotated[int, typer.Option(help="Threads that share a batch; best with --threads 1.")] = 1,
+    workshop: Annotated[Path, typer.Option(help="Where drawings, latents and state files are kept.")] = WORKSHOP,
+    checkpoint: Annotated[Path | None, typer.Option(help="Where the checkpoint goes.")] = None,
+    controlnet: Annotated[Path | None, typer.Option(help="Where the ControlNet goes.")] = None,
+    threads: Annotated[int, typer.Option(help="CPU threads.")] = 2,
+) -> None:
+    """Trains a stage, from where its last run stopped."""
+    # Imported here because --help should not wait for torch.
+    from crayon.judge import train_judge
+    from crayon.training import stages
+    from crayon.training.checkpoint import CHECKPOINT, CONTROLNET
+    from crayon.training.train_controlnet import ControlTraining
+    from crayon.training.train_unet import UnetTraining
+    from crayon.training.train_vae import VaeTraining
+    from crayon.training.training import limit_threads, resolve_device
+
+    if stage is Stage.ALL and (steps is not None or decay_steps is not None):
+        raise typer.BadParameter("steps are given for one stage at a time")
+    limit_threads(threads)
+    place, target = stages.Workshop(workshop), resolve_device(device)
+    if stage in (Stage.VAE, Stage.ALL):
+        ratio = stages.train_vae(place, VaeTraining(**_given(steps=steps)), target)
+        typer.echo(f"autoencoder: {ratio:.2f} dB on scenes it never saw")
+    if stage in (Stage.UNET, Stage.ALL):
+        settings = UnetTraining(**_given(steps=steps, decay_steps=decay_steps, batch=batch, workers=workers))
+        stages.train_unet(place, settings, target, checkpoint or CHECKPOINT)
+    if stage in (Stage.CONTROLNET, Stage.ALL):
+        control = ControlTraining(**_given(steps=steps, decay_steps=decay_steps, batch=batch, workers=workers))
+        stages.train_controlnet(place, control, target, checkpoint or CHECKPOINT, controlnet or CONTROLNET)
+    if stage in (Stage.JUDGE, Stage.ALL):
+        accuracy = train_judge.train_judge()
+        typer.echo("judge: " + "  ".join(f"{name} {share:.4f}" for name, share in accuracy.items()))
+
+
+@app.command()
+def evaluate(
+    checkpoint: Annotated[Path | None, typer.Option(help="A diffusers checkpoint; the bundled one by default.")] = None,
+    num_inference_steps: Annotated[int, typer.Option(help="DDIM steps.")] = 25,
+    guidance_scale: Annotated[float, typer.Option(help="Guidance scale.")] = 4.0,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    limit: Annotated[int | None, typer.Option(help="At most so many prompts of each suite.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Where the JSON report goes; none by default.")] = None,
+    sheet: Annotated[Path | None, typer.Option(help="Where the first pictures of each suite go, as one PNG.")] = None,
+    failures: Annotated[Path | None, typer.Option(help="Where the pictures that failed go.")] = WORKSHOP / "failed.png",
+    threads: Annotated[int, typer.Option(help="CPU threads.")] = 2,
+) -> None:
+    """Draws prompts that training never saw and has the judge read the pictures."""
+    from crayon.judge import evaluate as evaluation
+    from crayon.training.checkpoint import CHECKPOINT
+    from crayon.training.training import limit_threads, resolve_device
+
+    limit_threads(threads)
+    target = str(resolve_device(device))
+    generate = evaluation.diffusers_generate(
+        checkpoint or CHECKPOINT, num_inference_steps, guidance_scale, device=target
+    )
+    settings = {
+        "sampler": "DDIM",
+        "num_inference_steps": num_inference_steps,
+        "guidance_scale": guidance_scale,
+        "device": target,
+        "precision": "float32",
+    }
+    results = evaluation.evaluate(generate, settings, report, sheet, failures, limit)
+    typer.echo(evaluation.table(results))
+
+
+@app.command()
+def evaluate_control(
+    checkpoint: Annotated[Path | None, typer.Option(help="A diffusers checkpoint; the bundled one by default.")] = None,
+    controlnet: Annotated[Path | None, typer.Option(help="A ControlNet for it; the bundled one by default.")] = None,
+    num_inference_steps: Annotated[int, typer.Option(help="DDIM steps.")] = 25,
+    guidance_scale: Annotated[float, typer.Option(help="Guidance scale.")] = 4.0,
+    control_scale: Annotated[float, typer.Option(help="What the ControlNet's residuals are multiplied by.")] = 1.0,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    limit: Annotated[int | None, typer.Option(help="At most so many pairs of each suite.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Where the JSON report goes; none by default.")] = None,
+    sheet: Annotated[Path | None, typer.Option(help="Where sources, edges and pictures go, as one PNG.")] = None,
+    threads: Annotated[int, typer.Option(help="CPU threads.")] = 2,
+) -> None:
+    """Draws prompts along edge maps that training never saw: are the edges kept, and the colours the prompt's?"""
+    from crayon.judge import evaluate as evaluation
+    from crayon.judge import evaluate_control as control
+    from crayon.training.checkpoint import CHECKPOINT, CONTROLNET
+    from crayon.training.training import limit_threads, resolve_device
+
+    limit_threads(threads)
+    target, folder = str(resolve_device(device)), checkpoint or CHECKPOINT
+    generate = control.diffusers_control_generate(
+        folder, controlnet or CONTROLNET, num_inference_steps, guidance_scale, control_scale, device=target
+    )
+    free = evaluation.diffusers_generate(folder, num_inference_steps, guidance_scale, device=target)
+    settings = {
+        "sampler": "DDIM",
+        "num_inference_steps": num_inference_steps,
+        "guidance_scale": guidance_scale,
+        "control_scale": control_scale,
+        "device": target,
+        "precision": "float32",
+    }
+    results = control.evaluate_control(generate, free, settings, report, sheet, limit)
+    typer.echo(control.control_table(results))
+
+
+if __name__ == "__main__":
+    app()

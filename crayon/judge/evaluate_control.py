@@ -1,0 +1,196 @@
+"""Does the ControlNet keep an edge map's edges while the prompt still decides colour and background?"""
+
+import importlib.metadata
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers.models.controlnets.controlnet import ControlNetModel
+from diffusers.pipelines.controlnet.pipeline_controlnet import StableDiffusionControlNetPipeline
+from numpy.typing import NDArray
+from PIL import Image
+from tqdm import tqdm  # type: ignore[import-untyped]
+
+from crayon.judge.evaluate import Generate
+from crayon.judge.judge import Marks, read, score
+from crayon.scenes.control_suites import CONTROL_SUITES, Change, ControlCase, ControlSuite
+from crayon.scenes.dataset import to_pixels, to_unit_range
+from crayon.scenes.edges import HIGH_THRESHOLD, LOW_THRESHOLD, TOLERANCE, canny, control_image, edge_agreement
+from crayon.training.training import write_json
+
+# Prompts, one seed and one control image for each, uint8 (count, 128, 128, 3), to pictures of the same form.
+ControlGenerate = Callable[[Sequence[str], Sequence[int], NDArray[np.uint8]], NDArray[np.uint8]]
+
+
+def diffusers_control_generate(
+    checkpoint: Path, controlnet: Path, steps: int, guidance: float, scale: float, batch: int = 16, device: str = "cpu"
+) -> ControlGenerate:
+    """The reference generator: diffusers' ControlNet pipeline in float32, each picture from its own seed."""
+    network = ControlNetModel.from_pretrained(controlnet, torch_dtype=torch.float32)
+    pipeline = StableDiffusionControlNetPipeline.from_pretrained(checkpoint, controlnet=network, dtype=torch.float32)
+    pipeline = pipeline.to(device)
+    pipeline.set_progress_bar_config(disable=True)
+
+    def generate(prompts: Sequence[str], seeds: Sequence[int], controls: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        images: list[NDArray[np.uint8]] = []
+        for start in range(0, len(prompts), batch):
+            rows = slice(start, start + batch)
+            output = pipeline(
+                list(prompts[rows]),
+                image=(to_unit_range(controls[rows]) + 1) / 2,
+                num_inference_steps=steps,
+                guidance_scale=guidance,
+                controlnet_conditioning_scale=scale,
+                generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds[rows]],
+                output_type="pt",
+            )
+            images.append(to_pixels(output.images * 2 - 1))
+        return np.concatenate(images)
+
+    return generate
+
+
+@dataclass(frozen=True)
+class Controlled:
+    """One pair and its picture, uint8 (128, 128, 3): its edges' agreement with the map, and the judge's marks."""
+
+    case: ControlCase
+    image: NDArray[np.uint8]
+    agreement: float
+    marks: Marks
+
+    @property
+    def obeyed(self) -> bool:
+        """Whether colour and background are the prompt's."""
+        return self.marks.colour and self.marks.background
+
+
+def judge_controlled(cases: Sequence[ControlCase], images: NDArray[np.uint8]) -> list[Controlled]:
+    """Compares pictures, uint8 (count, 128, 128, 3), with the edge map and the prompt of each case."""
+    marks = score([case.wanted for case in cases], read(images))
+    return [
+        Controlled(case, image, edge_agreement(case.edges, canny(image)), mark)
+        for case, image, mark in zip(cases, images, marks, strict=True)
+    ]
+
+
+def _shares(results: Sequence[Controlled]) -> dict[str, float]:
+    found = {
+        "edge_f1": np.mean([one.agreement for one in results]),
+        "colour": np.mean([one.marks.colour for one in results]),
+        "background": np.mean([one.marks.background for one in results]),
+        "colour_and_background": np.mean([one.obeyed for one in results]),
+        "object_of_the_edges": np.mean([one.marks.object for one in results]),
+    }
+    return {name: round(float(value), 4) for name, value in found.items()}
+
+
+def control_summary(
+    suite: ControlSuite, controlled: Sequence[Controlled], free: Sequence[Controlled]
+) -> dict[str, Any]:
+    """Figures with control and, from the same prompts and seeds, without it; and whether the goals are met."""
+    measured, baseline = _shares(controlled), _shares(free)
+    ratio = measured["edge_f1"] / baseline["edge_f1"] if baseline["edge_f1"] else float("inf")
+    goals = {
+        "edge_f1": (suite.goal_agreement, measured["edge_f1"]),
+        "edge_f1_ratio": (suite.goal_ratio, ratio),
+        "colour_and_background": (suite.goal_obeyed, measured["colour_and_background"]),
+    }
+    set_goals = [(goal, reached) for goal, reached in goals.values() if goal is not None]
+    return {
+        "pairs": len(controlled),
+        "with_control": measured,
+        "without_control": baseline,
+        "edge_f1_ratio": round(ratio, 3),
+        "by_change": {
+            change.value: {
+                "with_control": _shares([one for one in controlled if one.case.change is change]),
+                "without_control": _shares([one for one in free if one.case.change is change]),
+            }
+            for change in Change
+            if any(one.case.change is change for one in controlled)
+        },
+        "goal": {name: goal for name, (goal, _) in goals.items()},
+        "goal_met": all(reached >= goal for goal, reached in set_goals) if set_goals else None,
+        "disobeyed": [
+            {"prompt": one.case.prompt, "seed": one.case.seed, "edge_f1": round(one.agreement, 3)}
+            for one in controlled
+            if not one.obeyed
+        ],
+    }
+
+
+def control_table(results: dict[str, dict[str, Any]]) -> str:
+    """The summaries as lines of text."""
+    lines = [f"{'suite':38}{'pairs':>6}{'F1':>8}{'without':>9}{'ratio':>7}{'colour+background':>19}{'object':>8}"]
+    for name, result in results.items():
+        with_control, without = result["with_control"], result["without_control"]
+        lines.append(
+            f"{name:38}{result['pairs']:>6}{with_control['edge_f1']:>8.3f}{without['edge_f1']:>9.3f}"
+            f"{result['edge_f1_ratio']:>7.2f}{with_control['colour_and_background']:>19.3f}"
+            f"{with_control['object_of_the_edges']:>8.3f}"
+        )
+    return "\n".join(lines)
+
+
+def control_sheet(controlled: Sequence[Controlled], free: Sequence[Controlled], path: Path, columns: int = 3) -> None:
+    """Writes source, edges, picture with control and without, side by side, `columns` cases in a row, as one PNG.
+
+    The picture of a case whose colour or background is wrong has a red edge.
+    """
+    strips: list[NDArray[np.uint8]] = []
+    for with_control, without in zip(controlled, free, strict=True):
+        picture = with_control.image.copy()
+        if not with_control.obeyed:
+            picture[:3] = picture[-3:] = picture[:, :3] = picture[:, -3:] = (255, 0, 0)
+        case = with_control.case
+        strips.append(np.concatenate([case.source, control_image(case.edges), picture, without.image], axis=1))
+    strips += [np.full_like(strips[0], 255)] * (-len(strips) % columns)
+    rows = [np.concatenate(strips[start : start + columns], axis=1) for start in range(0, len(strips), columns)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.concatenate(rows)).save(path, optimize=True)
+
+
+def evaluate_control(
+    generate: ControlGenerate,
+    generate_free: Generate,
+    settings: dict[str, Any],
+    report: Path | None = None,
+    sheet: Path | None = None,
+    limit: int | None = None,
+    chunk: int = 16,
+) -> dict[str, dict[str, Any]]:
+    """Judges every suite (at most `limit` pairs of each), with control and without; writes what is asked for."""
+    started = time.perf_counter()
+    results: dict[str, dict[str, Any]] = {}
+    shown: tuple[list[Controlled], list[Controlled]] = ([], [])
+    for suite in CONTROL_SUITES:
+        controlled: list[Controlled] = []
+        free: list[Controlled] = []
+        cases = suite.cases(limit)
+        for start in tqdm(range(0, len(cases), chunk), desc=suite.name, mininterval=10):
+            part = cases[start : start + chunk]
+            prompts, seeds = [case.prompt for case in part], [case.seed for case in part]
+            controls = np.stack([control_image(case.edges) for case in part])
+            controlled += judge_controlled(part, generate(prompts, seeds, controls))
+            free += judge_controlled(part, generate_free(prompts, seeds))
+        results[suite.name] = control_summary(suite, controlled, free)
+        shown[0].extend(controlled[:12])
+        shown[1].extend(free[:12])
+    if report is not None:
+        versions = ("torch", "diffusers", "transformers", "numpy", "opencv-python-headless")
+        content = {
+            "settings": {**settings, "canny": [LOW_THRESHOLD, HIGH_THRESHOLD], "tolerance_pixels": TOLERANCE},
+            "suites": results,
+            "suite_seeds": {suite.name: suite.seed for suite in CONTROL_SUITES},
+            "seconds": round(time.perf_counter() - started, 1),
+            "versions": {name: importlib.metadata.version(name) for name in versions},
+        }
+        write_json(report, content)
+    if sheet is not None:
+        control_sheet(*shown, sheet)
+    return results

@@ -1,0 +1,1 @@
+"""Scenes: crayon's world, its pictures and its captions."""

@@ -1,0 +1,1 @@
+"""Training: from nothing to crayon's checkpoint and its ControlNet."""

@@ -1,0 +1,108 @@
+"""What judges the images from the cache: the checkpoint's own judge where there is one, else how far images move."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model_build import BuildRefused
+
+LEAST_PROMPTS = 64
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A prompt, and the one before it whose image it starts from."""
+
+    before: str
+    prompt: str
+
+
+class Criterion(Protocol):
+    """What prompts to measure with, and which images are not what their prompt asks for."""
+
+    name: str
+
+    def prompts(self, count: int, seed: int) -> list[str]: ...
+
+    def pairs(self, count: int, seed: int) -> list[Pair]:
+        """From the same prompt over small changes to another prompt altogether."""
+
+    def wrong(
+        self, prompts: Sequence[str], images: NDArray[np.uint8], moved: NDArray[np.float32], ordinary: float
+    ) -> NDArray[np.bool_]:
+        """`moved` is how far each uint8 image [n, H, W, 3] is from the one without a cache (mean absolute difference of
+        values 0 to 255); `ordinary` is what 95 % of other seeds' images of the same prompt do not exceed.
+        """
+
+
+class Moved:
+    """Without a judge: an image is wrong where it moved further than another seed would have moved it."""
+
+    name = "moved"
+
+    def __init__(self, lines: Sequence[str]) -> None:
+        """`lines` are prompts as users write them. Raises BuildRefused where they are too few."""
+        if len(set(lines)) < LEAST_PROMPTS:
+            raise BuildRefused(f"The cache is calibrated on at least {LEAST_PROMPTS} different prompts, a line each.")
+        self._lines = list(dict.fromkeys(lines))
+
+    def prompts(self, count: int, seed: int) -> list[str]:
+        rng = random.Random(seed)
+        return [self._changed(rng, number % 3) for number in range(count)]
+
+    def pairs(self, count: int, seed: int) -> list[Pair]:
+        rng = random.Random(seed)
+        found = []
+        for number in range(count):
+            before = rng.choice(self._lines)
+            kind = number % 8
+            after = rng.choice(self._lines) if kind == 7 else _edited(before, self._lines, rng, (kind + 1) // 2)
+            found.append(Pair(before, after))
+        return found
+
+    def wrong(
+        self,
+        prompts: Sequence[str],  # noqa: ARG002
+        images: NDArray[np.uint8],  # noqa: ARG002
+        moved: NDArray[np.float32],
+        ordinary: float,
+    ) -> NDArray[np.bool_]:
+        return moved > ordinary
+
+    def _changed(self, rng: random.Random, edits: int) -> str:
+        return _edited(rng.choice(self._lines), self._lines, rng, edits)
+
+
+def _edited(prompt: str, lines: Sequence[str], rng: random.Random, edits: int) -> str:
+    """The prompt after so many edits: a word left out, or taken from another prompt."""
+    words = prompt.split()
+    for _ in range(edits):
+        at = rng.randrange(len(words)) if words else 0
+        if len(words) > 2 and rng.random() < 0.3:
+            del words[at]
+        else:
+            words[at : at + 1] = [rng.choice(rng.choice(lines).split() or [""])]
+    return " ".join(words)
+
+
+def _judged(_: Sequence[str]) -> Criterion:
+    from crayon.cache_criterion import Judged
+
+    return Judged()
+
+
+CRITERIA: dict[str, Callable[[Sequence[str]], Criterion]] = {"moved": Moved, "crayon": _judged}
+"""By the names of the command line; each is made from the operator's prompts."""
+
+
+def criterion_named(name: str, lines: Sequence[str]) -> Criterion:
+    """Raises BuildRefused for a name that is not in the registry, and for too few prompts."""
+    if name not in CRITERIA:
+        raise BuildRefused(f"There is no criterion {name}; use {', '.join(CRITERIA)}.")
+    return CRITERIA[name](lines)

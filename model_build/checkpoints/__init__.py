@@ -1,0 +1,1 @@
+"""Checkpoints: folders, hub ids, LoRAs, ControlNets and other autoencoders, opened and judged."""

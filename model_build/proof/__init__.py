@@ -1,0 +1,1 @@
+"""Proof: the same image from the same noise by diffusers and by the bundle, compared and timed."""

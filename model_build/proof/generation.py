@@ -1,0 +1,129 @@
+"""Generation: one image from a bundle, step by step as the runtime makes it, and what both sides are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import safe_open
+from tokenizers import Tokenizer
+
+from darkroom.manifest import EngineManifest, TextSpec
+from model_build.compile import engine_format
+from model_build.proof.control import ControlSetting, residuals
+from model_build.proof.trial import Arrays
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One image to make; width and height in pixels."""
+
+    prompt: str
+    width: int
+    height: int
+    steps: int
+    guidance: float
+    sampler: str
+    seed: int = 0
+    controls: tuple[ControlSetting, ...] = ()
+
+
+def control_settings(setting: Setting, types: Sequence[str]) -> list[Setting]:
+    """The images with control that are compared: each ControlNet in all steps; several also together, in a part of
+    them.
+    """
+    each = [replace(setting, controls=(ControlSetting(kind),)) for kind in types]
+    if len(types) < 2:
+        return each
+    together = tuple(ControlSetting(kind, 0.7, 0.25 * (index % 2), 0.75) for index, kind in enumerate(types))
+    return [*each, replace(setting, controls=together)]
+
+
+def noises(seed: int, shape: tuple[int, ...]) -> Iterator[Floats]:
+    """The noise of one image, float32 N(0, 1): first its initial latents, then a draw for each step that needs one."""
+    random = np.random.Generator(np.random.Philox(seed))
+    while True:
+        yield random.standard_normal(shape, np.float32)
+
+
+def token_ids(tokenizer: Path, text: TextSpec, *prompts: str) -> NDArray[np.int64]:
+    """Token ids int64 [prompts, max_length]: begin, the prompt as far as it fits, end, padding."""
+    reader = Tokenizer.from_file(str(tokenizer))
+    reader.no_truncation()
+    reader.no_padding()
+    found = np.full((len(prompts), text.max_length), text.pad_token_id, np.int64)
+    for row, prompt in zip(found, prompts, strict=True):
+        words = reader.encode(prompt, add_special_tokens=False).ids[: text.max_length - 2]
+        row[: len(words) + 2] = [text.bos_token_id, *words, text.eos_token_id]
+    return found
+
+
+class BundlePipeline:
+    """A target's engines with the bundle's tokenizer and sampler tables; torch-free.
+
+    `files` maps the bundle's paths to local files.
+    """
+
+    def __init__(self, manifest: EngineManifest, target_name: str, files: Mapping[str, Path], threads: int) -> None:
+        target = next(target for target in manifest.targets if target.name == target_name)
+        opener = engine_format(target.format)
+        self.manifest = manifest
+        self.engines = {
+            component: opener.open(files[path], target.options, threads)
+            for component, path in target.components.items()
+        }
+        self.tokenizer = files[manifest.text.tokenizer]
+        self.tables = files[manifest.samplers.tables]
+
+    def component(self, name: str, inputs: Arrays) -> list[NDArray[Any]]:
+        """One component's outputs, in its graph's order."""
+        return self.engines[name](inputs)
+
+    def generate(self, setting: Setting) -> Floats:
+        """An image [height, width, 3] in [0, 1]."""
+        spec = self.manifest.latents
+        guided = setting.guidance > 1 and not self.manifest.guidance_is_an_input
+        given = self._conditioning(setting, guided=guided)
+        with safe_open(self.tables, "numpy") as tables:
+            table = tables.get_tensor(f"{setting.sampler}/{setting.steps}")
+            sigma = tables.get_tensor(f"{setting.sampler}/init_noise_sigma")[setting.steps - 1]
+        draws = noises(
+            setting.seed, (1, spec.channels, setting.height // spec.downscale, setting.width // spec.downscale)
+        )
+        latents = np.float32(sigma) * next(draws)
+        denoised = np.zeros_like(latents)
+        for step, (timestep, c_in, *a, d_x, d_model, d_denoised, _) in enumerate(table.astype(np.float32)):
+            rows = np.repeat(c_in * latents, 1 + guided, axis=0)
+            feed = {"latents": rows, "timestep": np.full(len(rows), timestep), **given}
+            size = setting.width, setting.height
+            feed |= residuals(self.manifest.control, self.engines, setting.controls, step, setting.steps, size, feed)
+            (output,) = self.engines["unet"](feed)
+            if guided:
+                output = output[:1] + np.float32(setting.guidance) * (output[1:] - output[:1])
+            noise = next(draws) if a[3] else np.zeros_like(latents)
+            latents, denoised = (
+                a[0] * latents + a[1] * output + a[2] * denoised + a[3] * noise,
+                d_x * latents + d_model * output + d_denoised * denoised,
+            )
+        (image,) = self.engines["vae_decoder"]({"latents": latents / np.float32(spec.scaling_factor)})
+        pixels: Floats = np.clip(image[0].transpose(1, 2, 0) / 2 + 0.5, 0, 1)
+        return pixels
+
+    def _conditioning(self, setting: Setting, *, guided: bool) -> Arrays:
+        """What the UNet takes besides latents and timestep; with guidance the empty prompt has the first row."""
+        prompts = ("", setting.prompt) if guided else (setting.prompt,)
+        ids = token_ids(self.tokenizer, self.manifest.text, *prompts)
+        outputs = self.engines["text_encoder"]({"input_ids": ids})
+        found: Arrays = dict(zip(("prompt_embeds", "text_embeds"), outputs, strict=False))
+        if guided and self.manifest.text.zero_negative:
+            found = {name: np.concatenate([np.zeros_like(value[:1]), value[1:]]) for name, value in found.items()}
+        size = np.array([setting.height, setting.width], np.float32)
+        found["time_ids"] = np.tile(np.concatenate([size, np.zeros(2, np.float32), size]), (len(prompts), 1))
+        found["guidance"] = np.full(len(prompts), setting.guidance, np.float32)
+        return {name: found[name] for name in ("prompt_embeds", *self.manifest.conditions)}

@@ -1,0 +1,136 @@
+"""Reference: the diffusers pipeline itself, asked for the same image from the same noise."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import diffusers
+import diffusers.utils.logging
+import numpy as np
+import torch
+import transformers
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+
+from model_build import BuildRefused, samplers
+from model_build.checkpoints.checkpoint import Checkpoint
+from model_build.checkpoints.controlnet import COMPONENT, MID, ControlNetSource
+from model_build.graphs.export import NO_CONTROLNETS, ControlledUNet, component_graph
+from model_build.proof.control import control_image
+from model_build.proof.generation import Floats, Setting, noises
+from model_build.proof.trial import Arrays
+
+
+def load(checkpoint: Checkpoint) -> Any:
+    """diffusers' pipeline in float32 (fp16 weights become float32 without a change).
+
+    Latent consistency models are loaded as StableDiffusionPipeline too, which gives their UNet the guidance scale.
+
+    Raises: BuildRefused.
+    """
+    transformers.logging.set_verbosity_error()  # torchvision, which it misses at import, is not used
+    transformers.logging.disable_progress_bar()
+    diffusers.utils.logging.set_verbosity_error()
+    diffusers.utils.logging.disable_progress_bar()
+    told: dict[str, Any] = {"feature_extractor": None, "image_encoder": None}
+    pipeline_class: Any = diffusers.StableDiffusionPipeline
+    if checkpoint.pipeline == "stable-diffusion-xl":
+        pipeline_class = diffusers.StableDiffusionXLPipeline
+        told |= {"add_watermarker": False}
+    else:
+        told |= {"safety_checker": None, "requires_safety_checker": False}
+    common = {"dtype": torch.float32, "use_safetensors": True, "local_files_only": True}
+    try:
+        if checkpoint.vae is not None:
+            vae_class = getattr(diffusers, checkpoint.configs["vae"]["_class_name"])
+            told["vae"] = vae_class.from_pretrained(checkpoint.vae, variant=checkpoint.variant("vae"), **common)
+        pipeline = pipeline_class.from_pretrained(
+            checkpoint.folder, variant=checkpoint.variant("unet"), **common, **told
+        )
+    except (OSError, RuntimeError, SafetensorError, ValueError) as refused:
+        reason = str(refused).strip().split("\n")[0]
+        raise BuildRefused(f"diffusers cannot load the checkpoint: {reason}") from None
+    if checkpoint.pooled_dim is not None and pipeline.tokenizer.get_vocab() != pipeline.tokenizer_2.get_vocab():
+        raise BuildRefused("The checkpoint's two tokenizers have different vocabularies, which is not supported.")
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def load_controlnets(sources: Sequence[ControlNetSource]) -> dict[str, Any]:
+    """diffusers' ControlNetModels in float32, by component. Raises: BuildRefused."""
+    loaded = {}
+    for source in sources:
+        try:
+            loaded[source.component] = diffusers.ControlNetModel.from_pretrained(
+                source.folder, torch_dtype=torch.float32, use_safetensors=True, local_files_only=True
+            )
+        except (OSError, RuntimeError, SafetensorError, ValueError) as refused:
+            reason = str(refused).strip().split("\n")[0]
+            raise BuildRefused(f"diffusers cannot load the ControlNet: {reason}") from None
+    return loaded
+
+
+class Reference:
+    """What a bundle is compared with."""
+
+    def __init__(self, checkpoint: Checkpoint, pipeline: Any, controlnets: Mapping[str, Any] = NO_CONTROLNETS) -> None:
+        """`controlnets` are loaded ControlNetModels by component."""
+        self.checkpoint = checkpoint
+        self.pipeline = pipeline
+        self.controlnets = controlnets
+
+    def generate(self, setting: Setting) -> Floats:
+        """An image [height, width, 3] in [0, 1]."""
+        side = self.checkpoint.downscale
+        shape = (1, self.checkpoint.latent_channels, setting.height // side, setting.width // side)
+        draws = noises(setting.seed, shape)
+        latents = torch.from_numpy(next(draws)).to(self.pipeline.device, self.pipeline.unet.dtype)
+        control = self._control(setting)
+        pipeline: Any = self.pipeline
+        if control:
+            networks = [self.controlnets[f"{COMPONENT}{asked.type}"] for asked in setting.controls]
+            pipeline = diffusers.StableDiffusionControlNetPipeline(
+                **self.pipeline.components,
+                controlnet=networks,
+                requires_safety_checker=False,
+            )
+            pipeline.set_progress_bar_config(disable=True)
+        pipeline.scheduler = samplers.create(setting.sampler, self.checkpoint.sampler_config, setting.steps)
+        with samplers.replaced_noise(lambda _: torch.from_numpy(next(draws)).to(latents)):
+            found = pipeline(
+                setting.prompt,
+                width=setting.width,
+                height=setting.height,
+                num_inference_steps=setting.steps,
+                guidance_scale=setting.guidance,
+                latents=latents,
+                output_type="np",
+                **control,
+            )
+        image: Floats = found.images[0]
+        return image
+
+    def _control(self, setting: Setting) -> dict[str, Any]:
+        """What StableDiffusionControlNetPipeline is told more; empty without control."""
+        if not setting.controls:
+            return {}
+        size = setting.width, setting.height
+        return {
+            "image": [
+                torch.from_numpy(control_image(*size, seed=index))[None] for index, _ in enumerate(setting.controls)
+            ],
+            "controlnet_conditioning_scale": [control.scale for control in setting.controls],
+            "control_guidance_start": [control.start for control in setting.controls],
+            "control_guidance_end": [control.end for control in setting.controls],
+        }
+
+    def component(self, name: str, inputs: Arrays) -> list[NDArray[Any]]:
+        """One component's outputs, in its graph's order."""
+        if name == "unet" and MID in inputs:
+            module: torch.nn.Module = ControlledUNet(self.pipeline.unet)
+        else:
+            module = component_graph(name, self.checkpoint, self.pipeline, self.controlnets).module
+        with torch.no_grad():
+            found = module(*(torch.from_numpy(np.asarray(value)) for value in inputs.values()))
+        return [value.numpy() for value in (found if isinstance(found, tuple) else (found,))]

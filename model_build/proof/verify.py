@@ -1,0 +1,105 @@
+"""Verify: the same prompt from the same noise, every sampler and every component, against the diffusers pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from darkroom.manifest import EngineManifest
+from model_build import BuildRefused
+from model_build.compile import TargetSpec
+from model_build.layout import COMPONENTS
+from model_build.memory import give_back
+from model_build.proof.generation import BundlePipeline, Floats, Setting, token_ids
+from model_build.proof.psnr import psnr
+from model_build.proof.reference import Reference
+from model_build.proof.trial import trial_inputs
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How near a target comes to diffusers, as PSNR in dB: each component's outputs, each sampler's image, and an image
+    with each ControlNet, and with all of them.
+    """
+
+    target: str
+    floor: float
+    components: dict[str, float]
+    samplers: dict[str, float]
+    controls: dict[str, float]
+
+
+def verify(
+    reference: Reference,
+    manifest: EngineManifest,
+    files: Mapping[str, Path],
+    targets: Sequence[TargetSpec],
+    settings: Sequence[Setting],
+    threads: int,
+    advance: Callable[[], None],
+) -> list[Agreement]:
+    """Compare every target; `settings` has one image for each sampler, then those with control, and each is one call of
+    `advance` per target.
+
+    Raises: BuildRefused, naming the first target and image whose PSNR lies below the target's floor.
+    """
+    wanted = []
+    for setting in settings:
+        wanted.append(reference.generate(setting))
+        advance()
+    agreements = []
+    for target in targets:
+        agreements.append(_agreement(reference, manifest, files, target, settings, wanted, threads, advance))
+        give_back()  # one target's networks are gone before the next one's come
+    return agreements
+
+
+def _agreement(
+    reference: Reference,
+    manifest: EngineManifest,
+    files: Mapping[str, Path],
+    target: TargetSpec,
+    settings: Sequence[Setting],
+    wanted: Sequence[Floats],
+    threads: int,
+    advance: Callable[[], None],
+) -> Agreement:
+    """`wanted` are the reference's images."""
+    bundle = BundlePipeline(manifest, target.name, files, threads)
+    ids = token_ids(files[manifest.text.tokenizer], manifest.text, "", settings[0].prompt)
+    names = [*COMPONENTS, *(net.component for net in (manifest.control.nets if manifest.control else ()))]
+    components = {name: _component(name, reference, bundle, ids, settings[0]) for name in names}
+    images: dict[str, float] = {}
+    controls: dict[str, float] = {}
+    for setting, image in zip(settings, wanted, strict=True):
+        found = psnr(image, bundle.generate(setting), peak=1.0)
+        control = "+".join(control.type for control in setting.controls)
+        if found < target.psnr_floor:
+            how = f"control {control}" if control else f"sampler {setting.sampler}"
+            raise BuildRefused(
+                f"With {how}, target {target.name} agrees with diffusers to {found} dB only; "
+                f"at least {target.psnr_floor} dB is asked for."
+            )
+        if control:
+            controls[control] = found
+        else:
+            images[setting.sampler] = found
+        advance()
+    return Agreement(target.name, target.psnr_floor, components, images, controls)
+
+
+def _component(
+    name: str, reference: Reference, bundle: BundlePipeline, ids: NDArray[np.int64], setting: Setting
+) -> float:
+    """The worst output of a component, at the asked size and at one that no halving divides."""
+    downscale = bundle.manifest.latents.downscale
+    found = []
+    for grow in (0, downscale):
+        inputs = trial_inputs(name, bundle.manifest, ids, setting.height + grow, setting.width + 3 * grow)
+        pairs = zip(reference.component(name, inputs), bundle.component(name, inputs), strict=True)
+        found += [psnr(wanted, output, peak=float(np.abs(wanted).max())) for wanted, output in pairs]
+    return min(found)
