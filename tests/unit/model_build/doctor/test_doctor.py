@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from darkroom.gpu import CUDA, TENSORRT
 from model_build.__main__ import app
 from model_build.compile.device import Lack
-from model_build.doctor.doctor import examination
+from model_build.doctor import examination
 
 
 def doctor(*arguments: str) -> tuple[int, str]:
