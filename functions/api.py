@@ -56,7 +56,7 @@ class Gateway(HTTPGateway):
         except (binascii.Error, UnicodeEncodeError):
             return _NO_TEXT  # refused as what it is: not UTF-8
 
-    @property
+    @functools.cached_property
     def scope(self) -> dict[str, Any]:
         raw, context = str(self.event["rawPath"]), self.event["requestContext"]
         state = {"request_id": str(context["requestId"]), "identity": identity_of(context)}
