@@ -62,7 +62,7 @@ build: .venv-dev/installed ## Compile the bundled checkpoint into crayon/bundle
 
 deploy: .venv-sam/installed ## Build and deploy to AWS; asks for each parameter
 	@test -n "$(LAMBDA_PYTHON)" || { echo "Python 3.13 is needed to build what Lambda runs: put python3.13 on PATH, or in pyenv."; exit 1; }
-	LAMBDA_PYTHON="$(LAMBDA_PYTHON)" .venv-sam/bin/sam build
+	LAMBDA_PYTHON="$(LAMBDA_PYTHON)" .venv-sam/bin/sam build --build-in-source
 	.venv-sam/bin/sam deploy --guided --capabilities CAPABILITY_IAM CAPABILITY_AUTO_EXPAND
 
 destroy: .venv-sam/installed ## Delete the AWS stack; buckets and tables stay, with what is in them

@@ -85,11 +85,11 @@ class _Deployment:
 
     def __init__(self, environment: dict[str, str]) -> None:
         os.environ.update(environment)
-        from functions import api, wiring
+        from functions import api
 
-        wiring.from_environment.cache_clear()
+        api.from_environment.cache_clear()
         self._handler = api.lambda_handler
-        self._jobs = wiring.from_environment().jobs
+        self._jobs = api.from_environment().jobs
         self._services = _Services()
         self._metrics = io.StringIO()
 

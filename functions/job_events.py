@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from api import services
 from darkroom import settings as configuration
 from darkroom.contracts import GenerationResult, Job
 from darkroom.errors import DarkroomError, DeadlineExceeded, JobNotFound, ObjectNotFound, Problem, RuntimeUnavailable
@@ -16,7 +17,6 @@ from darkroom.inference.sagemaker import SageMakerAsync
 from darkroom.inference.spool import Spool, attempt_of
 from darkroom.inference.verdict import ends
 from darkroom.jobs import JobStore
-from functions import wiring
 from functions.observability import count, flush, logger, traced
 
 GRACE_SECONDS = 120.0  # after a job's deadline, for the notification to come first
@@ -76,8 +76,8 @@ def lambda_handler(event: Mapping[str, Any], _context: object, *, wired: Wiring 
 def from_environment() -> Wiring:
     """What this Lambda function reaches."""
     settings = configuration.load()
-    inference, spool = wiring.asynchronous(settings)
-    return Wiring(wiring.open_job_store(settings), spool, inference, settings.job_seconds, settings.max_attempts)
+    inference, spool = services.asynchronous(settings)
+    return Wiring(services.open_job_store(settings), spool, inference, settings.job_seconds, settings.max_attempts)
 
 
 def _closings(event: Mapping[str, Any], wired: Wiring) -> list[Callable[[], str]]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from api import services
 from darkroom import settings as configuration
 from darkroom.endpoints import Endpoints
 from darkroom.errors import ModelNotFound
@@ -19,7 +20,6 @@ from darkroom.release.storage import ReleaseStore, open_releases
 from darkroom.release.world import EndpointWorld
 from darkroom.settings import Settings, SettingsError
 from darkroom.storage import open_store
-from functions import wiring
 from functions.observability import count, flush, logger, traced
 
 Told = dict[str, Any]
@@ -77,7 +77,7 @@ def worlds(settings: Settings) -> dict[str, EndpointWorld]:
 def _proofs(settings: Settings, model: str, judge: Judge) -> Proofs:
     if settings.endpoint_type == "real-time":
         return RealTimeProofs(Endpoints(settings.endpoint_by_model()), judge)
-    inference, spool = wiring.asynchronous(settings)
+    inference, spool = services.asynchronous(settings)
     return AsyncProofs(model, judge, inference, spool)
 
 

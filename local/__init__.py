@@ -1,1 +1,1 @@
-"""The one-machine deployment: the real Lambda handler behind an adapter, a dispatcher, and a pool of runtimes."""
+"""The one-machine deployment: uvicorn around the control plane, a dispatcher, and a pool of runtimes."""

@@ -37,7 +37,6 @@ def main(arguments: Sequence[str] = ()) -> int:
 
 def _serve_until_stopped() -> int:
     started = time.monotonic()
-    os.environ.setdefault("POWERTOOLS_METRICS_DISABLED", "true")  # CloudWatch's; here /metrics has them
     try:
         settings = configuration.load()
         logs.configure(settings.log_level)

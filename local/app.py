@@ -1,20 +1,19 @@
-"""The edge of one machine: an ASGI application around the real Lambda handler and what only exists here."""
+"""What only one machine adds to the control plane: the studio, signed objects, metrics, and a line for each answer."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import structlog
-from starlette.types import Receive, Scope, Send
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Match, Route
+from starlette.types import Scope
 
-from darkroom.errors import DarkroomError, Draining, MalformedRequest, PayloadTooLarge, RequestTimeout
-from functions.answers import Answers
-from local import live_events, metrics, objects
-from local.adapter import LambdaAdapter
-from local.exchange import ClientGone, Exchange
-from local.live_events import LiveEvents
+from api.call import Call
+from api.endpoint import READ, Endpoint, Handlers
+from api.services import Answered
+from local import metrics, objects
 from local.metrics import Metrics
 from local.objects import SignedObjects
 
@@ -22,78 +21,50 @@ log = structlog.get_logger(part="api")
 
 STUDIO = Path(__file__).resolve().parent.parent / "web" / "studio.html"
 _ROUTINE = ("/ping", "/metrics")  # asked every few seconds by machines
-_STUDIO_POLICY = (
-    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self' https:; "
-    "img-src 'self' data: blob: http: https:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
+_STUDIO_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self' https:; "
+        "img-src 'self' data: blob: http: https:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "Cache-Control": "no-cache",
+}
 
 
-class LocalApp:
-    """Sends every request to its route; turns every error into a problem; logs and counts every answer.
+def routes(signed_objects: SignedObjects | None, prometheus: Metrics) -> list[BaseRoute]:
+    """The addresses that only exist here."""
+    scraped = Endpoint({"GET": prometheus.scraped}, reads=False)
+    found: list[BaseRoute] = [
+        _Exactly("/", Endpoint({READ: studio}, reads=False), methods=["GET"]),
+        _Exactly(metrics.PATH, scraped, methods=["GET"]),
+        _Exactly(f"{metrics.PATH}/{{replica:path}}", scraped, methods=["GET"]),
+    ]
+    if signed_objects is not None:
+        handlers: Handlers = {READ: signed_objects.give, "PUT": signed_objects.take}
+        found.append(Route(f"{objects.PREFIX}{{key:path}}", Endpoint(handlers, reads=False)))
+    return found
 
-    `draining` is asked before anything new is accepted.
-    """
 
-    def __init__(
-        self,
-        adapter: LambdaAdapter,
-        live: LiveEvents,
-        signed_objects: SignedObjects | None,
-        prometheus: Metrics,
-        *,
-        draining: Callable[[], bool],
-    ) -> None:
-        self._adapter = adapter
-        self._live = live
-        self._objects = signed_objects
-        self._metrics = prometheus
-        self._draining = draining
+class _Exactly(Route):
+    """There is nothing at its address for any other method."""
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange, started = Exchange(scope, receive, send), time.monotonic()
-        try:
-            await self._route(exchange)
-        except ClientGone:
-            pass
-        except DarkroomError as error:
-            close = isinstance(error, MalformedRequest | PayloadTooLarge | RequestTimeout)
-            await exchange.answer(self._answers(exchange).problem(error), close=close)
-        except Exception as error:
-            log.error("unexpected error", request=exchange.request_id, exc_info=error)
-            if exchange.status is not None:  # too late for another answer: let the connection break
-                raise
-            await exchange.answer(self._answers(exchange).problem(DarkroomError()))
-        finally:
-            seconds = time.monotonic() - started
-            self._metrics.answered(exchange, seconds)
-            tell = log.debug if exchange.path in _ROUTINE else log.info
-            tell(
-                "answered",
-                method=exchange.method,
-                path=exchange.scope["raw_path"].decode("latin-1"),  # still encoded: nothing in it steers a terminal
-                status=exchange.status or "client gone",
-                milliseconds=round(seconds * 1000),
-                request=exchange.request_id,
-            )
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        match, child = super().matches(scope)
+        return (match, child) if match is Match.FULL else (Match.NONE, {})
 
-    async def _route(self, exchange: Exchange) -> None:
-        path = exchange.path
-        if {"transfer-encoding", "content-length"} <= exchange.headers.keys():  # how requests are smuggled past a proxy
-            raise MalformedRequest("A request has a Content-Length or a Transfer-Encoding, not both.")
-        if self._objects is not None and path.startswith(objects.PREFIX):
-            await self._objects(exchange)
-        elif (path == metrics.PATH or path.startswith(f"{metrics.PATH}/")) and exchange.method == "GET":
-            await self._metrics(exchange)
-        elif path == "/" and exchange.method in ("GET", "HEAD"):
-            policy = {"Content-Security-Policy": _STUDIO_POLICY, "Cache-Control": "no-cache"}
-            await exchange.respond(200, STUDIO.read_bytes(), "text/html; charset=utf-8", policy)
-        elif live_events.PATH.fullmatch(path):
-            await self._live(exchange)
-        elif exchange.method == "POST" and self._draining():
-            raise Draining(retry_after=5)
-        else:
-            await self._adapter(exchange)
 
-    def _answers(self, exchange: Exchange) -> Answers:
-        wiring = self._adapter.wiring
-        return Answers(wiring.store, wiring.settings, exchange.request_id)
+def studio(_call: Call) -> Response:
+    """GET /"""
+    return Response(STUDIO.read_bytes(), headers=_STUDIO_HEADERS, media_type="text/html")
+
+
+def logged(answered: Answered) -> None:
+    """One line for each answer."""
+    tell: Any = log.debug if answered.path in _ROUTINE else log.info
+    tell(
+        "answered",
+        method=answered.method,
+        path=answered.path,
+        status=answered.status or "client gone",
+        milliseconds=round(answered.seconds * 1000),
+        request=answered.request_id,
+    )

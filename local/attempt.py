@@ -9,12 +9,13 @@ from typing import Any, TypeVar
 
 import structlog
 
+from api.waiting import News
 from darkroom.contracts import GenerationResult, Invocation, Progress
 from darkroom.errors import DarkroomError, DeadlineExceeded, JobStoreUnavailable, RuntimeUnavailable
 from darkroom.inference.http import HttpRuntime, Step
 from darkroom.inference.verdict import Verdict, verdict
 from darkroom.jobs import JobStore, Lease
-from local.bulletin import Bulletin, News
+from local.bulletin import Bulletin
 
 log = structlog.get_logger(part="dispatcher")
 

@@ -7,19 +7,10 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
-from darkroom.contracts import Job, Progress
+from api.waiting import News
+from darkroom.contracts import Job
 from local.traffic import Traffic
-
-
-@dataclass(frozen=True)
-class News:
-    """The newest that is known of a job: its progress, or that it has finished (then the job store has the rest)."""
-
-    progress: Progress | None = None
-    preview: str | None = None
-    finished: bool = False
 
 
 class Watch:

@@ -10,28 +10,25 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
+from api.app import ControlPlane
+from api.manifests import Manifests
+from api.services import Answered, Services, open_job_store
 from darkroom import uploads
 from darkroom.errors import DarkroomError, JobStoreUnavailable, StorageUnavailable
-from darkroom.jobs import open_jobs
 from darkroom.scaling.storage import open_policies
 from darkroom.settings import Settings
 from darkroom.storage import open_store
 from darkroom.storage.directory import DirectoryStore
-from functions.api import lambda_handler
-from functions.manifests import Manifests
-from functions.wiring import Wiring
-from local import http_server, seeding
-from local.adapter import LambdaAdapter
-from local.app import LocalApp
+from local import app, http_server, seeding
 from local.autoscaler import Autoscaler, Clock
 from local.bulletin import Bulletin
 from local.errors import CannotStart
-from local.live_events import LiveEvents
 from local.metrics import Metrics
 from local.objects import SignedObjects
 from local.pool import Pool
 from local.replica import RUNTIME, RuntimeDidNotStart
 from local.traffic import Traffic
+from local.waiting import BulletinWaiting
 
 log = structlog.get_logger(part="deployment")
 
@@ -63,13 +60,7 @@ class Deployment:
             key = settings.signing_key.encode()
             self.store = open_store(settings.store_url, public_url=settings.public_url, signing_key=key)
             self.images = open_store(settings.images_store, public_url=settings.public_url, signing_key=key)
-            self.jobs = open_jobs(
-                settings.jobs_url,
-                max_queued=settings.max_queued_jobs,
-                max_attempts=settings.max_attempts,
-                lease_seconds=settings.lease_seconds,
-                keep_seconds=settings.job_days * 86_400,
-            )
+            self.jobs = open_job_store(settings)
             self.policies = open_policies(settings.policies_store)
             for published in seeding.seed(self.store, settings):
                 log.info("bundle published", bundle=published)
@@ -84,23 +75,30 @@ class Deployment:
         self.autoscaler = Autoscaler(settings, self.pool, self.jobs, self.policies, self.bulletin, traffic, clock)
         self._server = http_server.server(self._app())
 
-    def _app(self) -> LocalApp:
-        manifests = Manifests(self.store, served={self.settings.default_model})
-        wiring = Wiring(
+    def _app(self) -> ControlPlane:
+        waiting = BulletinWaiting(self.jobs, self.bulletin)
+        prometheus = Metrics(self.jobs, self.pool)
+
+        def answered(answer: Answered) -> None:
+            prometheus.answered(answer)
+            app.logged(answer)
+
+        services = Services(
             self.settings,
             self.images,
             self.jobs,
             self.policies,
             self.bulletin,
-            manifests,
-            lambda job, _: job,
-            self.pool.health,
+            Manifests(self.store, served={self.settings.default_model}),
+            waiting.wait,
+            app.log,
+            follow=waiting.follow,
+            health=self.pool.health,
+            draining=lambda: self.pool.draining,
+            answered=answered,
         )
-        adapter = LambdaAdapter(lambda_handler, wiring, self.bulletin)
         signed = SignedObjects(self.images) if isinstance(self.images, DirectoryStore) else None
-        metrics = Metrics(self.jobs, self.pool)
-        live = LiveEvents(adapter, self.bulletin)
-        return LocalApp(adapter, live, signed, metrics, draining=lambda: self.pool.draining)
+        return ControlPlane(services, app.routes(signed, prometheus))
 
     async def run(self) -> None:
         """Serve until `stop`; what is in flight then finishes, or is queued for the next start.

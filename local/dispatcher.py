@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import structlog
 
+from api.waiting import News
 from darkroom.contracts import Job
 from darkroom.errors import JobStoreUnavailable, ModelNotFound
 from darkroom.inference.http import HttpRuntime
@@ -15,7 +16,7 @@ from darkroom.inference.verdict import Verdict
 from darkroom.jobs import JobStore, Lease
 from darkroom.settings import Settings
 from local.attempt import Attempt
-from local.bulletin import Bulletin, News
+from local.bulletin import Bulletin
 
 log = structlog.get_logger(part="dispatcher")
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from starlette.responses import Response
 
+from api.blocking import in_thread
+from api.call import Call
+from api.services import Answered
 from darkroom.errors import JobStoreUnavailable, NotFound
 from darkroom.jobs import JobStore
-from local.exchange import Exchange
 from local.pool import Pool
 
 PATH = "/metrics"
+_HEADERS = {"Content-Type": CONTENT_TYPE_LATEST}
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
@@ -38,27 +41,25 @@ class Metrics:
         self._in_flight = Gauge("darkroom_jobs_in_flight", "given to a runtime", ["replica"], registry=self._registry)
         self._restarts = Gauge("darkroom_runtime_restarts", "since the start", ["replica"], registry=self._registry)
 
-    def answered(self, exchange: Exchange, seconds: float) -> None:
-        method = exchange.method if exchange.method in _METHODS else "other"  # callers may invent more
-        self._answers.labels(method, str(exchange.status or "gone")).inc()
-        self._seconds.observe(seconds)
+    def answered(self, answered: Answered) -> None:
+        method = answered.method if answered.method in _METHODS else "other"  # callers may invent more
+        self._answers.labels(method, str(answered.status or "gone")).inc()
+        self._seconds.observe(answered.seconds)
 
-    async def __call__(self, exchange: Exchange) -> None:
+    async def scraped(self, call: Call) -> Response:
         """`/metrics`, or a runtime's own at `/metrics/{replica}`. Raises: NotFound, RuntimeUnavailable."""
-        name = exchange.path.removeprefix(PATH).removeprefix("/")
+        name = call.params.get("replica", "")
         if not name:
-            await self._own(exchange)
-            return
+            return await self._own()
         for replica in self._pool.replicas:
             if replica.name == name:
                 text = await replica.runtime.metrics()
-                await exchange.respond(200, text.encode(), CONTENT_TYPE_LATEST, {})
-                return
+                return Response(text, headers=_HEADERS)
         raise NotFound("There is no runtime of this name now; `darkroom_runtime_ready` of /metrics names them.")
 
-    async def _own(self, exchange: Exchange) -> None:
+    async def _own(self) -> Response:
         with contextlib.suppress(JobStoreUnavailable):
-            for status, jobs in (await asyncio.to_thread(self._jobs.counts)).items():
+            for status, jobs in (await in_thread(self._jobs.counts)).items():
                 self._by_status.labels(status.value).set(jobs)
         self._replicas.labels("wanted").set(self._pool.wanted)
         self._replicas.labels("ready").set(self._pool.ready_count)
@@ -69,4 +70,4 @@ class Metrics:
             self._ready.labels(replica.name).set(replica.readiness.ready)
             self._in_flight.labels(replica.name).set(member.dispatcher.in_flight)
             self._restarts.labels(replica.name).set(replica.restarts)
-        await exchange.respond(200, generate_latest(self._registry), CONTENT_TYPE_LATEST, {})
+        return Response(generate_latest(self._registry), headers=_HEADERS)

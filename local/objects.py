@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import parse_qs
 
-from starlette.responses import FileResponse
+from starlette.responses import FileResponse, Response
 
+from api.blocking import in_thread
+from api.call import Call
 from darkroom.contracts import OutputFormat
-from darkroom.errors import MethodNotAllowed
 from darkroom.storage.directory import DirectoryStore
-from local.exchange import Exchange
 
 PREFIX = "/objects/"
 _BODY_SECONDS = 60.0
@@ -28,43 +27,36 @@ class SignedObjects:
         self._store = store
         self._clock = clock
 
-    async def __call__(self, exchange: Exchange) -> None:
-        """Raises: MethodNotAllowed, Forbidden, ObjectNotFound, StorageUnavailable, StorageFull; what `body` raises."""
-        if exchange.method == "PUT":
-            await self._take(exchange)
-        elif exchange.method in ("GET", "HEAD"):
-            await self._give(exchange)
-        else:
-            raise MethodNotAllowed("Objects can only be read, and uploads sent by PUT.")
+    async def take(self, call: Call) -> Response:
+        """An upload of exactly the size and type that were signed; nothing of any other one is read.
 
-    async def _take(self, exchange: Exchange) -> None:
-        """An upload of exactly the size and type that were signed; nothing of any other one is read."""
-        key, expires, signature = _signed_parts(exchange)
-        said = exchange.headers.get("content-length", "")
-        size = int(said) if said.isascii() and said.isdigit() and len(said) < _LONGEST_NUMBER else -1
-        content_type = exchange.headers.get("content-type", "")
+        Raises: Forbidden, StorageUnavailable, StorageFull; what `Call.read` raises.
+        """
+        key, expires, signature = _signed_parts(call)
+        length = call.headers.get("content-length", "")
+        size = int(length) if length.isascii() and length.isdigit() and len(length) < _LONGEST_NUMBER else -1
+        content_type = call.headers.get("content-type", "")
         self._store.verify_upload(key, expires, signature, self._clock(), size=size, content_type=content_type)
-        body = await exchange.body(limit=size, seconds=_BODY_SECONDS)  # HTTP itself keeps it from being shorter
-        await asyncio.to_thread(self._store.put, key, body)
-        await exchange.respond(200, b"", None, {"X-Request-Id": exchange.request_id})
+        body = await call.read(limit=size, seconds=_BODY_SECONDS)  # HTTP itself keeps it from being shorter
+        await in_thread(self._store.put, key, body)
+        return Response()
 
-    async def _give(self, exchange: Exchange) -> None:
-        key, expires, signature = _signed_parts(exchange)
+    def give(self, call: Call) -> Response:
+        """Raises: Forbidden, ObjectNotFound, StorageUnavailable."""
+        key, expires, signature = _signed_parts(call)
         now = self._clock()
         self._store.verify(key, expires, signature, now)
-        path = await asyncio.to_thread(self._store.fetch, key, Path())
+        path = self._store.fetch(key, Path())
         content_type = _CONTENT_TYPES.get(path.suffix, "application/octet-stream")
         headers = {
             "Cache-Control": f"private, max-age={max(0, int(expires) - int(now))}, immutable",
             "X-Content-Type-Options": "nosniff",
-            "X-Request-Id": exchange.request_id,
         }
-        response = FileResponse(path, media_type=content_type, headers=headers)
-        await response(exchange.scope, exchange.receive, exchange.send)
+        return FileResponse(path, media_type=content_type, headers=headers)
 
 
-def _signed_parts(exchange: Exchange) -> tuple[str, str, str]:
+def _signed_parts(call: Call) -> tuple[str, str, str]:
     """Key, expiry and signature, as a signed URL has them."""
-    query = parse_qs(exchange.scope["query_string"].decode("latin-1"))
+    query = parse_qs(call.scope["query_string"].decode("latin-1"))
     expires, signature = (query.get(name, [""])[0] for name in ("expires", "signature"))
-    return exchange.path.removeprefix(PREFIX), expires, signature
+    return call.path.removeprefix(PREFIX), expires, signature

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import structlog
 
+from api.schemas.models import Health
 from darkroom.jobs import JobStore
 from darkroom.settings import Settings
-from functions.documents import Health
 from local.bulletin import Bulletin
 from local.dispatcher import Dispatcher
 from local.replica import RUNTIME, Replica, RuntimeDidNotStart

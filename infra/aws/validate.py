@@ -103,7 +103,7 @@ def cloudformation() -> str:
 
 
 def sam_build(python: str) -> str:
-    run(SAM / "sam", "build", "--template", TEMPLATE, LAMBDA_PYTHON=python)
+    run(SAM / "sam", "build", "--build-in-source", "--template", TEMPLATE, LAMBDA_PYTHON=python)
     layer, function = zipped(BUILT / "SharedLayer"), zipped(BUILT / "ApiFunction")
     if layer + function > MOST_BYTES:
         sys.exit(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from api.waiting import FIRST_PAUSE, LONGEST_PAUSE, PAUSE_GROWTH
 from darkroom.scaling.prices import Price, ServicePrices
-from functions.wiring import FIRST_PAUSE, LONGEST_PAUSE, PAUSE_GROWTH
 from local.plan.simulation import Outcome
 
 _MILLION, _GB, _MONTH_DAYS = 1e6, 1e9, 30.0
@@ -38,7 +38,7 @@ class Deployment:
 
 
 def looks(seconds: float) -> int:
-    """How often the handler reads the job while it waits for so long (see `functions.wiring.polling`)."""
+    """How often the handler reads the job while it waits for so long (see `api.waiting.polling`)."""
     spent, pause, count = 0.0, FIRST_PAUSE, 0
     while spent < seconds:
         spent += min(pause, seconds - spent)

@@ -34,7 +34,7 @@ def test_what_the_functions_import_is_in_the_layer() -> None:
                 names = [one.name for one in node.names] if isinstance(node, ast.Import) else []
                 names += [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
                 imported |= {one.partition(".")[0] for one in names}
-    foreign = imported - sys.stdlib_module_names - {"darkroom", "functions"} - ELSEWHERE
+    foreign = imported - sys.stdlib_module_names - {"api", "darkroom", "functions"} - ELSEWHERE
     layer = _pinned("layers/shared/requirements.txt")
     assert {one for one in foreign if DISTRIBUTIONS.get(one, one).replace("_", "-") not in layer} == set()
 

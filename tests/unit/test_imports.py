@@ -7,16 +7,15 @@ import pytest
 
 TORCH = ["torch", "diffusers", "transformers"]
 ENGINES = ["onnxruntime", "openvino"]
+RARE = ["yaml", "cronsim", "darkroom.scaling.policy", "api.openapi", "api.schemas.scaling"]  # what few requests need
 ROOMS = {
     "darkroom.catalog": [*TORCH, *ENGINES, "numpy", "boto3", "sqlalchemy", "aws_lambda_powertools"],
     "darkroom.jobs": [*TORCH, *ENGINES, "numpy", "boto3", "sqlalchemy"],
-    "functions.api": [
-        *[*TORCH, *ENGINES, "numpy", "boto3", "sqlalchemy"],
-        *["yaml", "cronsim", "darkroom.scaling.policy", "functions.documentation"],  # what few requests need
-    ],
+    "api.app": [*TORCH, *ENGINES, *RARE, "numpy", "boto3", "sqlalchemy", "aws_lambda_powertools", "mangum", "uvicorn"],
+    "functions.api": [*TORCH, *ENGINES, *RARE, "numpy", "boto3", "sqlalchemy", "uvicorn"],
     "runtime.process": [*TORCH, *ENGINES, "boto3", "sqlalchemy", "aws_lambda_powertools"],
-    "local.__main__": [*TORCH, *ENGINES, "runtime", "model_build", "boto3"],
-    "model_build.__main__": ["aws_lambda_powertools", "runtime", "functions", "local", "boto3"],
+    "local.__main__": [*TORCH, *ENGINES, "runtime", "model_build", "boto3", "aws_lambda_powertools", "functions"],
+    "model_build.__main__": ["aws_lambda_powertools", "runtime", "api", "functions", "local", "boto3"],
 }
 
 

@@ -276,7 +276,7 @@ _S3 = set(re.findall(r"^    (S3_[A-Z_]+) ", (ROOT / "layers/shared/darkroom/stor
 
 
 def modules_of(module: str) -> set[Path]:
-    """The files of a module and of all of `functions` and `darkroom` that it imports, anywhere in its code."""
+    """The files of a module and of all of `functions`, `api` and `darkroom` that it imports, anywhere in its code."""
     waiting, found = [module], {}
     while waiting:
         name = waiting.pop()
@@ -294,7 +294,7 @@ def modules_of(module: str) -> set[Path]:
 
 def _file(module: str) -> Path | None:
     room = ROOT / "layers/shared" if module.startswith("darkroom") else ROOT
-    if not module.startswith(("darkroom", "functions")):
+    if module.partition(".")[0] not in ("api", "darkroom", "functions"):
         return None
     place = room / module.replace(".", "/")
     for path in (place.with_suffix(".py"), place / "__init__.py"):

@@ -23,9 +23,11 @@ import boto3
 import httpx
 import pytest
 
+from api.blocking import at_once
+from api.waiting import polling
 from darkroom.jobs.dynamodb import TABLE as JOBS
 from darkroom.scaling.storage.dynamodb import TABLE as POLICIES
-from functions import api, job_events, wiring
+from functions import api, job_events
 from tests.fakes import aws
 from tests.fakes.sagemaker import Front
 
@@ -178,10 +180,11 @@ class Stack:
         self.front = front
         self.works = True
         self.now = 0.0
-        found = wiring.from_environment()
-        self.wired = replace(found, wait=wiring.polling(found.jobs, clock=lambda: self.now, sleep=self.sleep))
+        services = api.from_environment()
+        wait = polling(services.jobs, at_once, clock=lambda: self.now, sleep=self.sleep)
+        self.services = replace(services, wait=wait)
 
-    def sleep(self, seconds: float) -> None:
+    async def sleep(self, seconds: float) -> None:
         self.now += seconds
         if self.works:
             self.front.work()
@@ -211,7 +214,7 @@ class Stack:
         wired = replace(job_events.from_environment(), wall=lambda: time.time() + later)
         return job_events.lambda_handler({"source": "aws.events"}, SimpleNamespace(), wired=wired)
 
-    def ask(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, dict[str, str], Any]:
+    def ask(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, httpx.Headers, Any]:
         """One request through API Gateway: status, headers, parsed body."""
         sent = {"content-type": "application/json", "x-api-key": KEY}
         sent |= {name.replace("_", "-"): value for name, value in headers.items()}
@@ -226,11 +229,11 @@ class Stack:
             "isBase64Encoded": body is not None,
             "requestContext": {"http": http, "requestId": "request-1", "stage": "$default"},
         }
-        answer = api.lambda_handler(event, SimpleNamespace(), wired=self.wired)
+        answer = api.lambda_handler(event, SimpleNamespace(), services=self.services)
         told = answer["body"]
-        return answer["statusCode"], answer["headers"], json.loads(told) if told else None
+        return answer["statusCode"], httpx.Headers(answer["headers"]), json.loads(told) if told else None
 
-    def predict(self, prompt: str, *, prefer: str = "wait=25", **asked: Any) -> tuple[int, dict[str, str], Any]:
+    def predict(self, prompt: str, *, prefer: str = "wait=25", **asked: Any) -> tuple[int, httpx.Headers, Any]:
         return self.ask("POST", "/v1/models/tiny:predict", {"prompt": prompt, **asked}, prefer=prefer)
 
 
@@ -269,5 +272,5 @@ def stack(account: Account, container: str, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def _forget() -> None:
-    wiring.from_environment.cache_clear()
+    api.from_environment.cache_clear()
     job_events.from_environment.cache_clear()

@@ -15,7 +15,7 @@ from darkroom.contracts import GeneratedImage, GenerationResult
 from darkroom.errors import StorageUnavailable
 from darkroom.inference.spool import open_spool
 from darkroom.storage import open_store, s3
-from functions import api, wiring
+from functions import api
 from runtime.bundles.bundle import fetch_bundle
 from runtime.bundles.hardware import Machine
 from tests.fakes import bundle
@@ -49,9 +49,9 @@ def cos(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Cos]:
     aws = {"AWS_ACCESS_KEY_ID": "AKIAofaws", "AWS_SECRET_ACCESS_KEY": "other", "AWS_DEFAULT_REGION": "us-east-1"}
     for name, value in {**CONFIGURED, **aws, "DARKROOM_JOBS_URL": f"sqlite:///{tmp_path / 'jobs.db'}"}.items():
         monkeypatch.setenv(name, value)
-    wiring.from_environment.cache_clear()
+    api.from_environment.cache_clear()
     yield service
-    wiring.from_environment.cache_clear()
+    api.from_environment.cache_clear()
 
 
 def ask(method: str, path: str, body: Any = None) -> Any:
@@ -85,7 +85,7 @@ def test_engines_and_images_live_in_cos(cos: Cos, tmp_path: Path) -> None:
     images.put(key, b"PNG", content_type="image/png")
     image = GeneratedImage(key=key, width=64, height=64, content_type="image/png", size=3, sha256="0" * 64, seed=1)
     result = GenerationResult(images=[image], seed=1, model="crayon", version=made.version, target="fake")
-    assert wiring.from_environment().jobs.settle(job["id"], result)
+    assert api.from_environment().jobs.settle(job["id"], result)
 
     url = urlsplit(ask("GET", f"/v1/jobs/{job['id']}")["image"])
     query = parse_qs(url.query)

@@ -1,5 +1,7 @@
 """The Lambda handler as API Gateway calls it: real stores, and a worker that works while the handler waits."""
 
+import base64
+import gzip
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +10,13 @@ from typing import Any
 
 import pytest
 
+from api.blocking import at_once
+from api.callers import Identity
+from api.manifests import Manifests
+from api.schemas.jobs import ImageAnswer, JobDocument
+from api.schemas.models import ModelList
+from api.services import Services
+from api.waiting import polling
 from darkroom.contracts import GeneratedImage, GenerationResult, Job
 from darkroom.errors import DarkroomError
 from darkroom.inference import QueuedInference
@@ -15,11 +24,9 @@ from darkroom.jobs.sql import SqlJobStore
 from darkroom.scaling.storage.sql import SqlPolicyStore
 from darkroom.settings import Settings
 from darkroom.storage.directory import DirectoryStore
-from functions import wiring
-from functions.api import lambda_handler
-from functions.documents import ImageAnswer, JobDocument, ModelList
-from functions.manifests import Manifests
-from functions.wiring import Wiring, polling
+from functions import observability
+from functions.api import from_environment, identity_of, lambda_handler
+from functions.observability import logger
 from tests.fakes import bundle
 
 
@@ -33,18 +40,21 @@ class Lambda:
         self.works = True
         self.now = 0.0
         bundle.publish(self.store, directory)
-        wait = polling(self.jobs, clock=lambda: self.now, sleep=self.sleep)
-        self.wiring = Wiring(
-            Settings(), self.store, self.jobs, self.policies, QueuedInference(), Manifests(self.store), wait
+        wait = polling(self.jobs, at_once, clock=lambda: self.now, sleep=self.sleep)
+        inference, manifests = QueuedInference(), Manifests(self.store)
+        self.services = Services(
+            *(Settings(), self.store, self.jobs, self.policies, inference, manifests, wait, logger), run=at_once
         )
 
-    def sleep(self, seconds: float) -> None:
+    async def sleep(self, seconds: float) -> None:
         self.now += seconds
         lease = self.jobs.claim("worker") if self.works else None
         if lease:
             self.jobs.succeed(lease, result(lease.job))
 
-    def __call__(self, method: str, path: str, body: Any = None, **headers: str) -> dict[str, Any]:
+    def __call__(
+        self, method: str, path: str, body: Any = None, context: dict[str, Any] | None = None, **headers: str
+    ) -> dict[str, Any]:
         http = {"method": method, "path": path, "protocol": "HTTP/1.1", "sourceIp": "192.0.2.1", "userAgent": "test"}
         event = {
             "version": "2.0",
@@ -52,11 +62,14 @@ class Lambda:
             "rawPath": path,
             "rawQueryString": "",
             "headers": {"content-type": "application/json", **{k.replace("_", "-"): v for k, v in headers.items()}},
-            "body": json.dumps(body),
-            "isBase64Encoded": False,
+            "body": body if isinstance(body, str) else json.dumps(body),
+            "isBase64Encoded": "x_encoded" in headers,
             "requestContext": {"http": http, "requestId": "request-1", "stage": "$default"},
         }
-        return lambda_handler(event, SimpleNamespace(), wired=self.wiring)
+        event["requestContext"] |= context or {}
+        answer = lambda_handler(event, SimpleNamespace(), services=self.services)
+        assert all(name == name.lower() for name in answer["headers"])
+        return answer
 
 
 def result(job: Job) -> GenerationResult:
@@ -82,7 +95,7 @@ def test_the_handler_waits_for_the_image(call: Lambda) -> None:
     told = ImageAnswer.model_validate_json(answer["body"])
     assert (told.seed, told.request_id) == (5, "request-1")
     assert told.image.startswith("https://images.example/objects/images/")
-    assert answer["headers"]["X-Request-Id"] == "request-1"
+    assert answer["headers"]["x-request-id"] == "request-1"
 
 
 def test_the_handler_gives_up_waiting(call: Lambda) -> None:
@@ -91,7 +104,7 @@ def test_the_handler_gives_up_waiting(call: Lambda) -> None:
     assert answer["statusCode"] == 202
     assert call.now == pytest.approx(3.0)
     job = JobDocument.model_validate_json(answer["body"])
-    assert answer["headers"]["Location"] == f"/v1/jobs/{job.id}"
+    assert answer["headers"]["location"] == f"/v1/jobs/{job.id}"
     assert job.request.width == 64
     assert job.request.seed is not None
 
@@ -107,7 +120,7 @@ def test_jobs_over_their_life(call: Lambda) -> None:
     path = f"/v1/jobs/{told['id']}"
     assert json.loads(call("GET", path)["body"])["status"] == "queued"
     snapshot = call("GET", f"{path}/events")
-    assert snapshot["headers"]["Content-Type"] == "text/event-stream"
+    assert snapshot["headers"]["content-type"] == "text/event-stream"
     assert snapshot["body"].startswith("retry: 1000\n\nevent: progress\n")
     assert call("DELETE", path)["statusCode"] == 202
     assert "event: finished\n" in call("GET", f"{path}/events")["body"]
@@ -132,37 +145,67 @@ def test_models(call: Lambda) -> None:
     assert json.loads(call("GET", "/v1/models/m")["body"])["name"] == "crayon"
 
 
-def test_a_method_that_an_address_does_not_take(call: Lambda) -> None:
-    for method, path, allowed in (
-        ("PATCH", "/v1/jobs/x", "GET, HEAD, DELETE"),
-        ("GET", "/v1/models/crayon:predict", "POST"),
-        ("OPTIONS", "/v1/models", "GET, HEAD"),
-    ):
-        answer = call(method, path)
-        assert (answer["statusCode"], answer["headers"]["Allow"]) == (405, allowed)
-        assert json.loads(answer["body"])["code"] == "method_not_allowed"
+def test_the_body_as_api_gateway_sends_it(call: Lambda) -> None:
+    call.works = False
+    encoded = base64.b64encode(b'{"prompt": "a dog"}').decode()
+    path, sent = "/v1/models/m:predict", {"prefer": "wait=0", "x_encoded": "1"}
+    assert call("POST", path, encoded, **sent)["statusCode"] == 202
+    for damaged, headers in (("?", sent), (base64.b64encode(b"\xff").decode(), sent), ("\ud800", {})):
+        answer = call("POST", path, damaged, **headers)
+        assert (answer["statusCode"], json.loads(answer["body"])["code"]) == (400, "malformed_json")
 
 
-def test_what_nobody_foresaw_says_nothing_of_itself(call: Lambda, capsys: pytest.CaptureFixture[str]) -> None:
-    class Broken(Manifests):
-        def current(self, model: str) -> Any:
-            raise RuntimeError("/secret/path")
+def test_callers_whom_api_gateway_has_checked(call: Lambda) -> None:
+    def status(access: Any, **authorizer: Any) -> int:
+        call.services = replace(call.services, settings=Settings(access=access))
+        return int(call("GET", "/v1/models", context={"authorizer": authorizer or None})["statusCode"])
 
-    call.wiring = replace(call.wiring, manifests=Broken(call.store))
-    answer = call("GET", "/v1/models/crayon")
-    assert answer["statusCode"] == 500
-    assert answer["headers"]["Content-Type"] == "application/problem+json"
-    assert "secret" not in answer["body"]
+    alice, role = {"claims": {"sub": "alice"}}, {"userId": "AROAEXAMPLE:yesterday"}
+    assert status("jwt", jwt=alice) == status("jwt", jwt={"claims": {"client_id": "machine"}}) == 200
+    assert status("iam", iam=role) == 200
+    for access, authorizer in (("jwt", {"iam": role}), ("iam", {"jwt": alice}), ("jwt", {"jwt": {"claims": {}}})):
+        assert status(access, **authorizer) == 401
+    assert status("iam", iam={"userId": None}) == status("jwt") == status("iam") == 401
 
 
-def test_the_wiring_of_a_lambda_function(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_signature_names_the_role_and_not_its_session() -> None:
+    for session in ("yesterday", "today"):
+        identity = identity_of({"authorizer": {"iam": {"userId": f"AROAEXAMPLE:{session}"}}})
+        assert identity == Identity("iam", "AROAEXAMPLE")
+
+
+def test_answers_are_text_and_the_connection_is_the_gateways(call: Lambda) -> None:
+    refused = call("POST", "/v1/models/m:predict", "x" * 3_000_000)
+    assert (refused["statusCode"], json.loads(refused["body"])["code"]) == (413, "payload_too_large")
+    assert refused["headers"]["content-type"] == "application/problem+json"
+    assert "connection" not in refused["headers"]
+    page = call("GET", "/docs", accept_encoding="gzip")
+    assert page["isBase64Encoded"]
+    assert b"Darkroom" in gzip.decompress(base64.b64decode(page["body"]))
+
+
+def test_what_is_counted_is_written_with_the_event(call: Lambda, capsys: pytest.CaptureFixture[str]) -> None:
+    call.services = replace(call.services, count=observability.count)
+    call("POST", "/v1/models/crayon:predict", {"prompt": 1})
+    assert '"Problem.invalid_type":[1.0]' in capsys.readouterr().out
+
+
+def test_a_deleted_policy_is_answered_with_nothing(call: Lambda) -> None:
+    path = "/v1/models/crayon/scaling-policy"
+    assert call("PUT", path, {"min": 0, "max": 1})["statusCode"] == 201
+    answer = call("DELETE", path)
+    assert (answer["statusCode"], answer["body"]) == (204, "")
+    assert "content-type" not in answer["headers"]
+
+
+def test_the_services_of_a_lambda_function(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DARKROOM_STORE_URL", f"file://{tmp_path / 'store'}")
     monkeypatch.setenv("DARKROOM_JOBS_URL", f"sqlite:///{tmp_path / 'jobs.db'}")
-    wiring.from_environment.cache_clear()
+    from_environment.cache_clear()
     try:
-        assert wiring.from_environment() is wiring.from_environment()
-        assert wiring.from_environment().manifests.names() == []
-        wiring.from_environment().jobs.close()  # type: ignore[attr-defined]
-        wiring.from_environment().policies.close()
+        assert from_environment() is from_environment()
+        assert from_environment().manifests.names() == []
+        from_environment().jobs.close()  # type: ignore[attr-defined]
+        from_environment().policies.close()
     finally:
-        wiring.from_environment.cache_clear()
+        from_environment.cache_clear()

@@ -242,10 +242,10 @@ def test_building_one_loads_no_boto3() -> None:
     import sys
 
     code = (
-        "import sys; from darkroom.settings import Settings; from functions import wiring;"
+        "import sys; from darkroom.settings import Settings; from api import services;"
         "s = Settings(endpoints='crayon=e', async_url='s3://b/async', jobs_url='dynamodb://jobs');"
-        "wiring.inference(s, wiring.open_job_store(s)); wiring.inference(s.model_copy(update={'endpoint_type': "
-        "'real-time'}), wiring.open_job_store(s)); print(sorted({'boto3', 'botocore', 'sqlalchemy', 'httpx'} & "
+        "services.inference(s, services.open_job_store(s)); services.inference(s.model_copy(update={'endpoint_type': "
+        "'real-time'}), services.open_job_store(s)); print(sorted({'boto3', 'botocore', 'sqlalchemy', 'httpx'} & "
         "set(sys.modules)))"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)

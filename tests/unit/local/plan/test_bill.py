@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from dataclasses import replace
@@ -10,9 +11,10 @@ from typing import Any
 
 import pytest
 
+from api.blocking import at_once
+from api.waiting import polling
 from darkroom.contracts import GenerationRequest, Job, JobStatus
 from darkroom.scaling.prices import read_prices
-from functions.wiring import polling
 from local.plan.bill import Deployment, bill, looks
 from local.plan.simulation import Outcome
 
@@ -73,11 +75,14 @@ def test_looks_are_counted_as_the_handler_looks(seconds: float) -> None:
             counted += 1
             return job
 
-    def sleep(pause: float) -> None:
+    async def sleep(pause: float) -> None:
         nonlocal now
         now += pause
 
-    polling(Never(), clock=lambda: now, sleep=sleep)(job, seconds)  # type: ignore[arg-type]
+    async def wait() -> None:
+        await polling(Never(), at_once, clock=lambda: now, sleep=sleep)(job, seconds)  # type: ignore[arg-type]
+
+    asyncio.run(wait())
     assert looks(seconds) == counted
 
 

@@ -1,0 +1,74 @@
+"""A document -> the HTTP answer that carries it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pydantic import BaseModel
+from starlette.responses import Response
+
+from api.schemas.jobs import JobDocument, image_answer, job_document, problem_of
+from api.submission import Preference
+from darkroom.contracts import Job
+from darkroom.errors import DarkroomError, Problem
+from darkroom.settings import Settings
+from darkroom.storage import ObjectStore
+
+JSON = "application/json"
+PROBLEM_JSON = "application/problem+json"
+_RETRY_SECONDS = 2  # where an error that a retry may help does not know better
+_TRY_LATER = (429, 503)
+
+
+def answer(
+    status: int, document: BaseModel, headers: Mapping[str, str] | None = None, media_type: str = JSON
+) -> Response:
+    """The document as JSON, without its empty members."""
+    return Response(document.model_dump_json(exclude_none=True, by_alias=True), status, headers, media_type)
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Builds the answers to one request."""
+
+    store: ObjectStore
+    settings: Settings
+    request_id: str
+
+    def predicted(self, job: Job, preference: Preference) -> Response:
+        """200 with the image, the job's own problem, or 202 where it has not finished."""
+        headers = {"Preference-Applied": preference.applied} if preference.applied else {}
+        if job.result is not None:
+            expires = self.settings.image_url_seconds
+            document = image_answer(job, self.store, expires=expires, request_id=self.request_id)
+            return answer(200, document, {**headers, "Location": job_path(job)})
+        if job.status.finished:
+            return self.problem(problem_of(job))
+        return answer(202, self.document(job), {**headers, "Location": job_path(job), "Retry-After": "1"})
+
+    def job(self, job: Job) -> Response:
+        """The job as it is; a finished one with freshly signed URLs."""
+        return answer(200, self.document(job), {} if job.status.finished else {"Retry-After": "1"})
+
+    def cancelled(self, job: Job) -> Response:
+        return answer(202, self.document(job), {"Location": job_path(job)})
+
+    def problem(self, problem: Problem | DarkroomError, headers: Mapping[str, str] | None = None) -> Response:
+        """An RFC 9457 answer that names this request."""
+        document = problem.problem() if isinstance(problem, DarkroomError) else problem
+        document = document.model_copy(update={"request_id": self.request_id})
+        headers = dict(headers or {})
+        if document.retry_after is not None or document.status in _TRY_LATER:
+            headers["Retry-After"] = str(document.retry_after or _RETRY_SECONDS)
+        if document.status == 401:
+            headers["WWW-Authenticate"] = "Bearer"
+        return answer(document.status, document, headers, PROBLEM_JSON)
+
+    def document(self, job: Job) -> JobDocument:
+        """What `GET /v1/jobs/{id}` tells, and the events that end a stream."""
+        return job_document(job, self.store, expires=self.settings.image_url_seconds, request_id=self.request_id)
+
+
+def job_path(job: Job) -> str:
+    return f"/v1/jobs/{job.id}"

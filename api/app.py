@@ -1,0 +1,102 @@
+"""The control plane as one ASGI application: guards, routes, and one answer to every error."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from urllib.parse import quote
+
+from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.routing import BaseRoute, Route, Router
+from starlette.types import Receive, Scope, Send
+
+from api.call import CALL, Call, ClientGone
+from api.endpoint import READ, Endpoint, Handlers, body_of
+from api.routes import deployment, jobs, models, predict, releases, scaling, uploads
+from api.services import Answered, Services
+from darkroom.errors import (
+    DarkroomError,
+    Draining,
+    MalformedRequest,
+    ModelNotFound,
+    NotFound,
+    PayloadTooLarge,
+    RequestTimeout,
+)
+
+ROUTES: dict[str, Handlers] = {  # the first match wins
+    "/v1/models/{model}:predict": {"POST": predict.predict},
+    "/tione/v1/models/{model}:predict": {"POST": predict.predict_as_the_seeds_do},
+    "/v1/uploads": {"POST": uploads.grant},
+    "/v1/models": {READ: models.list_all},
+    "/v1/models/{model}": {READ: models.get},
+    "/v1/models/{model}/scaling-policy": {READ: scaling.get, "PUT": scaling.put, "DELETE": scaling.delete},
+    "/v1/models/{model}/scaling-policy/changes": {READ: scaling.changes},
+    "/v1/models/{model}/scaling-plan": {READ: scaling.plan},
+    "/v1/models/{model}/release": {READ: releases.get, "PUT": releases.put},
+    "/v1/models/{model}/release/changes": {READ: releases.changes},
+    "/v1/models/{model}/rollback": {"POST": releases.roll_back},
+    "/v1/jobs/{id}": {READ: jobs.get, "DELETE": jobs.cancel},
+    "/v1/jobs/{id}/events": {READ: jobs.events},
+    "/ping": {READ: deployment.ping},
+    "/openapi.json": {READ: deployment.openapi},
+    "/docs": {READ: deployment.docs},
+}
+_COMPRESSED = {"/docs": [Middleware(GZipMiddleware)]}
+_BELOW_MODELS = ("/v1/models/", "/tione/v1/models/")
+
+
+class ControlPlane:
+    """Sends every request to its route; turns every error into a problem; tells the services of every answer.
+
+    `routes` are what only this deployment has, made with `Endpoint`; they are looked at first.
+    """
+
+    def __init__(self, services: Services, routes: Sequence[BaseRoute] = ()) -> None:
+        self.services = services
+        ours = [Route(path, Endpoint(handlers), middleware=_COMPRESSED.get(path)) for path, handlers in ROUTES.items()]
+        self._router = Router([*routes, *ours], redirect_slashes=False, default=_unknown)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._router(scope, receive, send)
+            return
+        call, started = Call(scope, receive, send, self.services), time.monotonic()
+        scope[CALL] = call
+        try:
+            self._guard(call)
+            await self._router(scope, call.receive, call.send)
+        except ClientGone:
+            pass
+        except DarkroomError as error:
+            self.services.count(f"Problem.{error.code}")
+            close = call.unread and isinstance(error, MalformedRequest | PayloadTooLarge | RequestTimeout)
+            await call.answers.problem(error)(scope, call.receive, call.send_and_close if close else call.send)
+        except Exception as error:  # the log holds the traceback, the caller gets an id to ask about
+            self.services.log.error("unexpected error", exc_info=error, request_id=call.request_id)
+            self.services.count("Problem.internal")
+            if call.status is not None:  # too late for another answer: let the connection break
+                raise
+            await call.answers.problem(DarkroomError())(scope, call.receive, call.send)
+        finally:
+            path = scope.get("raw_path") or quote(call.path).encode()
+            seconds = time.monotonic() - started
+            self.services.answered(Answered(call.method, path.decode("latin-1"), call.status, seconds, call.request_id))
+
+    def _guard(self, call: Call) -> None:
+        """What is refused whatever it is about. Raises: MalformedRequest, Draining."""
+        if {"transfer-encoding", "content-length"} <= call.headers.keys():  # how requests are smuggled past a proxy
+            raise MalformedRequest("A request has a Content-Length or a Transfer-Encoding, not both.")
+        if call.method == "POST" and self.services.draining():
+            raise Draining(retry_after=5)
+
+
+async def _unknown(scope: Scope, receive: Receive, send: Send) -> None:
+    """Raises: ModelNotFound below the models' addresses, NotFound elsewhere; what reading the body raises."""
+    if scope["type"] != "http":
+        await Router().not_found(scope, receive, send)
+        return
+    call: Call = scope[CALL]
+    await body_of(call)
+    raise ModelNotFound("There is no model of this name.") if call.path.startswith(_BELOW_MODELS) else NotFound()

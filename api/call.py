@@ -1,0 +1,149 @@
+"""One request being answered: what it says, who asks, and the services that answer it."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import uuid
+from collections.abc import Mapping
+from urllib.parse import parse_qs
+
+from starlette.types import Message, Receive, Scope, Send
+
+from api.answers import Answers
+from api.callers import Identity
+from api.services import Services
+from darkroom.errors import MalformedRequest, PayloadTooLarge, RequestTimeout
+from darkroom.manifest import EngineManifest
+
+CALL = "darkroom.call"  # where an ASGI scope carries the call
+_LINGER_SECONDS = 2.0
+_LINGER_BYTES = 64 << 20
+
+
+class ClientGone(Exception):
+    """The client closed its connection; there is nobody to answer."""
+
+
+class Call:
+    """`headers` has lower-case names; a header that came more than once is joined by commas.
+
+    A server may know more than HTTP says: `scope["state"]` may hold its `request_id`, and the `identity` (see
+    `api.callers`) of a caller whom it has checked itself. `status` is that of the answer, once it has begun.
+    """
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, services: Services) -> None:
+        state = scope.get("state", {})
+        self.scope = scope
+        self.services = services
+        self.method: str = scope["method"]
+        self.path: str = scope["path"]
+        self.headers = _joined(scope["headers"])
+        self.request_id: str = state.get("request_id") or str(uuid.uuid4())
+        self.body = b""
+        self.status: int | None = None
+        self._identity: Identity | None = state.get("identity")
+        self._receive = receive
+        self._send = send
+        self.unread = True  # some of the body is to come
+
+    # ---- what it says ---------------------------------------------------------------------------------------------
+
+    @property
+    def params(self) -> Mapping[str, str]:
+        """The variables of the address."""
+        params: Mapping[str, str] = self.scope["path_params"]
+        return params
+
+    @functools.cached_property
+    def query(self) -> Mapping[str, str]:
+        """A parameter that came more than once is joined by commas."""
+        parsed = parse_qs(self.scope["query_string"].decode("latin-1"), keep_blank_values=True)
+        return {name: ",".join(values) for name, values in parsed.items()}
+
+    def tenant(self) -> str:
+        """Who asks. Raises: Unauthorized, AccessUnavailable."""
+        return self.services.tenant(self._identity, self.headers)
+
+    def manifest(self) -> EngineManifest:
+        """Of the model in the address, where m stands for the default one. Raises: ModelNotFound, EngineIntegrity."""
+        name = self.params["model"]
+        return self.services.manifests.current(self.services.settings.default_model if name == "m" else name)
+
+    @property
+    def answers(self) -> Answers:
+        return Answers(self.services.store, self.services.settings, self.request_id)
+
+    # ---- the connection -------------------------------------------------------------------------------------------
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        self.unread = message.get("more_body", False)
+        return message
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            message["headers"] = [*message["headers"], (b"x-request-id", self.request_id.encode("latin-1"))]
+        await self._send(message)
+
+    async def read(self, *, limit: int, seconds: float) -> bytes:
+        """The whole request body; one that is too large is refused before it is read, or at the byte where it shows.
+
+        Raises: PayloadTooLarge, RequestTimeout, MalformedRequest (a length that is no number), ClientGone.
+        """
+        length = self.headers.get("content-length", "0")
+        if not length.isascii() or not length.isdigit():
+            raise MalformedRequest("Content-Length is not a number.")
+        if int(length) > limit:
+            raise PayloadTooLarge(f"The body may have at most {limit} bytes.")
+        body = bytearray()
+        try:
+            async with asyncio.timeout(seconds):
+                while True:
+                    message = await self.receive()
+                    if message["type"] == "http.disconnect":
+                        raise ClientGone
+                    body += message.get("body", b"")
+                    if len(body) > limit:
+                        raise PayloadTooLarge(f"The body may have at most {limit} bytes.")
+                    if not message.get("more_body", False):
+                        self.body = bytes(body)
+                        return self.body
+        except TimeoutError:
+            raise RequestTimeout(f"The body must arrive within {seconds:g} seconds.") from None
+
+    async def gone(self) -> None:
+        """Returns when the client has closed its connection; call it once the body is read."""
+        while (await self.receive())["type"] != "http.disconnect":
+            pass
+
+    async def send_and_close(self, message: Message) -> None:
+        """`send`, for an answer after which the rest of the request is not wanted: the connection ends with it."""
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message["headers"], (b"connection", b"close")]
+            await self.send(message)
+            return
+        await self.send({**message, "more_body": True})
+        await self._linger()
+        await self.send({"type": "http.response.body", "body": b""})
+
+    async def _linger(self) -> None:
+        """Read on and forget for a while: closing on a client that still writes would take the answer from it."""
+        if "expect" in self.headers:  # it waits for our leave to write
+            return
+        left = _LINGER_BYTES
+        try:
+            async with asyncio.timeout(_LINGER_SECONDS):
+                while self.unread and left > 0:
+                    left -= len((await self.receive()).get("body", b""))
+        except TimeoutError:
+            return
+
+
+def _joined(raw: list[tuple[bytes, bytes]]) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    for name, value in raw:
+        key, text = name.decode("latin-1").lower(), value.decode("latin-1")
+        headers[key] = f"{headers[key]},{text}" if key in headers else text
+    return headers

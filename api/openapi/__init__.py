@@ -1,0 +1,1 @@
+"""/openapi.json and /docs, from the same classes that requests and answers are made of."""

@@ -1,0 +1,183 @@
+"""/openapi.json: the contract, from the same classes that requests and answers are made of."""
+
+from __future__ import annotations
+
+import functools
+import json
+
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from api.openapi import releases, scaling
+from api.openapi.vocabulary import LOCATION, MODEL, REF, RETRY_AFTER, Operation, Operations, content, problems, returns
+from api.schemas.jobs import ImageAnswer, JobDocument
+from api.schemas.models import Health, ModelDocument, ModelList
+from api.schemas.releases import ReleaseChanges, ReleaseDocument, ReleaseRequest
+from api.schemas.scaling import ScalingChanges, ScalingPlan
+from api.schemas.uploads import UploadDocument, UploadRequest
+from darkroom.contracts import GenerationRequest
+from darkroom.errors import Problem
+from darkroom.scaling.policy import ScalingPolicy
+
+_JOB = {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}
+_PREFER = {
+    "name": "Prefer",
+    "in": "header",
+    "description": "`wait=N`: 202 if it takes longer than N seconds; `respond-async`: 202 at once.",
+    "schema": {"type": "string"},
+    "examples": {"wait": {"value": "wait=10"}, "respond-async": {"value": "respond-async"}},
+}
+_IDEMPOTENCY_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "description": "A retry with the same key and the same body gets the first answer again; nothing is made twice.",
+    "schema": {"type": "string", "pattern": "^[\\x21-\\x7e]{1,255}$"},
+}
+
+_PREDICT: Operation = {
+    "summary": "Make images from a prompt",
+    "tags": ["images"],
+    "parameters": [_PREFER, _IDEMPOTENCY_KEY],
+    "requestBody": {"required": True, "content": content(GenerationRequest)},
+    "responses": {
+        "200": returns("the images are ready", ImageAnswer, **LOCATION),
+        "202": returns("accepted; follow the job at Location", JobDocument, **LOCATION, **RETRY_AFTER),
+        **problems(
+            _400="not JSON, nested too deeply, or a member twice",
+            _404="no such model",
+            _409="the first request with this idempotency key still runs, or the job was cancelled",
+            _413="the body is too large",
+            _415="not application/json",
+            _422="a member is missing, unknown or out of range, or the idempotency key came with another request",
+            _504="the deadline passed first",
+        ),
+    },
+}
+_EVENTS = "`progress` (step, steps, preview) while the job runs, then `finished` with the job; the stream ends there."
+
+OPERATIONS: Operations = {
+    ("POST", "/v1/models/{model}:predict"): {
+        **_PREDICT,
+        "operationId": "predict",
+        "parameters": [MODEL, *_PREDICT["parameters"]],
+    },
+    ("POST", "/tione/v1/models/{model}:predict"): {
+        **_PREDICT,
+        "operationId": "predictTione",
+        "description": "As above; the model name `m` stands for the default model.",
+        "parameters": [MODEL, *_PREDICT["parameters"]],
+    },
+    ("POST", "/v1/uploads"): {
+        "operationId": "grantUpload",
+        "summary": "A place to PUT an image that is too large for a request's body",
+        "tags": ["images"],
+        "requestBody": {"required": True, "content": content(UploadRequest)},
+        "responses": {
+            "201": returns("where to send the file; then give `upload` as a request's `image`", UploadDocument),
+            **problems(
+                _400="not JSON, nested too deeply, or a member twice",
+                _413="the body is too large",
+                _415="not application/json",
+                _422="a member is missing, unknown or out of range, or the image would be too large",
+            ),
+        },
+    },
+    ("GET", "/v1/jobs/{id}"): {
+        "operationId": "getJob",
+        "summary": "A job and, once it has succeeded, freshly signed image URLs",
+        "tags": ["jobs"],
+        "parameters": [_JOB],
+        "responses": {"200": returns("the job", JobDocument), **problems(_404="no such job")},
+    },
+    ("DELETE", "/v1/jobs/{id}"): {
+        "operationId": "cancelJob",
+        "summary": "Cancel a job",
+        "tags": ["jobs"],
+        "parameters": [_JOB],
+        "responses": {
+            "202": returns("cancelled; the engine drops it within one step", JobDocument, **LOCATION),
+            **problems(_404="no such job", _409="the job has already finished"),
+        },
+    },
+    ("GET", "/v1/jobs/{id}/events"): {
+        "operationId": "getJobEvents",
+        "summary": "Progress as server-sent events",
+        "tags": ["jobs"],
+        "description": _EVENTS,
+        "parameters": [_JOB],
+        "responses": {
+            "200": {"description": _EVENTS, "content": {"text/event-stream": {"schema": {"type": "string"}}}},
+            **problems(_404="no such job"),
+        },
+    },
+    ("GET", "/v1/models"): {
+        "operationId": "listModels",
+        "summary": "Every model that can be asked for",
+        "tags": ["models"],
+        "responses": {"200": returns("the models", ModelList), **problems()},
+    },
+    ("GET", "/v1/models/{model}"): {
+        "operationId": "getModel",
+        "summary": "A model's samplers, defaults and limits",
+        "tags": ["models"],
+        "parameters": [MODEL],
+        "responses": {"200": returns("the model", ModelDocument), **problems(_404="no such model")},
+    },
+    **scaling.OPERATIONS,
+    **releases.OPERATIONS,
+    ("GET", "/ping"): {
+        "operationId": "ping",
+        "summary": "Whether requests are served",
+        "tags": ["deployment"],
+        "security": [],
+        "responses": {"200": returns("ready", Health), "503": returns("starting or draining", Health)},
+    },
+}
+
+
+@functools.cache
+def openapi() -> str:
+    """The OpenAPI 3.1 document, as JSON."""
+    shown: tuple[type[BaseModel], ...] = (
+        GenerationRequest,
+        ImageAnswer,
+        UploadRequest,
+        UploadDocument,
+        JobDocument,
+        ModelDocument,
+        ModelList,
+        Health,
+        Problem,
+        ScalingPolicy,
+        ScalingPlan,
+        ScalingChanges,
+        ReleaseRequest,
+        ReleaseDocument,
+        ReleaseChanges,
+    )
+    _, schemas = models_json_schema([(document, "validation") for document in shown], ref_template=REF)
+    paths: dict[str, dict[str, Operation]] = {}
+    for (method, path), operation in OPERATIONS.items():
+        paths.setdefault(path, {})[method.lower()] = operation
+    return json.dumps(
+        {
+            "openapi": "3.1.0",
+            "info": {
+                "title": "Darkroom",
+                "version": "1",
+                "summary": "Prompts in, image URLs out.",
+                "description": "Every error is an RFC 9457 problem; `code` names it, `retryable` says if to try again.",
+                "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+            },
+            "servers": [{"url": "/"}],
+            "security": [{"apiKey": []}, {"bearer": []}, {}],
+            "paths": paths,
+            "components": {
+                "schemas": schemas["$defs"],
+                "securitySchemes": {
+                    "apiKey": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+                    "bearer": {"type": "http", "scheme": "bearer"},
+                },
+            },
+        }
+    )

@@ -1,0 +1,1 @@
+"""Every address of the control plane: parse, one call, answer."""

@@ -1,0 +1,30 @@
+"""Whether the deployment answers, and what it can be asked: open to everybody."""
+
+from __future__ import annotations
+
+from starlette.responses import Response
+
+from api.answers import JSON, answer
+from api.call import Call
+
+_KEPT = {"Cache-Control": "max-age=3600"}
+
+
+async def ping(call: Call) -> Response:
+    """GET /ping"""
+    health = call.services.health()
+    return answer(200 if health.status == "ready" else 503, health)
+
+
+def openapi(_call: Call) -> Response:
+    """GET /openapi.json"""
+    from api.openapi import document  # few ask for it, and it takes a while to import
+
+    return Response(document.openapi(), headers=_KEPT, media_type=JSON)
+
+
+def docs(_call: Call) -> Response:
+    """GET /docs"""
+    from api.openapi import page
+
+    return Response(page.page(), headers=_KEPT, media_type="text/html")

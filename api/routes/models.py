@@ -1,0 +1,27 @@
+"""`/v1/models`: what can be asked for."""
+
+from __future__ import annotations
+
+from starlette.responses import Response
+
+from api.answers import answer
+from api.call import Call
+from api.schemas.models import ModelDocument, ModelList, model_document
+from darkroom.manifest import EngineManifest
+
+
+def list_all(call: Call) -> Response:
+    """GET /v1/models"""
+    call.tenant()
+    manifests = call.services.manifests
+    return answer(200, ModelList(models=[_document(call, manifests.current(name)) for name in manifests.names()]))
+
+
+def get(call: Call) -> Response:
+    """GET /v1/models/{model}"""
+    call.tenant()
+    return answer(200, _document(call, call.manifest()))
+
+
+def _document(call: Call, manifest: EngineManifest) -> ModelDocument:
+    return model_document(manifest, default=manifest.model == call.services.settings.default_model)

@@ -1,0 +1,138 @@
+"""A job, and the images that it came to."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+from pydantic import AwareDatetime, Field
+
+from api.schemas.document import Document
+from darkroom.contracts import (
+    CacheReport,
+    GenerationRequest,
+    GenerationWarning,
+    Job,
+    JobStatus,
+    Progress,
+    Timings,
+)
+from darkroom.errors import JobCancelled, Problem
+from darkroom.storage import ObjectStore
+
+
+class ImageAnswer(Document):
+    """What a finished request came to. URLs are signed and expire; GET of the job signs new ones."""
+
+    image: Annotated[str, Field(description="URL of the first image")]
+    images: Annotated[list[str], Field(description="URLs of all images; image i was made from seed + i")]
+    control_image: Annotated[str | None, Field(description="URL of what the ControlNet was shown")] = None
+    control_images: Annotated[list[str] | None, Field(description="of several ControlNets, in the request's order")] = (
+        None
+    )
+    id: Annotated[str, Field(description="the job, for GET /v1/jobs/{id}")]
+    seed: int
+    model: str
+    version: str
+    target: Annotated[str, Field(description="the engine that made it: format, precision, hardware")]
+    timings: Annotated[Timings, Field(description="seconds")]
+    cache: CacheReport
+    warnings: list[GenerationWarning]
+    request_id: str
+
+
+class JobDocument(Document):
+    """A job as it is. The members of an ImageAnswer are there once it has succeeded, `error` once it has failed."""
+
+    id: str
+    status: JobStatus
+    model: str
+    created_at: AwareDatetime
+    started_at: AwareDatetime | None = None
+    finished_at: AwareDatetime | None = None
+    progress: Progress
+    request: Annotated[GenerationRequest, Field(description="with every default filled in, and the seed drawn")]
+    request_id: str
+    image: str | None = None
+    images: list[str] | None = None
+    control_image: str | None = None
+    control_images: list[str] | None = None
+    seed: int | None = None
+    version: str | None = None
+    target: str | None = None
+    timings: Timings | None = None
+    cache: CacheReport | None = None
+    warnings: list[GenerationWarning] | None = None
+    error: Problem | None = None
+
+
+def image_answer(job: Job, store: ObjectStore, *, expires: int, request_id: str) -> ImageAnswer:
+    """The answer of a succeeded job, its URLs signed for `expires` seconds."""
+    result = job.result
+    if result is None:
+        raise ValueError("only a succeeded job has images")
+    urls = [store.url(image.key, expires=expires) for image in result.images]
+    shown = [store.url(image.key, expires=expires) for image in result.control_images]
+    return ImageAnswer(
+        id=job.id,
+        image=urls[0],
+        images=urls,
+        control_image=shown[0] if shown else None,
+        control_images=shown or None,
+        seed=result.seed,
+        model=result.model,
+        version=result.version,
+        target=result.target,
+        timings=result.timings,
+        cache=result.cache,
+        warnings=result.warnings,
+        request_id=request_id,
+    )
+
+
+def job_document(job: Job, store: ObjectStore, *, expires: int, request_id: str) -> JobDocument:
+    """The job with, where it has succeeded, URLs signed for `expires` seconds."""
+    document = JobDocument(
+        id=job.id,
+        status=job.status,
+        model=job.model,
+        created_at=_utc(job.created_at),
+        started_at=None if job.started_at is None else _utc(job.started_at),
+        finished_at=None if job.finished_at is None else _utc(job.finished_at),
+        progress=_progress_of(job),
+        request=_shortened(job.request),
+        request_id=request_id,
+    )
+    if job.result is not None:
+        answer = image_answer(job, store, expires=expires, request_id=request_id)
+        return document.model_copy(update={name: getattr(answer, name) for name in ImageAnswer.model_fields})
+    if job.status.finished:
+        return document.model_copy(update={"error": problem_of(job)})
+    return document
+
+
+def _progress_of(job: Job) -> Progress:
+    """All steps of a job that has succeeded, and how many there will be of one that has not begun."""
+    steps = job.progress.steps or (job.request.num_inference_steps or 0) * job.request.num_images
+    return Progress(step=steps if job.status is JobStatus.SUCCEEDED else job.progress.step, steps=steps)
+
+
+def problem_of(job: Job) -> Problem:
+    """Why a finished job has no image."""
+    return JobCancelled().problem() if job.status is JobStatus.CANCELLED or job.error is None else job.error
+
+
+def _shortened(request: GenerationRequest) -> GenerationRequest:
+    """Without the bytes of images it brought: who asks for a job again and again need not be sent them each time."""
+
+    def short(source: str | None) -> str | None:
+        return f"{source.partition(',')[0]}," if source and source[:5].lower() == "data:" else source
+
+    controls = request.control and [
+        control.model_copy(update={"image": short(control.image)}) for control in request.control
+    ]
+    return request.model_copy(update={"image": short(request.image), "mask": short(request.mask), "control": controls})
+
+
+def _utc(epoch: float) -> datetime:
+    return datetime.fromtimestamp(epoch, UTC)
