@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from urllib.parse import quote
+from collections.abc import Callable, Sequence
 
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
@@ -14,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 from api.call import CALL, Call, ClientGone
 from api.endpoint import READ, Endpoint, Handlers, body_of
 from api.routes import deployment, jobs, models, predict, releases, scaling, uploads
-from api.services import Answered, Services
+from api.services import Services
 from darkroom.errors import (
     DarkroomError,
     Draining,
@@ -48,13 +47,20 @@ _BELOW_MODELS = ("/v1/models/", "/tione/v1/models/")
 
 
 class ControlPlane:
-    """Sends every request to its route; turns every error into a problem; tells the services of every answer.
+    """Sends every request to its route; turns every error into a problem; tells of every answer.
 
-    `routes` are what only this deployment has, made with `Endpoint`; they are looked at first.
+    `routes` are what only this deployment has, made with `Endpoint`; they are looked at first. `answered` is told of
+    every answer, and how many seconds it took, waits included.
     """
 
-    def __init__(self, services: Services, routes: Sequence[BaseRoute] = ()) -> None:
+    def __init__(
+        self,
+        services: Services,
+        routes: Sequence[BaseRoute] = (),
+        answered: Callable[[Call, float], None] = lambda _call, _seconds: None,
+    ) -> None:
         self.services = services
+        self._answered = answered
         ours = [Route(path, Endpoint(handlers), middleware=_COMPRESSED.get(path)) for path, handlers in ROUTES.items()]
         self._router = Router([*routes, *ours], redirect_slashes=False, default=_unknown)
 
@@ -80,9 +86,7 @@ class ControlPlane:
                 raise
             await call.answers.problem(DarkroomError())(scope, call.receive, call.send)
         finally:
-            path = scope.get("raw_path") or quote(call.path).encode()
-            seconds = time.monotonic() - started
-            self.services.answered(Answered(call.method, path.decode("latin-1"), call.status, seconds, call.request_id))
+            self._answered(call, time.monotonic() - started)
 
     def _guard(self, call: Call) -> None:
         """What is refused whatever it is about. Raises: MalformedRequest, Draining."""

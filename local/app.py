@@ -12,7 +12,6 @@ from starlette.types import Scope
 
 from api.call import Call
 from api.endpoint import READ, Endpoint, Handlers
-from api.services import Answered
 from local import metrics, objects
 from local.metrics import Metrics
 from local.objects import SignedObjects
@@ -57,14 +56,14 @@ def studio(_call: Call) -> Response:
     return Response(STUDIO.read_bytes(), headers=_STUDIO_HEADERS, media_type="text/html")
 
 
-def logged(answered: Answered) -> None:
+def logged(call: Call, seconds: float) -> None:
     """One line for each answer."""
-    tell: Any = log.debug if answered.path in _ROUTINE else log.info
+    tell: Any = log.debug if call.path in _ROUTINE else log.info
     tell(
         "answered",
-        method=answered.method,
-        path=answered.path,
-        status=answered.status or "client gone",
-        milliseconds=round(answered.seconds * 1000),
-        request=answered.request_id,
+        method=call.method,
+        path=call.raw_path,
+        status=call.status or "client gone",
+        milliseconds=round(seconds * 1000),
+        request=call.request_id,
     )

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from api.schemas.document import Document
+from api.schemas import Document
 from darkroom.errors import InvalidParameter, PolicyNotFound
 from darkroom.scaling.fields import zone
 from darkroom.scaling.prices import PriceError, read_prices

@@ -14,10 +14,11 @@ from starlette.routing import Route
 
 from api.answers import answer
 from api.app import ControlPlane
+from api.call import Call
 from api.callers import Identity
 from api.endpoint import Endpoint
 from api.manifests import Manifests
-from api.services import Answered, Services
+from api.services import Services
 from api.waiting import News
 from darkroom.contracts import Job, JobStatus, Progress
 from darkroom.settings import Settings
@@ -130,11 +131,16 @@ def test_a_deployment_that_drains_answers_but_takes_nothing_new(services: Servic
 
 
 def test_every_answer_is_told(services: Services) -> None:
-    answers: list[Answered] = []
-    app = ControlPlane(replace(services, answered=answers.append))
+    answers: list[tuple[str, str, int | None]] = []
+
+    def answered(call: Call, seconds: float) -> None:
+        assert seconds >= 0
+        answers.append((call.method, call.raw_path, call.status))
+
+    app = ControlPlane(services, answered=answered)
     api.ask(app, "GET", "/v1/models/a%1b%5B31m")
     api.ask(app, "GET", "/ping")
-    assert [(one.method, one.path, one.status) for one in answers] == [
+    assert answers == [
         ("GET", "/v1/models/a%1b%5B31m", 404),
         ("GET", "/ping", 200),
     ]
