@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
+from starlette.requests import ClientDisconnect
 from starlette.routing import BaseRoute, Route, Router
 from starlette.types import Receive, Scope, Send
 
@@ -73,7 +74,7 @@ class ControlPlane:
         try:
             self._guard(call)
             await self._router(scope, call.receive, call.send)
-        except ClientGone:
+        except (ClientGone, ClientDisconnect):
             pass
         except DarkroomError as error:
             self.services.count(f"Problem.{error.code}")

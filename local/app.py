@@ -32,15 +32,15 @@ _STUDIO_HEADERS = {
 def routes(signed_objects: SignedObjects | None, prometheus: Metrics) -> list[BaseRoute]:
     """The addresses that only exist here."""
     scraped = Endpoint({"GET": prometheus.scraped}, reads=False)
-    found: list[BaseRoute] = [
+    ours: list[BaseRoute] = [
         _Exactly("/", Endpoint({READ: studio}, reads=False), methods=["GET"]),
         _Exactly(metrics.PATH, scraped, methods=["GET"]),
         _Exactly(f"{metrics.PATH}/{{replica:path}}", scraped, methods=["GET"]),
     ]
     if signed_objects is not None:
         handlers: Handlers = {READ: signed_objects.give, "PUT": signed_objects.take}
-        found.append(Route(f"{objects.PREFIX}{{key:path}}", Endpoint(handlers, reads=False)))
-    return found
+        ours.append(Route(f"{objects.PREFIX}{{key:path}}", Endpoint(handlers, reads=False)))
+    return ours
 
 
 class _Exactly(Route):
