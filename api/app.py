@@ -76,18 +76,21 @@ class ControlPlane:
             await self._router(scope, call.receive, call.send)
         except (ClientGone, ClientDisconnect):
             pass
-        except DarkroomError as error:
-            self.services.count(f"Problem.{error.code}")
-            close = call.unread and isinstance(error, MalformedRequest | PayloadTooLarge | RequestTimeout)
-            await call.answers.problem(error)(scope, call.receive, call.send_and_close if close else call.send)
-        except Exception as error:  # the log holds the traceback, the caller gets an id to ask about
-            self.services.log.error("unexpected error", exc_info=error, request_id=call.request_id)
-            self.services.count("Problem.internal")
-            if call.status is not None:  # too late for another answer: let the connection break
-                raise
-            await call.answers.problem(DarkroomError())(scope, call.receive, call.send)
+        except Exception as error:
+            await self._answer_error(call, error)
         finally:
             self._answered(call, time.monotonic() - started)
+
+    async def _answer_error(self, call: Call, error: Exception) -> None:
+        """What nobody foresaw says nothing of itself: the log has the traceback, the caller an id to ask about."""
+        known = error if isinstance(error, DarkroomError) else DarkroomError()
+        if known is not error:
+            self.services.log.error("unexpected error", exc_info=error, request_id=call.request_id)
+        self.services.count(f"Problem.{known.code}")
+        if call.status is not None:  # too late for another answer: let the connection break
+            raise error
+        close = call.unread and isinstance(error, MalformedRequest | PayloadTooLarge | RequestTimeout)
+        await call.answers.problem(known)(call.scope, call.receive, call.send_and_close if close else call.send)
 
     def _guard(self, call: Call) -> None:
         """What is refused whatever it is about. Raises: MalformedRequest, Draining."""
