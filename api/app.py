@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from urllib.parse import quote
+from collections.abc import Callable, Sequence
 
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
+from starlette.requests import ClientDisconnect
 from starlette.routing import BaseRoute, Route, Router
 from starlette.types import Receive, Scope, Send
 
 from api.call import CALL, Call, ClientGone
 from api.endpoint import READ, Endpoint, Handlers, body_of
 from api.routes import deployment, jobs, models, predict, releases, scaling, uploads
-from api.services import Answered, Services
+from api.services import Services
 from darkroom.errors import (
     DarkroomError,
     Draining,
@@ -48,13 +48,20 @@ _BELOW_MODELS = ("/v1/models/", "/tione/v1/models/")
 
 
 class ControlPlane:
-    """Sends every request to its route; turns every error into a problem; tells the services of every answer.
+    """Sends every request to its route; turns every error into a problem; tells of every answer.
 
-    `routes` are what only this deployment has, made with `Endpoint`; they are looked at first.
+    `routes` are what only this deployment has, made with `Endpoint`; they are looked at first. `answered` is told of
+    every answer, and how many seconds it took, waits included.
     """
 
-    def __init__(self, services: Services, routes: Sequence[BaseRoute] = ()) -> None:
+    def __init__(
+        self,
+        services: Services,
+        routes: Sequence[BaseRoute] = (),
+        answered: Callable[[Call, float], None] = lambda _call, _seconds: None,
+    ) -> None:
         self.services = services
+        self._answered = answered
         ours = [Route(path, Endpoint(handlers), middleware=_COMPRESSED.get(path)) for path, handlers in ROUTES.items()]
         self._router = Router([*routes, *ours], redirect_slashes=False, default=_unknown)
 
@@ -67,22 +74,23 @@ class ControlPlane:
         try:
             self._guard(call)
             await self._router(scope, call.receive, call.send)
-        except ClientGone:
+        except (ClientGone, ClientDisconnect):
             pass
-        except DarkroomError as error:
-            self.services.count(f"Problem.{error.code}")
-            close = call.unread and isinstance(error, MalformedRequest | PayloadTooLarge | RequestTimeout)
-            await call.answers.problem(error)(scope, call.receive, call.send_and_close if close else call.send)
-        except Exception as error:  # the log holds the traceback, the caller gets an id to ask about
-            self.services.log.error("unexpected error", exc_info=error, request_id=call.request_id)
-            self.services.count("Problem.internal")
-            if call.status is not None:  # too late for another answer: let the connection break
-                raise
-            await call.answers.problem(DarkroomError())(scope, call.receive, call.send)
+        except Exception as error:
+            await self._answer_error(call, error)
         finally:
-            path = scope.get("raw_path") or quote(call.path).encode()
-            seconds = time.monotonic() - started
-            self.services.answered(Answered(call.method, path.decode("latin-1"), call.status, seconds, call.request_id))
+            self._answered(call, time.monotonic() - started)
+
+    async def _answer_error(self, call: Call, error: Exception) -> None:
+        """What nobody foresaw says nothing of itself: the log has the traceback, the caller an id to ask about."""
+        known = error if isinstance(error, DarkroomError) else DarkroomError()
+        if known is not error:
+            self.services.log.error("unexpected error", exc_info=error, request_id=call.request_id)
+        self.services.count(f"Problem.{known.code}")
+        if call.status is not None:  # too late for another answer: let the connection break
+            raise error
+        close = call.unread and isinstance(error, MalformedRequest | PayloadTooLarge | RequestTimeout)
+        await call.answers.problem(known)(call.scope, call.receive, call.send_and_close if close else call.send)
 
     def _guard(self, call: Call) -> None:
         """What is refused whatever it is about. Raises: MalformedRequest, Draining."""

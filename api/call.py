@@ -6,7 +6,7 @@ import asyncio
 import functools
 import uuid
 from collections.abc import Mapping
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, quote
 
 from starlette.types import Message, Receive, Scope, Send
 
@@ -29,7 +29,7 @@ class Call:
     """`headers` has lower-case names; a header that came more than once is joined by commas.
 
     A server may know more than HTTP says: `scope["state"]` may hold its `request_id`, and the `identity` (see
-    `api.callers`) of a caller whom it has checked itself. `status` is that of the answer, once it has begun.
+    `api.callers`) of a caller whom it has checked itself. `status` is that of the answer, None before it has begun.
     """
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, services: Services) -> None:
@@ -69,6 +69,12 @@ class Call:
         """Of the model in the address, where m stands for the default one. Raises: ModelNotFound, EngineIntegrity."""
         name = self.params["model"]
         return self.services.manifests.current(self.services.settings.default_model if name == "m" else name)
+
+    @property
+    def raw_path(self) -> str:
+        """Still encoded: nothing in it steers a terminal."""
+        raw: bytes | None = self.scope.get("raw_path")
+        return quote(self.path) if raw is None else raw.decode("latin-1")
 
     @property
     def answers(self) -> Answers:

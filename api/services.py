@@ -37,20 +37,6 @@ class Log(Protocol):
     def error(self) -> Callable[..., Any]: ...
 
 
-@dataclass(frozen=True)
-class Answered:
-    """One answer that was given. `path` is still encoded: nothing in it steers a terminal. `seconds` include waits.
-
-    `status` is None where the client had gone before there was one.
-    """
-
-    method: str
-    path: str
-    status: int | None
-    seconds: float
-    request_id: str
-
-
 @dataclass(frozen=True, eq=False)
 class Services:
     """Everything a route reaches; `store` holds the images, `releases` is None where no endpoint is released to.
@@ -73,7 +59,6 @@ class Services:
     draining: Callable[[], bool] = lambda: False
     run: Run = in_thread
     count: Callable[[str], None] = lambda _name: None
-    answered: Callable[[Answered], None] = lambda _answered: None
 
     @functools.cached_property
     def tenant(self) -> Tenant:

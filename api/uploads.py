@@ -5,13 +5,33 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Annotated, Literal
 
-from api.schemas.uploads import UploadDocument, UploadRequest
+from pydantic import AwareDatetime, Field
+
+from api.schemas import Document
 from darkroom import data_uri, uploads
-from darkroom.contracts import GenerationRequest
+from darkroom.contracts import Contract, GenerationRequest
 from darkroom.errors import ImageTooLarge
 from darkroom.settings import Settings
 from darkroom.storage import ObjectStore
+
+
+class UploadRequest(Contract):
+    """The image file that is going to be sent."""
+
+    size: Annotated[int, Field(ge=1, description="bytes")]
+    content_type: Literal["image/png", "image/jpeg", "image/webp"] = "image/png"
+
+
+class UploadDocument(Document):
+    """Where to send the file, and what to call it in a request."""
+
+    upload: Annotated[str, Field(description="for `image` and `mask`, once the file is sent")]
+    method: Literal["PUT"] = "PUT"
+    url: Annotated[str, Field(description="signed; takes exactly this size and type")]
+    headers: Annotated[dict[str, str], Field(description="to be sent along, as they are")]
+    expires_at: Annotated[AwareDatetime, Field(description="of the URL")]
 
 
 def grant(

@@ -12,7 +12,6 @@ from starlette.types import Scope
 
 from api.call import Call
 from api.endpoint import READ, Endpoint, Handlers
-from api.services import Answered
 from local import metrics, objects
 from local.metrics import Metrics
 from local.objects import SignedObjects
@@ -33,15 +32,15 @@ _STUDIO_HEADERS = {
 def routes(signed_objects: SignedObjects | None, prometheus: Metrics) -> list[BaseRoute]:
     """The addresses that only exist here."""
     scraped = Endpoint({"GET": prometheus.scraped}, reads=False)
-    found: list[BaseRoute] = [
+    ours: list[BaseRoute] = [
         _Exactly("/", Endpoint({READ: studio}, reads=False), methods=["GET"]),
         _Exactly(metrics.PATH, scraped, methods=["GET"]),
         _Exactly(f"{metrics.PATH}/{{replica:path}}", scraped, methods=["GET"]),
     ]
     if signed_objects is not None:
         handlers: Handlers = {READ: signed_objects.give, "PUT": signed_objects.take}
-        found.append(Route(f"{objects.PREFIX}{{key:path}}", Endpoint(handlers, reads=False)))
-    return found
+        ours.append(Route(f"{objects.PREFIX}{{key:path}}", Endpoint(handlers, reads=False)))
+    return ours
 
 
 class _Exactly(Route):
@@ -57,14 +56,14 @@ def studio(_call: Call) -> Response:
     return Response(STUDIO.read_bytes(), headers=_STUDIO_HEADERS, media_type="text/html")
 
 
-def logged(answered: Answered) -> None:
+def logged(call: Call, seconds: float) -> None:
     """One line for each answer."""
-    tell: Any = log.debug if answered.path in _ROUTINE else log.info
+    tell: Any = log.debug if call.path in _ROUTINE else log.info
     tell(
         "answered",
-        method=answered.method,
-        path=answered.path,
-        status=answered.status or "client gone",
-        milliseconds=round(answered.seconds * 1000),
-        request=answered.request_id,
+        method=call.method,
+        path=call.raw_path,
+        status=call.status or "client gone",
+        milliseconds=round(seconds * 1000),
+        request=call.request_id,
     )

@@ -11,8 +11,9 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from api.app import ControlPlane
+from api.call import Call
 from api.manifests import Manifests
-from api.services import Answered, Services, open_job_store
+from api.services import Services, open_job_store
 from darkroom import uploads
 from darkroom.errors import DarkroomError, JobStoreUnavailable, StorageUnavailable
 from darkroom.scaling.storage import open_policies
@@ -79,9 +80,9 @@ class Deployment:
         waiting = BulletinWaiting(self.jobs, self.bulletin)
         prometheus = Metrics(self.jobs, self.pool)
 
-        def answered(answer: Answered) -> None:
-            prometheus.answered(answer)
-            app.logged(answer)
+        def answered(call: Call, seconds: float) -> None:
+            prometheus.answered(call, seconds)
+            app.logged(call, seconds)
 
         services = Services(
             self.settings,
@@ -95,10 +96,9 @@ class Deployment:
             follow=waiting.follow,
             health=self.pool.health,
             draining=lambda: self.pool.draining,
-            answered=answered,
         )
         signed = SignedObjects(self.images) if isinstance(self.images, DirectoryStore) else None
-        return ControlPlane(services, app.routes(signed, prometheus))
+        return ControlPlane(services, app.routes(signed, prometheus), answered)
 
     async def run(self) -> None:
         """Serve until `stop`; what is in flight then finishes, or is queued for the next start.

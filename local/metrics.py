@@ -10,7 +10,6 @@ from starlette.responses import Response
 
 from api.blocking import in_thread
 from api.call import Call
-from api.services import Answered
 from darkroom.errors import JobStoreUnavailable, NotFound
 from darkroom.jobs import JobStore
 from local.pool import Pool
@@ -41,10 +40,10 @@ class Metrics:
         self._in_flight = Gauge("darkroom_jobs_in_flight", "given to a runtime", ["replica"], registry=self._registry)
         self._restarts = Gauge("darkroom_runtime_restarts", "since the start", ["replica"], registry=self._registry)
 
-    def answered(self, answered: Answered) -> None:
-        method = answered.method if answered.method in _METHODS else "other"  # callers may invent more
-        self._answers.labels(method, str(answered.status or "gone")).inc()
-        self._seconds.observe(answered.seconds)
+    def answered(self, call: Call, seconds: float) -> None:
+        method = call.method if call.method in _METHODS else "other"  # callers may invent more
+        self._answers.labels(method, str(call.status or "gone")).inc()
+        self._seconds.observe(seconds)
 
     async def scraped(self, call: Call) -> Response:
         """`/metrics`, or a runtime's own at `/metrics/{replica}`. Raises: NotFound, RuntimeUnavailable."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import parse_qs
 
 from starlette.responses import FileResponse, Response
 
@@ -57,6 +56,4 @@ class SignedObjects:
 
 def _signed_parts(call: Call) -> tuple[str, str, str]:
     """Key, expiry and signature, as a signed URL has them."""
-    query = parse_qs(call.scope["query_string"].decode("latin-1"))
-    expires, signature = (query.get(name, [""])[0] for name in ("expires", "signature"))
-    return call.path.removeprefix(PREFIX), expires, signature
+    return call.path.removeprefix(PREFIX), call.query.get("expires", ""), call.query.get("signature", "")

@@ -9,12 +9,24 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from api.openapi import releases, scaling
-from api.openapi.vocabulary import LOCATION, MODEL, REF, RETRY_AFTER, Operation, Operations, content, problems, returns
+from api.openapi.vocabulary import (
+    JSON_BODY,
+    LOCATION,
+    MODEL,
+    REF,
+    RETRY_AFTER,
+    Operation,
+    Operations,
+    content,
+    operation,
+    problems,
+    returns,
+)
 from api.schemas.jobs import ImageAnswer, JobDocument
 from api.schemas.models import Health, ModelDocument, ModelList
 from api.schemas.releases import ReleaseChanges, ReleaseDocument, ReleaseRequest
 from api.schemas.scaling import ScalingChanges, ScalingPlan
-from api.schemas.uploads import UploadDocument, UploadRequest
+from api.uploads import UploadDocument, UploadRequest
 from darkroom.contracts import GenerationRequest
 from darkroom.errors import Problem
 from darkroom.scaling.policy import ScalingPolicy
@@ -43,13 +55,11 @@ _PREDICT: Operation = {
         "200": returns("the images are ready", ImageAnswer, **LOCATION),
         "202": returns("accepted; follow the job at Location", JobDocument, **LOCATION, **RETRY_AFTER),
         **problems(
-            _400="not JSON, nested too deeply, or a member twice",
             _404="no such model",
             _409="the first request with this idempotency key still runs, or the job was cancelled",
-            _413="the body is too large",
-            _415="not application/json",
             _422="a member is missing, unknown or out of range, or the idempotency key came with another request",
             _504="the deadline passed first",
+            **JSON_BODY,
         ),
     },
 }
@@ -67,62 +77,55 @@ OPERATIONS: Operations = {
         "description": "As above; the model name `m` stands for the default model.",
         "parameters": [MODEL, *_PREDICT["parameters"]],
     },
-    ("POST", "/v1/uploads"): {
-        "operationId": "grantUpload",
-        "summary": "A place to PUT an image that is too large for a request's body",
-        "tags": ["images"],
-        "requestBody": {"required": True, "content": content(UploadRequest)},
-        "responses": {
-            "201": returns("where to send the file; then give `upload` as a request's `image`", UploadDocument),
-            **problems(
-                _400="not JSON, nested too deeply, or a member twice",
-                _413="the body is too large",
-                _415="not application/json",
-                _422="a member is missing, unknown or out of range, or the image would be too large",
-            ),
-        },
-    },
-    ("GET", "/v1/jobs/{id}"): {
-        "operationId": "getJob",
-        "summary": "A job and, once it has succeeded, freshly signed image URLs",
-        "tags": ["jobs"],
-        "parameters": [_JOB],
-        "responses": {"200": returns("the job", JobDocument), **problems(_404="no such job")},
-    },
-    ("DELETE", "/v1/jobs/{id}"): {
-        "operationId": "cancelJob",
-        "summary": "Cancel a job",
-        "tags": ["jobs"],
-        "parameters": [_JOB],
-        "responses": {
-            "202": returns("cancelled; the engine drops it within one step", JobDocument, **LOCATION),
-            **problems(_404="no such job", _409="the job has already finished"),
-        },
-    },
-    ("GET", "/v1/jobs/{id}/events"): {
-        "operationId": "getJobEvents",
-        "summary": "Progress as server-sent events",
-        "tags": ["jobs"],
-        "description": _EVENTS,
-        "parameters": [_JOB],
-        "responses": {
-            "200": {"description": _EVENTS, "content": {"text/event-stream": {"schema": {"type": "string"}}}},
-            **problems(_404="no such job"),
-        },
-    },
-    ("GET", "/v1/models"): {
-        "operationId": "listModels",
-        "summary": "Every model that can be asked for",
-        "tags": ["models"],
-        "responses": {"200": returns("the models", ModelList), **problems()},
-    },
-    ("GET", "/v1/models/{model}"): {
-        "operationId": "getModel",
-        "summary": "A model's samplers, defaults and limits",
-        "tags": ["models"],
-        "parameters": [MODEL],
-        "responses": {"200": returns("the model", ModelDocument), **problems(_404="no such model")},
-    },
+    ("POST", "/v1/uploads"): operation(
+        "grantUpload",
+        "A place to PUT an image that is too large for a request's body",
+        "images",
+        body=content(UploadRequest),
+        answers={"201": returns("where to send the file; then give `upload` as a request's `image`", UploadDocument)},
+        _422="a member is missing, unknown or out of range, or the image would be too large",
+        **JSON_BODY,
+    ),
+    ("GET", "/v1/jobs/{id}"): operation(
+        "getJob",
+        "A job and, once it has succeeded, freshly signed image URLs",
+        "jobs",
+        _JOB,
+        answers={"200": returns("the job", JobDocument)},
+        _404="no such job",
+    ),
+    ("DELETE", "/v1/jobs/{id}"): operation(
+        "cancelJob",
+        "Cancel a job",
+        "jobs",
+        _JOB,
+        answers={"202": returns("cancelled; the engine drops it within one step", JobDocument, **LOCATION)},
+        _404="no such job",
+        _409="the job has already finished",
+    ),
+    ("GET", "/v1/jobs/{id}/events"): operation(
+        "getJobEvents",
+        "Progress as server-sent events",
+        "jobs",
+        _JOB,
+        description=_EVENTS,
+        answers={"200": {"description": _EVENTS, "content": {"text/event-stream": {"schema": {"type": "string"}}}}},
+        _404="no such job",
+    ),
+    ("GET", "/v1/models"): operation(
+        "listModels",
+        "Every model that can be asked for",
+        "models",
+        answers={"200": returns("the models", ModelList)},
+    ),
+    ("GET", "/v1/models/{model}"): operation(
+        "getModel",
+        "A model's samplers, defaults and limits",
+        "models",
+        MODEL,
+        answers={"200": returns("the model", ModelDocument)},
+        _404="no such model",
+    ),
     **scaling.OPERATIONS,
     **releases.OPERATIONS,
     ("GET", "/ping"): {
@@ -157,8 +160,8 @@ def openapi() -> str:
     )
     _, schemas = models_json_schema([(document, "validation") for document in shown], ref_template=REF)
     paths: dict[str, dict[str, Operation]] = {}
-    for (method, path), operation in OPERATIONS.items():
-        paths.setdefault(path, {})[method.lower()] = operation
+    for (method, path), one in OPERATIONS.items():
+        paths.setdefault(path, {})[method.lower()] = one
     return json.dumps(
         {
             "openapi": "3.1.0",

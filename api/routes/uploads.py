@@ -8,7 +8,7 @@ from starlette.responses import Response
 from api import submission, uploads
 from api.answers import answer
 from api.call import Call
-from api.schemas.uploads import UploadRequest
+from api.uploads import UploadRequest
 from darkroom.contracts import from_validation
 
 

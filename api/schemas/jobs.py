@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import AwareDatetime, Field
 
-from api.schemas.document import Document
+from api.schemas import Document
 from darkroom.contracts import (
     CacheReport,
     GenerationRequest,

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from api.schemas.document import Document
+from api.schemas import Document
 from darkroom.manifest import Defaults, EngineManifest, Limits
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import AwareDatetime, Field
 
-from api.schemas.document import Document
+from api.schemas import Document
 from darkroom.contracts import Contract
 from darkroom.errors import ReleaseNotFound
 from darkroom.manifest import VERSION

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from api.schemas.document import Document
+from api.schemas import Document
 from darkroom.errors import InvalidParameter, PolicyNotFound
 from darkroom.scaling.fields import zone
 from darkroom.scaling.prices import PriceError, read_prices
@@ -102,10 +102,7 @@ def plan_document(stored: StoredPolicy, query: Mapping[str, str], now: datetime)
     except (ValueError, OverflowError):
         raise InvalidParameter("`to` must be at least a minute later than `from`.", field="/to") from None
     shown = [
-        ScalingBreakpoint(
-            at=point.at, local=point.local, min=point.min, max=point.max, window=point.window, why=point.why
-        )
-        for point in line.breakpoints[:_MOST_BREAKPOINTS]
+        ScalingBreakpoint.model_validate(point, from_attributes=True) for point in line.breakpoints[:_MOST_BREAKPOINTS]
     ]
     return ScalingPlan.model_validate(
         {

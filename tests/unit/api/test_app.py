@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,15 @@ import pytest
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from api.answers import answer
 from api.app import ControlPlane
+from api.call import Call
 from api.callers import Identity
 from api.endpoint import Endpoint
 from api.manifests import Manifests
-from api.services import Answered, Services
+from api.services import Services
 from api.waiting import News
 from darkroom.contracts import Job, JobStatus, Progress
+from darkroom.errors import JobStoreUnavailable
 from darkroom.settings import Settings
 from tests.fakes import api
 
@@ -130,11 +131,16 @@ def test_a_deployment_that_drains_answers_but_takes_nothing_new(services: Servic
 
 
 def test_every_answer_is_told(services: Services) -> None:
-    answers: list[Answered] = []
-    app = ControlPlane(replace(services, answered=answers.append))
+    answers: list[tuple[str, str, int | None]] = []
+
+    def answered(call: Call, seconds: float) -> None:
+        assert seconds >= 0
+        answers.append((call.method, call.raw_path, call.status))
+
+    app = ControlPlane(services, answered=answered)
     api.ask(app, "GET", "/v1/models/a%1b%5B31m")
     api.ask(app, "GET", "/ping")
-    assert [(one.method, one.path, one.status) for one in answers] == [
+    assert answers == [
         ("GET", "/v1/models/a%1b%5B31m", 404),
         ("GET", "/ping", 200),
     ]
@@ -272,20 +278,20 @@ def test_a_stream_tells_steps_and_ends_with_the_job(services: Services) -> None:
     assert api.ask(app, "GET", f"{path}/events").text.count("event:") == 1
 
 
-def test_an_error_in_a_stream_breaks_the_connection(services: Services) -> None:
-    own: Callable[[Any], Any] = lambda call: answer(200, call.services.health())  # noqa: E731
-    app = ControlPlane(services, [Route("/own", Endpoint({"GET": own}))])
-
-    async def broken() -> None:
-        caller = Caller("/own", b"")
+@pytest.mark.parametrize("error", [RuntimeError("half an answer"), JobStoreUnavailable("half an answer")])
+def test_an_error_within_an_answer_breaks_the_connection(services: Services, error: Exception) -> None:
+    async def broken() -> Any:
+        caller = Caller("/ping", b"")
         caller.scope["method"] = "GET"
 
         async def send(message: Any) -> None:
             if message["type"] == "http.response.body":
-                raise RuntimeError("half an answer")
+                raise error
             await caller.send(message)
 
-        await app(caller.scope, caller.receive, send)
+        with pytest.raises(type(error), match="half an answer"):
+            await ControlPlane(services)(caller.scope, caller.receive, send)
+        return caller.sent
 
-    with pytest.raises(RuntimeError, match="half an answer"):
-        asyncio.run(broken())
+    (start,) = asyncio.run(broken())
+    assert start["status"] == 200

@@ -10,7 +10,7 @@ import pytest
 
 from api import uploads
 from api.app import ControlPlane
-from api.schemas.uploads import UploadRequest
+from api.uploads import UploadRequest
 from darkroom import uploads as shared
 from darkroom.contracts import Control, GenerationRequest
 from darkroom.settings import Settings
