@@ -18,13 +18,16 @@ from local.objects import SignedObjects
 
 log = structlog.get_logger(part="api")
 
-STUDIO = Path(__file__).resolve().parent.parent / "web" / "studio.html"
+WEB = Path(__file__).resolve().parent.parent / "web"
+_STUDIO = {"/": "studio.html", "/studio.css": "studio.css", "/studio.js": "studio.js"}
+_MEDIA_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
 _ROUTINE = ("/ping", "/metrics")  # asked every few seconds by machines
 _STUDIO_HEADERS = {
     "Content-Security-Policy": (
-        "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self' https:; "
+        "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self' https:; "
         "img-src 'self' data: blob: http: https:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     ),
+    "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-cache",
 }
 
@@ -33,7 +36,7 @@ def routes(signed_objects: SignedObjects | None, prometheus: Metrics) -> list[Ba
     """The addresses that only exist here."""
     scraped = Endpoint({"GET": prometheus.scraped}, reads=False)
     ours: list[BaseRoute] = [
-        _Exactly("/", Endpoint({READ: studio}, reads=False), methods=["GET"]),
+        *(_Exactly(path, Endpoint({READ: studio}, reads=False), methods=["GET"]) for path in _STUDIO),
         _Exactly(metrics.PATH, scraped, methods=["GET"]),
         _Exactly(f"{metrics.PATH}/{{replica:path}}", scraped, methods=["GET"]),
     ]
@@ -51,9 +54,10 @@ class _Exactly(Route):
         return (match, child) if match is Match.FULL else (Match.NONE, {})
 
 
-def studio(_call: Call) -> Response:
-    """GET /"""
-    return Response(STUDIO.read_bytes(), headers=_STUDIO_HEADERS, media_type="text/html")
+def studio(call: Call) -> Response:
+    """GET /, and what the page is made of."""
+    file = WEB / _STUDIO[call.path]
+    return Response(file.read_bytes(), headers=_STUDIO_HEADERS, media_type=_MEDIA_TYPES[file.suffix])
 
 
 def logged(call: Call, seconds: float) -> None:

@@ -216,12 +216,20 @@ def test_documents_of_the_deployment(deployment: Running) -> None:
     assert 'src="http' not in page.text
 
 
-def test_the_studio_is_one_page_that_loads_nothing_from_afar(deployment: Running) -> None:
+def test_the_studio_loads_nothing_from_afar_and_runs_nothing_inline(deployment: Running) -> None:
     page = deployment.client.get("/")
     assert page.headers["content-type"] == "text/html; charset=utf-8"
-    assert "default-src 'none'" in page.headers["content-security-policy"]
+    policy = page.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe-inline" not in policy
     assert not re.search(r"<(?:script|link|img)[^>]+(?:src|href)=[\"']?(?:https?:)?//", page.text)
-    assert not re.search(r"@import|[:\s]url\(", page.text)
+    parts = re.findall(r'<(?:script|link)[^>]+(?:src|href)="([^":]+)"', page.text)
+    assert len(parts) == 2
+    for name in parts:
+        part = deployment.client.get(f"/{name}")
+        assert part.status_code == 200
+        assert part.headers["content-type"].startswith("text/")
+        assert not re.search(r"@import|[:\s]url\(", part.text)
 
 
 def test_metrics_count_what_happened(deployment: Running) -> None:
