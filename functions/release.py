@@ -11,11 +11,12 @@ from darkroom import settings as configuration
 from darkroom.endpoints import Endpoints
 from darkroom.errors import ModelNotFound
 from darkroom.release.advance import Overtaken, World, advance
+from darkroom.release.dynamodb import open_releases
 from darkroom.release.endpoint import Endpoint
-from darkroom.release.machine import Step
+from darkroom.release.machine import Transition
 from darkroom.release.proof import AsyncProofs, Judge, Proofs, RealTimeProofs
 from darkroom.release.state import Phase, Release
-from darkroom.release.storage import ReleaseStore, open_releases
+from darkroom.release.storage import ReleaseStore
 from darkroom.release.world import EndpointWorld
 from darkroom.settings import Settings, SettingsError
 from darkroom.storage import open_store
@@ -93,7 +94,7 @@ def _opened(settings: Settings) -> Iterator[ReleaseStore]:
         flush()
 
 
-def _tell(model: str, before: Release, step: Step, refusal: BaseException | None) -> None:
+def _tell(model: str, before: Release, step: Transition, refusal: BaseException | None) -> None:
     after = step.after
     logger.info("release", model=model, was=before.phase.value, action=str(step.action), **_told(after))
     if refusal is not None:

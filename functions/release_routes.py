@@ -5,7 +5,7 @@ from __future__ import annotations
 from aws_lambda_powertools.event_handler import Response
 
 from darkroom.errors import ReleaseNotFound
-from darkroom.release.state import Traffic
+from darkroom.release.state import TrafficSplit
 from darkroom.release.storage import StoredRelease
 from functions import current
 from functions.answers import Answer
@@ -49,7 +49,7 @@ def changes(name: str) -> Response[str]:
     return current.respond(Answer(200, releases.changes_document(store.history(model) if store else [])))
 
 
-def _ask_release(model: str, traffic: Traffic, tenant: str) -> Response[str]:
+def _ask_release(model: str, traffic: TrafficSplit, tenant: str) -> Response[str]:
     from functions import scaling
 
     store = current.wired().releases

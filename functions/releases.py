@@ -12,8 +12,8 @@ from darkroom import strict_json
 from darkroom.contracts import Contract, from_validation
 from darkroom.errors import EngineIntegrity, InvalidParameter, ModelNotFound, NothingToRollBack, ReleaseNotFound
 from darkroom.manifest import VERSION
-from darkroom.release.state import Phase, Traffic
-from darkroom.release.storage import Asked, ReleaseStore, StoredRelease
+from darkroom.release.state import Phase, TrafficSplit
+from darkroom.release.storage import LoggedRequest, ReleaseStore, StoredRelease
 from darkroom.settings import Settings
 from functions import submission
 from functions.documents import Document
@@ -76,7 +76,7 @@ def known(store: ReleaseStore | None, model: str) -> StoredRelease:
 
 def asked_for(
     event: Mapping[str, Any], headers: Mapping[str, str], model: str, manifests: Manifests, settings: Settings
-) -> Traffic:
+) -> TrafficSplit:
     """What a PUT asks for; both versions are there.
 
     Raises: InvalidParameter; what `submission.body_of` and `from_validation` raise.
@@ -88,7 +88,7 @@ def asked_for(
         raise from_validation(refused) from None
     _published(manifests, model, asked.version, "/version")
     if asked.beside is None:
-        return Traffic(asked.version)
+        return TrafficSplit(asked.version)
     if settings.endpoint_type == "async":
         raise InvalidParameter(
             "An asynchronous endpoint runs one version at a time; deploy a real-time one to split traffic.",
@@ -97,7 +97,7 @@ def asked_for(
     if asked.beside.version == asked.version:
         raise InvalidParameter("Beside the version there must be another one.", field="/beside/version")
     _published(manifests, model, asked.beside.version, "/beside/version")
-    return Traffic(asked.version, asked.beside.version, asked.beside.percent)
+    return TrafficSplit(asked.version, asked.beside.version, asked.beside.percent)
 
 
 def _published(manifests: Manifests, model: str, version: str, field: str) -> None:
@@ -107,7 +107,7 @@ def _published(manifests: Manifests, model: str, version: str, field: str) -> No
         raise InvalidParameter(refused.detail, field=field) from None
 
 
-def rollback_of(stored: StoredRelease) -> Traffic:
+def rollback_of(stored: StoredRelease) -> TrafficSplit:
     """What a rollback asks for. Raises: NothingToRollBack."""
     release, request = stored.release, stored.request
     if release is None:
@@ -139,7 +139,7 @@ def document(stored: StoredRelease) -> ReleaseDocument:
     )
 
 
-def changes_document(history: Sequence[Asked]) -> ReleaseChanges:
+def changes_document(history: Sequence[LoggedRequest]) -> ReleaseChanges:
     return ReleaseChanges(
         changes=[
             ReleaseChange(
@@ -150,6 +150,6 @@ def changes_document(history: Sequence[Asked]) -> ReleaseChanges:
     )
 
 
-def _written(traffic: Traffic) -> ReleaseRequest:
+def _written(traffic: TrafficSplit) -> ReleaseRequest:
     beside = Share(version=traffic.beside, percent=traffic.percent) if traffic.beside else None
     return ReleaseRequest(version=traffic.version, beside=beside)

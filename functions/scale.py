@@ -7,17 +7,18 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from darkroom import settings as configuration
+from darkroom.database.condition import Hold
 from darkroom.endpoints import Endpoints
 from darkroom.errors import InvalidPolicy, ModelNotFound
-from darkroom.scaling.application_autoscaling import Desired, Endpoint, compile_policy
+from darkroom.scaling.application_autoscaling import Desired, ScalableEndpoint, compile_policy
 from darkroom.scaling.instances import cores_and_gpus
 from darkroom.scaling.policy import ScalingPolicy
 from darkroom.scaling.reconcile import Client, Fenced, Report, clients, reconcile, remove
-from darkroom.scaling.storage import Hold, PolicyStore, StoredPolicy, open_policies
+from darkroom.scaling.storage import PolicyStore, StoredPolicy, open_policies
 from darkroom.scaling.timeline import timeline
 from functions.observability import count, flush, logger, traced
 
-EndpointOf = Callable[[str], Endpoint]
+EndpointOf = Callable[[str], ScalableEndpoint]
 AHEAD = timedelta(days=366)  # what scheduled actions are compiled for; each tick looks as far again
 _NOTHING = ScalingPolicy(min=1, max=1)  # stands in for a deleted policy, of which only the endpoint matters
 
@@ -30,7 +31,7 @@ def lambda_handler(_event: object, _context: object) -> dict[str, Any]:
     """
     settings = configuration.load()
     policies, endpoints = open_policies(settings.policies_store), settings.endpoint_by_model()
-    known: EndpointOf = deployed(Endpoints(endpoints), sagemaker()) if endpoints else Endpoint
+    known: EndpointOf = deployed(Endpoints(endpoints), sagemaker()) if endpoints else ScalableEndpoint
     try:
         done = tick(
             policies, *clients(), now=lambda: datetime.now(UTC), endpoint=known, leave=settings.instance_limits()
@@ -55,13 +56,13 @@ def sagemaker() -> Client:
 def deployed(endpoints: Endpoints, client: Client) -> EndpointOf:
     """Model -> its endpoint as it is deployed: the variant, whether it is asynchronous, and what its machine has."""
 
-    def endpoint(model: str) -> Endpoint:
+    def endpoint(model: str) -> ScalableEndpoint:
         name = endpoints.of(model)
         live = client.describe_endpoint(EndpointName=name)["EndpointConfigName"]
         config = client.describe_endpoint_config(EndpointConfigName=live)
         variant = config["ProductionVariants"][0]
         cores, gpus = cores_and_gpus(variant["InstanceType"])
-        return Endpoint(name, variant["VariantName"], "AsyncInferenceConfig" in config, gpus=gpus, cores=cores)
+        return ScalableEndpoint(name, variant["VariantName"], "AsyncInferenceConfig" in config, gpus=gpus, cores=cores)
 
     return endpoint
 
@@ -72,7 +73,7 @@ def tick(
     cloudwatch: Client,
     *,
     now: Callable[[], datetime],
-    endpoint: EndpointOf = Endpoint,
+    endpoint: EndpointOf = ScalableEndpoint,
     leave: tuple[int, int] | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Reconcile every model whose policy is stored, and clean up after those that were deleted.
@@ -130,7 +131,7 @@ def _followed(
     scaling: Client,
     cloudwatch: Client,
     now: Callable[[], datetime],
-    endpoint: Endpoint,
+    endpoint: ScalableEndpoint,
 ) -> dict[str, Any]:
     desired = _desired(stored, now(), endpoint)
     fingerprint = desired.fingerprint()
@@ -140,7 +141,7 @@ def _followed(
     return _told("reconciled", report, policies.applied(hold, fingerprint))
 
 
-def _desired(stored: StoredPolicy, now: datetime, endpoint: Endpoint) -> Desired:
+def _desired(stored: StoredPolicy, now: datetime, endpoint: ScalableEndpoint) -> Desired:
     policy = stored.policy or _NOTHING
     return compile_policy(policy, timeline(policy, now, now + AHEAD), endpoint)
 

@@ -9,11 +9,12 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from darkroom.database.condition import Condition
 from darkroom.errors import InvalidParameter, PolicyNotFound, UnsupportedMediaType
 from darkroom.scaling.document import MAX_BYTES, read_policy, written
 from darkroom.scaling.fields import zone
 from darkroom.scaling.prices import PriceError, read_prices
-from darkroom.scaling.storage import Change, Condition, StoredPolicy
+from darkroom.scaling.storage import Change, StoredPolicy
 from darkroom.scaling.timeline import Timeline, timeline
 from functions.documents import Document
 from functions.submission import media_type, raw_body

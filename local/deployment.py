@@ -25,6 +25,7 @@ from local.adapter import LambdaAdapter
 from local.app import LocalApp
 from local.autoscaler import Autoscaler, Clock
 from local.bulletin import Bulletin
+from local.deadlines import Deadlines
 from local.errors import CannotStart
 from local.live_events import LiveEvents
 from local.metrics import Metrics
@@ -109,7 +110,13 @@ class Deployment:
         """
         serving = asyncio.create_task(self._server.serve(sockets=[self._listener]))
         working = asyncio.create_task(self.pool.run())
-        works = (self._announce_when_ready(), self.autoscaler.run(), self._forget_old_jobs(), self._forget_uploads())
+        works = (
+            self._announce_when_ready(),
+            self.autoscaler.run(),
+            Deadlines(self.jobs, self.bulletin, self.settings.job_seconds).run(),
+            self._forget_old_jobs(),
+            self._forget_uploads(),
+        )
         beside = [asyncio.create_task(work) for work in works]
         try:
             await asyncio.wait({serving, working}, return_when=asyncio.FIRST_COMPLETED)
@@ -149,5 +156,5 @@ class Deployment:
         while True:
             before = time.time() - self.settings.upload_hours * _HOUR
             with contextlib.suppress(StorageUnavailable):
-                await asyncio.to_thread(uploads.purge, self.store, made_before=before)
+                await asyncio.to_thread(uploads.purge, self.images, made_before=before)
             await asyncio.sleep(_HOUR)

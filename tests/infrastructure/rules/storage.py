@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from darkroom.jobs import dynamodb as jobs
-from darkroom.scaling.storage import dynamodb as policies
+from darkroom.database import records as policies
+from darkroom.jobs import items as jobs
 from darkroom.uploads import PREFIX
 from runtime.cache.shared import PREFIX as SHARED
 from runtime.uploads import image_key

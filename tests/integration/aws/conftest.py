@@ -23,8 +23,8 @@ import boto3
 import httpx
 import pytest
 
-from darkroom.jobs.dynamodb import TABLE as JOBS
-from darkroom.scaling.storage.dynamodb import TABLE as POLICIES
+from darkroom.database.records import TABLE as POLICIES
+from darkroom.jobs.items import TABLE as JOBS
 from functions import api, job_events, wiring
 from tests.fakes import aws
 from tests.fakes.sagemaker import Front

@@ -21,7 +21,7 @@ _PING_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
-class Step:
+class StepProgress:
     """Progress of a running invocation; `preview` is a data: URI of the image so far."""
 
     progress: Progress
@@ -63,7 +63,7 @@ class HttpRuntime:
         except (httpx.HTTPError, ValidationError):
             return None
 
-    async def invoke(self, invocation: Invocation) -> AsyncGenerator[Step | GenerationResult, None]:
+    async def invoke(self, invocation: Invocation) -> AsyncGenerator[StepProgress | GenerationResult, None]:
         """Run an invocation: any number of steps, then one result. Closing the iterator makes the runtime drop it.
 
         Raises: Unreached, RuntimeUnavailable (the connection broke), or the error that the runtime answered.
@@ -113,13 +113,13 @@ async def _events(lines: AsyncIterator[str]) -> AsyncGenerator[tuple[str, str], 
             data.append(line.removeprefix("data:").removeprefix(" "))
 
 
-def _told(name: str, data: str) -> Step | GenerationResult:
+def _told(name: str, data: str) -> StepProgress | GenerationResult:
     try:
         if name == "result":
             return GenerationResult.model_validate_json(data)
         if name == "progress":
             said: dict[str, Any] = json.loads(data)
-            return Step(Progress(step=said["step"], steps=said["steps"]), said.get("preview"))
+            return StepProgress(Progress(step=said["step"], steps=said["steps"]), said.get("preview"))
     except (ValueError, KeyError):  # pydantic's ValidationError and JSONDecodeError are ValueErrors
         raise RuntimeUnavailable("The runtime's answer cannot be read.") from None
     raise _error_in(data.encode())

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from darkroom.release.advance import NotNow, Refused
+from darkroom.release.advance import ActionRefused, NotNow
 from darkroom.release.fleet import (
     BESIDE,
     MAIN,
@@ -18,9 +18,12 @@ from darkroom.release.fleet import (
     named,
     traffic_of,
 )
-from darkroom.release.state import Status, Traffic
+from darkroom.release.state import EndpointStatus, TrafficSplit
 
-_READY = {"InService": Status.READY, "UpdateRollbackFailed": Status.READY}  # the latter serves, with a mixture
+_READY = {
+    "InService": EndpointStatus.READY,
+    "UpdateRollbackFailed": EndpointStatus.READY,
+}  # the latter serves, with a mixture
 _BROKEN = ("Failed", "OutOfService", "Deleting")
 _REFUSALS = ("ValidationException", "ResourceLimitExceeded")
 
@@ -29,9 +32,9 @@ _REFUSALS = ("ValidationException", "ResourceLimitExceeded")
 class Look:
     """What an endpoint is up to. `coming` is what it is changing to."""
 
-    status: Status
-    running: Traffic | None = None
-    coming: Traffic | None = None
+    status: EndpointStatus
+    running: TrafficSplit | None = None
+    coming: TrafficSplit | None = None
 
 
 @dataclass
@@ -53,13 +56,13 @@ class Endpoint:
         """Raises: what boto3 raises."""
         found = self._describe()
         if found is None:
-            return Look(Status.ABSENT)
+            return Look(EndpointStatus.ABSENT)
         said = found["EndpointStatus"]
         if said in _BROKEN:
-            return Look(Status.BROKEN)
+            return Look(EndpointStatus.BROKEN)
         if said == "Creating":
-            return Look(Status.BUSY)
-        status = _READY.get(said, Status.BUSY)
+            return Look(EndpointStatus.BUSY)
+        status = _READY.get(said, EndpointStatus.BUSY)
         running = self._traffic(found["EndpointConfigName"], found.get("ProductionVariants", ()))
         coming = found.get("PendingDeploymentSummary", {}).get("EndpointConfigName")
         mixed = said == "UpdateRollbackFailed"
@@ -72,10 +75,10 @@ class Endpoint:
         found = self.cloudwatch.describe_alarms(AlarmNames=list(self.alarms), StateValue="ALARM")
         return tuple(sorted(one["AlarmName"] for kind in ("MetricAlarms", "CompositeAlarms") for one in found[kind]))
 
-    def update(self, traffic: Traffic, *, careful: bool) -> None:
+    def update(self, traffic: TrafficSplit, *, careful: bool) -> None:
         """Make the models and the configuration that are missing, and tell the endpoint to use them.
 
-        Raises: NotNow, Refused, what boto3 raises.
+        Raises: NotNow, ActionRefused, what boto3 raises.
         """
         found = self._describe()
         if found is None:
@@ -92,8 +95,8 @@ class Endpoint:
         how = deployment(arguments, careful=careful, alarms=alarms, shift=self.shift)
         self._call("update_endpoint", EndpointName=self.name, EndpointConfigName=name, DeploymentConfig=how)
 
-    def reweigh(self, traffic: Traffic) -> None:
-        """Change the variants' shares. Raises: NotNow, Refused, what boto3 raises."""
+    def reweigh(self, traffic: TrafficSplit) -> None:
+        """Change the variants' shares. Raises: NotNow, ActionRefused, what boto3 raises."""
         shares = {MAIN: 100 - traffic.percent, BESIDE: traffic.percent}
         weights = [{"VariantName": name, "DesiredWeight": float(share)} for name, share in shares.items()]
         self._call(
@@ -125,9 +128,9 @@ class Endpoint:
         except ClientError as refused:
             if refused.response["Error"]["Code"] not in _REFUSALS:
                 raise
-            if self.look().status is not Status.READY:
+            if self.look().status is not EndpointStatus.READY:
                 raise NotNow from refused
-            raise Refused("SageMaker refused the change; the log of the release function says why.") from refused
+            raise ActionRefused("SageMaker refused the change; the log of the release function says why.") from refused
 
     def _made_model(self, version: str, like: str) -> str:
         arguments = model_for(version, self._model(like))
@@ -136,7 +139,7 @@ class Endpoint:
             self._call("create_model", ModelName=name, **arguments)
         return name
 
-    def _traffic(self, config_name: str, variants: Sequence[Described]) -> Traffic | None:
+    def _traffic(self, config_name: str, variants: Sequence[Described]) -> TrafficSplit | None:
         config = self._config(config_name)
         models = {one["ModelName"]: self._model(one["ModelName"]) for one in config["ProductionVariants"]}
         weights = {one["VariantName"]: one["CurrentWeight"] for one in variants if "CurrentWeight" in one}

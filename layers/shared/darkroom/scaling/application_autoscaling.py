@@ -24,7 +24,7 @@ DIMENSION = "sagemaker:variant:DesiredInstanceCount"
 
 
 @dataclass(frozen=True)
-class Endpoint:
+class ScalableEndpoint:
     """What is scaled. `gpus` and `cores` per instance: SageMaker's utilisation metrics count 100 for each of them."""
 
     name: str
@@ -54,7 +54,7 @@ class Desired:
     `alarm_policy` names the scaling policy that each alarm triggers. The target's own limits follow `timeline`.
     """
 
-    endpoint: Endpoint
+    endpoint: ScalableEndpoint
     timeline: Timeline
     actions: Mapping[str, dict[str, Any]]
     policies: Mapping[str, dict[str, Any]]
@@ -67,7 +67,7 @@ class Desired:
         return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def compile_policy(policy: ScalingPolicy, line: Timeline, endpoint: Endpoint) -> Desired:
+def compile_policy(policy: ScalingPolicy, line: Timeline, endpoint: ScalableEndpoint) -> Desired:
     """What Application Auto Scaling must be told so that it follows the policy over the timeline.
 
     Raises: InvalidPolicy where it cannot: over 200 scheduled actions, or zero replicas of a real-time endpoint.
@@ -128,7 +128,7 @@ def _action(action: Weekly | Once) -> dict[str, Any]:
 
 
 def _tracking(
-    name: MetricName, metric: Metric, endpoint: Endpoint, policy: ScalingPolicy, *, to_zero: bool
+    name: MetricName, metric: Metric, endpoint: ScalableEndpoint, policy: ScalingPolicy, *, to_zero: bool
 ) -> dict[str, Any]:
     scale_in = metric.scale_in_cooldown
     if to_zero and name == "queue_depth":
@@ -175,7 +175,7 @@ def _one_more() -> dict[str, Any]:
     }
 
 
-def _backlog_without_capacity(endpoint: Endpoint) -> dict[str, Any]:
+def _backlog_without_capacity(endpoint: ScalableEndpoint) -> dict[str, Any]:
     """The alarm that wakes an endpoint at zero; backlog *per instance* says nothing where there is no instance."""
     return {
         "AlarmDescription": "Requests wait and no instance runs: start one.",

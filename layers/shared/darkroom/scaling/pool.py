@@ -19,7 +19,7 @@ TURNS_WITHIN = 3600.0  # ... in this many seconds; then the pool waits with taki
 
 
 @dataclass(frozen=True)
-class Reading:
+class LoadSample:
     """One metric's value over the pool, and the monotonic second it was taken at.
 
     `gpu`, `cpu`, `memory` (percent of a replica) and `latency` (seconds) by the metric's statistic;
@@ -31,7 +31,7 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class Limits:
+class ReplicaBounds:
     """What the timeline allows now."""
 
     min: int
@@ -77,8 +77,8 @@ class _Demand:
 
 def decide(
     policy: ScalingPolicy,
-    limits: Limits,
-    readings: Mapping[MetricName, Reading],
+    limits: ReplicaBounds,
+    readings: Mapping[MetricName, LoadSample],
     state: PoolState,
     clock: float,
     *,
@@ -121,14 +121,14 @@ def decide(
     return Decision(bounded, tuple(reasons), _moved(state, bounded, clock, by_metrics=by_metrics))
 
 
-def _usable(reading: Reading | None, clock: float) -> float | None:
+def _usable(reading: LoadSample | None, clock: float) -> float | None:
     if reading is None or not math.isfinite(reading.value) or reading.value < 0:
         return None
     return reading.value if clock - reading.taken <= STALE_AFTER else None
 
 
 def _demand(
-    policy: ScalingPolicy, readings: Mapping[MetricName, Reading], current: int, ready: int, clock: float
+    policy: ScalingPolicy, readings: Mapping[MetricName, LoadSample], current: int, ready: int, clock: float
 ) -> _Demand:
     asked: list[tuple[int, str, float]] = []
     missing: list[str] = []
@@ -159,7 +159,7 @@ def _within_bounds_of_knowledge(demand: _Demand, current: int, waiting: float | 
 
 def _last_replica(
     policy: ScalingPolicy,
-    limits: Limits,
+    limits: ReplicaBounds,
     wanted: int,
     waiting: float | None,
     state: PoolState,
@@ -189,7 +189,7 @@ def _recent(policy: ScalingPolicy, state: PoolState, clock: float) -> tuple[tupl
 
 
 def _calmed(
-    policy: ScalingPolicy, demand: _Demand, wanted: int, state: PoolState, limits: Limits, clock: float
+    policy: ScalingPolicy, demand: _Demand, wanted: int, state: PoolState, limits: ReplicaBounds, clock: float
 ) -> tuple[int, str]:
     """Cooldowns, and the bound on reversals. More at once, fewer only when nothing recent asked for more."""
     current = state.replicas
