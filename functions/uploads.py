@@ -9,9 +9,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, Field, ValidationError
 
-from darkroom import data_uri, strict_json, uploads
+from darkroom import strict_json
 from darkroom.contracts import Contract, GenerationRequest, from_validation
 from darkroom.errors import ImageTooLarge
+from darkroom.images import data_uri, uploads
 from darkroom.settings import Settings
 from darkroom.storage import ObjectStore
 from functions import submission

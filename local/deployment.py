@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
-from darkroom import uploads
 from darkroom.errors import DarkroomError, JobStoreUnavailable, StorageUnavailable
+from darkroom.images import uploads
 from darkroom.jobs import open_jobs
 from darkroom.scaling.storage import open_policies
 from darkroom.settings import Settings

@@ -99,7 +99,7 @@ class RuntimeConfig(BaseModel):
 
     @property
     def trusted_hosts(self) -> list[str]:
-        """The `host:port` pairs of `fetch_allow`, as `darkroom.web_address` compares them."""
+        """The `host:port` pairs of `fetch_allow`, as `darkroom.fetch.web_address` compares them."""
         return _entries(self.fetch_allow)
 
     @field_validator("models")

@@ -16,7 +16,7 @@ from darkroom.contracts import (
     Invocation,
     StoredImage,
 )
-from darkroom.image_use import steps_run
+from darkroom.images.use import steps_run
 from darkroom.manifest import resolve
 from darkroom.storage import ObjectStore
 from runtime.admission import Admission

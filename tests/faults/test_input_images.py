@@ -23,7 +23,7 @@ from darkroom.errors import (
     InvalidBase64,
     InvalidDimensions,
 )
-from darkroom.fetch import Fetcher
+from darkroom.fetch.fetcher import Fetcher
 from darkroom.storage.directory import DirectoryStore
 from runtime.image_decoding import decode, decode_mask
 from runtime.input_images import InputImages

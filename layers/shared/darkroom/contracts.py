@@ -11,7 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from darkroom import errors
 from darkroom.errors import Problem
-from darkroom.image_source import MAX_SOURCE_CHARACTERS, ImageSource
+from darkroom.images.source import MAX_SOURCE_CHARACTERS, ImageSource
 
 MAX_PROMPT_CHARACTERS = 10_000
 MAX_SEED = 2**32 - 1

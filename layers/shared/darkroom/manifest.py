@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from darkroom.contracts import MODEL_NAME, GenerationRequest
 from darkroom.errors import InvalidDimensions, InvalidParameter, OutOfRange
 from darkroom.fingerprint import Fingerprint, Profile, canonical
-from darkroom.image_use import image_use
+from darkroom.images.use import image_use
 from darkroom.storage import keys as object_keys
 
 SCHEMA_VERSION: Literal[1] = 1

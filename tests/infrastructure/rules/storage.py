@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from darkroom.database import records as policies
+from darkroom.images.uploads import PREFIX
 from darkroom.jobs import items as jobs
-from darkroom.uploads import PREFIX
 from runtime.cache.shared import PREFIX as SHARED
 from runtime.uploads import image_key
 from tests.infrastructure.iam import allows

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from darkroom import uploads
+from darkroom.images import uploads
 from darkroom.storage.directory import DirectoryStore
 from tests.fakes.deployment import Running, running
 

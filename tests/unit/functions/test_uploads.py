@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from darkroom import uploads as shared
 from darkroom.contracts import Control, GenerationRequest
 from darkroom.errors import DarkroomError
+from darkroom.images import uploads as shared
 from darkroom.settings import Settings
 from darkroom.storage.directory import DirectoryStore
 from functions import uploads

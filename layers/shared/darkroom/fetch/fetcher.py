@@ -15,11 +15,11 @@ from urllib.parse import urljoin
 
 import httpcore
 
-from darkroom import web_address
-from darkroom.addresses import Address, is_public
 from darkroom.errors import ImageFetchFailed, ImageTooLarge, ImageUrlRejected
-from darkroom.pinned_network import Deadline, PinnedNetwork
-from darkroom.web_address import WebAddress
+from darkroom.fetch import web_address
+from darkroom.fetch.addresses import Address, is_public
+from darkroom.fetch.pinned_network import Deadline, PinnedNetwork
+from darkroom.fetch.web_address import WebAddress
 
 MAX_REDIRECTS = 3
 _REDIRECTS = (301, 302, 303, 307, 308)

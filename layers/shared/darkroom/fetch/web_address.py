@@ -7,8 +7,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 
-from darkroom.addresses import Address, is_public
 from darkroom.errors import ImageUrlRejected
+from darkroom.fetch.addresses import Address, is_public
 
 MAX_CHARACTERS = 4096
 _PORTS = {"https": 443, "http": 80}

@@ -8,7 +8,7 @@ import pytest
 
 from darkroom.contracts import Control, GenerationRequest, parse_request
 from darkroom.errors import DarkroomError
-from darkroom.image_use import image_use, steps_run
+from darkroom.images.use import image_use, steps_run
 
 URL = "https://example.com/a.png"
 

@@ -11,8 +11,8 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
-from darkroom import data_uri
 from darkroom.errors import RequestError
+from darkroom.images import data_uri
 
 MAX_SOURCE_CHARACTERS = 1_000_000  # a data URI; request bodies are capped below that
 _UPLOAD = re.compile(r"upload:[A-Za-z0-9_-]{1,64}")
