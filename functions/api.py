@@ -17,7 +17,8 @@ from darkroom.errors import (
     ModelNotFound,
     NotFound,
 )
-from darkroom.manifest import EngineManifest, resolve
+from darkroom.manifest import EngineManifest
+from darkroom.resolving import resolve
 from functions import current, events, observability, release_routes, scaling_routes, submission, uploads
 from functions.answers import JSON, Answer, job_path
 from functions.current import Event, app

@@ -9,9 +9,10 @@ from typing import Annotated, Any
 from pydantic import AwareDatetime, Field, ValidationError
 
 from darkroom import strict_json
-from darkroom.contracts import Contract, from_validation
+from darkroom.contracts import Contract
 from darkroom.errors import EngineIntegrity, InvalidParameter, ModelNotFound, NothingToRollBack, ReleaseNotFound
 from darkroom.manifest import VERSION
+from darkroom.parsing import from_validation
 from darkroom.release.state import Phase, TrafficSplit
 from darkroom.release.storage import LoggedRequest, ReleaseStore, StoredRelease
 from darkroom.settings import Settings

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from darkroom import strict_json
-from darkroom.contracts import GenerationRequest, parse_request
+from darkroom.contracts import GenerationRequest
 from darkroom.errors import InvalidParameter, MalformedJson, PayloadTooLarge, UnsupportedMediaType
 from darkroom.jobs import Idempotency
+from darkroom.parsing import parse_request
 from darkroom.settings import Settings
 
 _JSON = "application/json"

@@ -10,9 +10,10 @@ from typing import Annotated, Any, Literal
 from pydantic import AwareDatetime, Field, ValidationError
 
 from darkroom import strict_json
-from darkroom.contracts import Contract, GenerationRequest, from_validation
+from darkroom.contracts import Contract, GenerationRequest
 from darkroom.errors import ImageTooLarge
 from darkroom.images import data_uri, uploads
+from darkroom.parsing import from_validation
 from darkroom.settings import Settings
 from darkroom.storage import ObjectStore
 from functions import submission

@@ -17,7 +17,7 @@ from darkroom.contracts import (
     StoredImage,
 )
 from darkroom.images.use import steps_run
-from darkroom.manifest import resolve
+from darkroom.resolving import resolve
 from darkroom.storage import ObjectStore
 from runtime.admission import Admission
 from runtime.autoencoder import tile_beyond

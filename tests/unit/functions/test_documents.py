@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from darkroom.contracts import GeneratedImage, GenerationResult, Job, StoredImage, parse_request
+from darkroom.contracts import GeneratedImage, GenerationResult, Job, StoredImage
+from darkroom.parsing import parse_request
 from darkroom.storage.directory import DirectoryStore
 from functions.documents import JobDocument, image_answer, job_document
 

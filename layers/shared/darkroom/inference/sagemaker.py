@@ -15,9 +15,11 @@ from darkroom.inference import AnswerLost, Unreached
 from darkroom.inference.disposition import Disposition, disposition, ends
 from darkroom.inference.spool import JSON, Spool, read_problem, read_result
 from darkroom.jobs import JobStore
+from darkroom.retry import Retry
 
 INLINE_BYTES = 128_000  # what InvokeEndpointAsync takes in its body; more lies in S3
 _LONGEST_WAIT, _LONGEST_RUN = (60, 21_600), (1, 3600)  # seconds that SageMaker allows a request to queue and to run
+_PAUSE = 0.5  # seconds before a request that nobody took is sent again, doubled each time
 _CUT_OFF_SECONDS = 1.0  # left over for storing the outcome before a gateway cuts the caller off
 
 
@@ -113,20 +115,19 @@ class SageMakerRealTime:
         pass
 
     def _insist(self, job: Job) -> GenerationResult:
-        until, pause, attempt = self._clock() + self._seconds, 0.5, 1
+        until, pauses, attempt = self._clock() + self._seconds, Retry(self._attempts, _PAUSE).pauses(), 1
         while True:
             try:
                 return self._invoke(job, until - self._clock())
             except DarkroomError as error:
                 if final := ends(error, attempt, self._attempts):
                     raise final from None
-                if self._clock() + pause >= until:
+                pause = 0.0 if disposition(error) is Disposition.RETRY else next(pauses)
+                if self._clock() + max(pause, _PAUSE) >= until:
                     raise
-                tried = disposition(error) is Disposition.RETRY
             attempt += 1
-            if not tried:
+            if pause:
                 self._sleep(pause)
-                pause *= 2
 
     def _invoke(self, job: Job, seconds: float) -> GenerationResult:
         body = self._client.call(

@@ -15,10 +15,10 @@ from darkroom.errors import DarkroomError, ObjectNotFound, RuntimeUnavailable
 from darkroom.inference.disposition import Disposition, disposition
 from darkroom.inference.sagemaker import RuntimeClient, SageMakerAsync, invocation
 from darkroom.inference.spool import JSON, Spool, read_result
-from darkroom.manifest import resolve
 from darkroom.release.fleet import BESIDE, MAIN
 from darkroom.release.machine import Prove
 from darkroom.release.state import Proof, ProofVerdict
+from darkroom.resolving import resolve
 from darkroom.storage import ObjectStore
 
 TENANT = "release"
