@@ -39,7 +39,7 @@ def lambda_handler(_event: object, _context: object) -> dict[str, Any]:
     finally:
         policies.close()
         flush()
-    failed = [model for model, said in done.items() if said["outcome"] == "failed"]
+    failed = [model for model, outcome in done.items() if outcome["outcome"] == "failed"]
     if failed:
         raise RuntimeError(f"these models could not be reconciled: {', '.join(failed)}")
     return done
@@ -88,12 +88,12 @@ def tick(
     for stored in policies.all():
         if stored.document is None and stored.applied is None:
             continue  # nothing of ours is out there
-        done[stored.model] = said = _one(policies, stored.model, scaling, cloudwatch, now, endpoint, leave)
-        count(f"Scaling.{said['outcome']}")
-        if said.get("drift"):
+        done[stored.model] = outcome = _one(policies, stored.model, scaling, cloudwatch, now, endpoint, leave)
+        count(f"Scaling.{outcome['outcome']}")
+        if outcome.get("drift"):
             count("Scaling.drift")
-        tell = logger.info if said["outcome"] in ("reconciled", "removed") else logger.warning
-        tell("scaling reconciled", model=stored.model, done=said)
+        log = logger.info if outcome["outcome"] in ("reconciled", "removed") else logger.warning
+        log("scaling reconciled", model=stored.model, done=outcome)
     return done
 
 
@@ -113,7 +113,7 @@ def _one(
         if stored.document is None:
             fence, nothing = (lambda: policies.held(hold)), _desired(stored, now(), endpoint(model))
             report = remove(nothing, scaling, cloudwatch, fence=fence, leave=leave)
-            return _told("removed", report, policies.applied(hold, None))
+            return _outcome("removed", report, policies.applied(hold, None))
         return _followed(policies, hold, stored, scaling, cloudwatch, now, endpoint(model))
     except (InvalidPolicy, ModelNotFound) as refused:
         return {"outcome": "refused", "why": refused.detail, "field": refused.field}
@@ -138,7 +138,7 @@ def _followed(
     if stored.applied is None and not policies.applied(hold, "begun"):  # even a tick that dies is cleaned up after
         return {"outcome": "overtaken"}
     report = reconcile(desired, scaling, cloudwatch, fence=lambda: policies.held(hold), now=now, applied=stored.applied)
-    return _told("reconciled", report, policies.applied(hold, fingerprint))
+    return _outcome("reconciled", report, policies.applied(hold, fingerprint))
 
 
 def _desired(stored: StoredPolicy, now: datetime, endpoint: ScalableEndpoint) -> Desired:
@@ -146,7 +146,7 @@ def _desired(stored: StoredPolicy, now: datetime, endpoint: ScalableEndpoint) ->
     return compile_policy(policy, timeline(policy, now, now + AHEAD), endpoint)
 
 
-def _told(outcome: str, report: Report, still_held: bool) -> dict[str, Any]:
+def _outcome(outcome: str, report: Report, still_held: bool) -> dict[str, Any]:
     if not still_held:
         return {"outcome": "overtaken"}
     return {

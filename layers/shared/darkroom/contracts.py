@@ -135,8 +135,8 @@ class GenerationRequest(Contract):
         return self.model_copy(update={"seed": secrets.randbelow(MAX_SEED + 1), "cache": cache})
 
 
-def _conflict(said: str, member: str) -> PydanticCustomError:
-    return PydanticCustomError("image_source_conflict", "{said}", {"said": said, "field": f"/{member}"})
+def _conflict(message: str, member: str) -> PydanticCustomError:
+    return PydanticCustomError("image_source_conflict", "{message}", {"message": message, "field": f"/{member}"})
 
 
 class Invocation(Contract):

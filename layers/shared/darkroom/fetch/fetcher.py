@@ -121,12 +121,12 @@ class Fetcher:
         """Where to connect to, all of it checked. Raises: ImageUrlRejected, ImageFetchFailed, ImageFetchTimeout."""
         if address.literal is not None:
             return [address.literal]  # checked where it was read
-        found = self._look_up(address, deadline)
-        if not found:
+        records = self._look_up(address, deadline)
+        if not records:
             raise ImageFetchFailed
-        if not address.trusted and not all(is_public(record) for record in found):
+        if not address.trusted and not all(is_public(record) for record in records):
             raise ImageUrlRejected("This host name does not lead to a public address.")
-        return found
+        return records
 
     def _look_up(self, address: WebAddress, deadline: Deadline) -> Sequence[Address]:
         """The resolver has no timeout of its own that we could set: whoever waits too long leaves it behind."""

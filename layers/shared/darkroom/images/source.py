@@ -31,8 +31,8 @@ def _checked_data(source: str) -> str:
     try:
         data_uri.decode(source)
     except RequestError as refused:
-        said = refused.detail[0].lower() + refused.detail[1:].removesuffix(".")
-        raise PydanticCustomError(refused.code, "{said}", {"said": said}) from None
+        reason = refused.detail[0].lower() + refused.detail[1:].removesuffix(".")
+        raise PydanticCustomError(refused.code, "{reason}", {"reason": reason}) from None
     return source
 
 

@@ -35,11 +35,12 @@ class Overtaken(Exception):
     """Somebody else carries the release out now; nothing more was written here."""
 
 
-Told = Callable[[Release, Transition, BaseException | None], None]  # what was known, the step taken, why it was refused
+# Hears what was known, the step taken, and why it was refused.
+Report = Callable[[Release, Transition, BaseException | None], None]
 
 
 def advance(
-    model: str, store: ReleaseStore, world: World, told: Told = lambda _release, _step, _refusal: None
+    model: str, store: ReleaseStore, world: World, report: Report = lambda _release, _step, _refusal: None
 ) -> Release | None:
     """Bring the release as far as it comes now; None where there is no endpoint to speak of yet.
 
@@ -72,7 +73,7 @@ def advance(
                 step = replace(step, after=refused(release, str(refusing), seen.now))
         if not store.save(hold, step.after):
             raise Overtaken
-        told(release, step, refusal)
+        report(release, step, refusal)
         release = step.after
         if isinstance(step.action, Update | Reweigh):
             return release  # it takes minutes, and may not show at once

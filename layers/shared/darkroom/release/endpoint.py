@@ -54,39 +54,39 @@ class Endpoint:
 
     def look(self) -> Look:
         """Raises: what boto3 raises."""
-        found = self._describe()
-        if found is None:
+        description = self._describe()
+        if description is None:
             return Look(EndpointStatus.ABSENT)
-        said = found["EndpointStatus"]
-        if said in _BROKEN:
+        reported = description["EndpointStatus"]
+        if reported in _BROKEN:
             return Look(EndpointStatus.BROKEN)
-        if said == "Creating":
+        if reported == "Creating":
             return Look(EndpointStatus.BUSY)
-        status = _READY.get(said, EndpointStatus.BUSY)
-        running = self._traffic(found["EndpointConfigName"], found.get("ProductionVariants", ()))
-        coming = found.get("PendingDeploymentSummary", {}).get("EndpointConfigName")
-        mixed = said == "UpdateRollbackFailed"
+        status = _READY.get(reported, EndpointStatus.BUSY)
+        running = self._traffic(description["EndpointConfigName"], description.get("ProductionVariants", ()))
+        coming = description.get("PendingDeploymentSummary", {}).get("EndpointConfigName")
+        mixed = reported == "UpdateRollbackFailed"
         return Look(status, None if mixed else running, self._traffic(coming, ()) if coming else None)
 
     def ringing(self) -> tuple[str, ...]:
         """Those of the alarms that ring now."""
         if not self.alarms:
             return ()
-        found = self.cloudwatch.describe_alarms(AlarmNames=list(self.alarms), StateValue="ALARM")
-        return tuple(sorted(one["AlarmName"] for kind in ("MetricAlarms", "CompositeAlarms") for one in found[kind]))
+        ringing = self.cloudwatch.describe_alarms(AlarmNames=list(self.alarms), StateValue="ALARM")
+        return tuple(sorted(one["AlarmName"] for kind in ("MetricAlarms", "CompositeAlarms") for one in ringing[kind]))
 
     def update(self, traffic: TrafficSplit, *, careful: bool) -> None:
         """Make the models and the configuration that are missing, and tell the endpoint to use them.
 
         Raises: NotNow, ActionRefused, what boto3 raises.
         """
-        found = self._describe()
-        if found is None:
+        description = self._describe()
+        if description is None:
             raise NotNow
-        config = self._config(found["EndpointConfigName"])
+        config = self._config(description["EndpointConfigName"])
         main = next(one for one in config["ProductionVariants"] if one["VariantName"] == MAIN)
         models = {version: self._made_model(version, main["ModelName"]) for version in traffic.versions}
-        arguments = config_for(traffic, config, models, _instances(found))
+        arguments = config_for(traffic, config, models, _instances(description))
         name = named(self.name, traffic.version, arguments)
         if self._known("describe_endpoint_config", EndpointConfigName=name) is None:
             self._call("create_endpoint_config", EndpointConfigName=name, **arguments)
@@ -113,12 +113,12 @@ class Endpoint:
         from botocore.exceptions import ClientError
 
         try:
-            found: Described = getattr(self.sagemaker, operation)(**arguments)
+            response: Described = getattr(self.sagemaker, operation)(**arguments)
         except ClientError as refused:
             if "Could not find" in refused.response["Error"].get("Message", ""):
                 return None
             raise
-        return found
+        return response
 
     def _call(self, operation: str, **arguments: Any) -> None:
         from botocore.exceptions import ClientError
@@ -158,9 +158,9 @@ class Endpoint:
         return self._models[name]
 
 
-def _instances(found: Described) -> dict[str, int]:
+def _instances(description: Described) -> dict[str, int]:
     """As many as each variant is meant to have now."""
     return {
         one["VariantName"]: int(one.get("DesiredInstanceCount", one.get("CurrentInstanceCount", 1)))
-        for one in found.get("ProductionVariants", ())
+        for one in description.get("ProductionVariants", ())
     }

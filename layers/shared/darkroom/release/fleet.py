@@ -56,10 +56,10 @@ def version_of(model: Described) -> str:
 
 def model_for(version: str, model: Described) -> dict[str, Any]:
     """The same model with another version, as `create_model` takes it but for the name."""
-    said = {name: model[name] for name in _MODEL if model.get(name)}
-    container = said["PrimaryContainer"]
+    arguments = {name: model[name] for name in _MODEL if model.get(name)}
+    container = arguments["PrimaryContainer"]
     environment = {**container.get("Environment", {}), VERSION: version}
-    return said | {"PrimaryContainer": {**container, "Environment": environment}}
+    return arguments | {"PrimaryContainer": {**container, "Environment": environment}}
 
 
 def config_for(
@@ -108,7 +108,7 @@ def deployment(
     elif careful and least >= 2:
         size = {"Type": "INSTANCE_COUNT", "Value": max(1, least // 4)}
         routing = {"Type": "LINEAR", "WaitIntervalInSeconds": WAIT_SECONDS, "LinearStepSize": size}
-    said: dict[str, Any] = {
+    arguments: dict[str, Any] = {
         "BlueGreenUpdatePolicy": {
             "TrafficRoutingConfiguration": routing,
             "TerminationWaitInSeconds": WAIT_SECONDS if careful else 0,
@@ -116,5 +116,5 @@ def deployment(
         }
     }
     if careful and alarms:
-        said["AutoRollbackConfiguration"] = {"Alarms": [{"AlarmName": name} for name in alarms[:10]]}
-    return said
+        arguments["AutoRollbackConfiguration"] = {"Alarms": [{"AlarmName": name} for name in alarms[:10]]}
+    return arguments

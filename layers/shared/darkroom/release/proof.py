@@ -48,8 +48,8 @@ class Judge:
         """An ordinary request with the version's own defaults; the same job for the same attempt."""
         manifest = catalog.load_manifest(self.bundles, model, version)
         request = resolve(GenerationRequest(prompt=_PROMPT, seed=0, cache="off"), manifest)
-        told = f"{model} {version} {prove.number} {prove.attempt} {prove.since}"
-        job_id = hashlib.sha256(told.encode()).hexdigest()[:32]
+        identity = f"{model} {version} {prove.number} {prove.attempt} {prove.since}"
+        job_id = hashlib.sha256(identity.encode()).hexdigest()[:32]
         return Job(id=job_id, tenant=TENANT, model=model, request=request, created_at=self.wall())
 
     def result(self, version: str, result: GenerationResult) -> Proof:
@@ -60,10 +60,10 @@ class Judge:
             return Proof(ProofVerdict.BAD, f"Version {version} answered without an image.")
         for image in result.images:
             try:
-                found = hashlib.sha256(self.images.get(image.key)).hexdigest()
+                digest = hashlib.sha256(self.images.get(image.key)).hexdigest()
             except ObjectNotFound:
                 return Proof(ProofVerdict.BAD, f"The image that version {version} made is not in the store.")
-            if found != image.sha256:
+            if digest != image.sha256:
                 return Proof(ProofVerdict.BAD, f"The image that version {version} made is damaged in the store.")
         return Proof(ProofVerdict.GOOD)
 

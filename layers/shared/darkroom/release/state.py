@@ -67,9 +67,9 @@ class Release:
 
     @staticmethod
     def from_json(text: str) -> Release:
-        said: dict[str, Any] = json.loads(text)
-        traffic = {name: _traffic(said[name]) for name in ("goal", "proven", "failed")}
-        return Release(**{**said, **traffic, "phase": Phase(said["phase"]), "earlier": tuple(said["earlier"])})
+        fields: dict[str, Any] = json.loads(text)
+        traffic = {name: _traffic(fields[name]) for name in ("goal", "proven", "failed")}
+        return Release(**{**fields, **traffic, "phase": Phase(fields["phase"]), "earlier": tuple(fields["earlier"])})
 
     @property
     def rollback(self) -> TrafficSplit | None:
@@ -129,5 +129,5 @@ class Seen:
     proof: Proof = Proof()
 
 
-def _traffic(said: Mapping[str, Any] | None) -> Any:
-    return None if said is None else TrafficSplit(**said)
+def _traffic(fields: Mapping[str, Any] | None) -> Any:
+    return None if fields is None else TrafficSplit(**fields)

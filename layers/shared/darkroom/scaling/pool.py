@@ -46,7 +46,7 @@ class PoolState:
     started: float
     last_out: float = -math.inf
     busy: float = -math.inf
-    asked: tuple[tuple[float, int], ...] = ()
+    demands: tuple[tuple[float, int], ...] = ()
     turns: tuple[float, ...] = ()
     rising: bool = True
 
@@ -107,8 +107,8 @@ def decide(
         reasons.append(f"no usable reading of {', '.join(demand.missing)}: not fewer")
     wanted = _within_bounds_of_knowledge(demand, current, waiting)
     wanted = _last_replica(policy, limits, wanted, waiting, state, clock, reasons)
-    asked = (*_recent(policy, state, clock), (clock, wanted))
-    state = replace(state, asked=asked)
+    demands = (*_recent(policy, state, clock), (clock, wanted))
+    state = replace(state, demands=demands)
     calm, reason = _calmed(policy, demand, wanted, state, limits, clock)
     if reason:
         reasons.append(reason)
@@ -130,7 +130,7 @@ def _usable(reading: LoadSample | None, clock: float) -> float | None:
 def _demand(
     policy: ScalingPolicy, readings: Mapping[MetricName, LoadSample], current: int, ready: int, clock: float
 ) -> _Demand:
-    asked: list[tuple[int, str, float]] = []
+    demands: list[tuple[int, str, float]] = []
     missing: list[str] = []
     for name, metric in policy.metrics.chosen():
         value = _usable(readings.get(name), clock)
@@ -141,10 +141,10 @@ def _demand(
         replicas = total / metric.target
         near = current > 0 and abs(replicas / current - 1) <= TOLERANCE
         whole = current if near else math.ceil(min(replicas, 1e6) - 1e-9)
-        asked.append((whole, name, metric.scale_out_cooldown.total_seconds()))
-    if not asked:
+        demands.append((whole, name, metric.scale_out_cooldown.total_seconds()))
+    if not demands:
         return _Demand(None, "", 0.0, tuple(missing))
-    most, driver, cooldown = max(asked, key=lambda one: one[0])
+    most, driver, cooldown = max(demands, key=lambda one: one[0])
     return _Demand(most, driver, cooldown, tuple(missing))
 
 
@@ -185,7 +185,7 @@ def _scale_in_seconds(policy: ScalingPolicy) -> float:
 
 def _recent(policy: ScalingPolicy, state: PoolState, clock: float) -> tuple[tuple[float, int], ...]:
     oldest = clock - _scale_in_seconds(policy)
-    return tuple((at, replicas) for at, replicas in state.asked if at >= oldest)
+    return tuple((at, replicas) for at, replicas in state.demands if at >= oldest)
 
 
 def _calmed(
@@ -207,7 +207,7 @@ def _calmed(
     cooldown = _scale_in_seconds(policy)
     if clock - max(state.started, state.last_out) < cooldown:
         return current, "within the cooldown before a decrease"
-    highest = max(replicas for _, replicas in state.asked)
+    highest = max(replicas for _, replicas in state.demands)
     if highest >= current:
         return current, "more was asked for within the cooldown before a decrease"
     return max(highest, wanted), ""

@@ -96,8 +96,8 @@ class DirectoryStore:
 
     def keys(self, prefix: str) -> Iterator[str]:
         with translated():
-            found = sorted(self._walk(prefix))
-        yield from found
+            keys = sorted(self._walk(prefix))
+        yield from keys
 
     def delete(self, key: str) -> None:
         if not object_keys.is_valid(key):
