@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
@@ -13,17 +12,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Retry:
-    """Up to `tries` tries. The first pause is `pause` seconds; each one after is twice as long, up to `longest`."""
+    """Up to `tries` tries. The first pause is `pause` seconds; each one after is twice as long."""
 
     tries: int
     pause: float = 0.0
-    longest: float = math.inf
 
     def pauses(self) -> Iterator[float]:
         """Seconds to wait after each try but the last."""
         pause = self.pause
         for _ in range(self.tries - 1):
-            yield min(pause, self.longest)
+            yield pause
             pause *= 2
 
     def call(
