@@ -114,6 +114,6 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databas
     elif request.param == "dynamodb":
         opened = Database(request.getfixturevalue("jobs_table"), kind=DynamoJobStore)
     else:
-        opened = Database(request.getfixturevalue("postgres"))
+        opened = Database(request.getfixturevalue("empty_postgres"))
     yield opened
     opened.close()

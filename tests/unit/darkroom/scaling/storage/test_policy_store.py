@@ -25,7 +25,7 @@ def opened(request, tmp_path, monkeypatch):
     if request.param == "sqlite":
         kind, place = SqlPolicyStore, f"sqlite:///{tmp_path}/jobs.db"
     elif request.param == "postgres":
-        kind, place = SqlPolicyStore, request.getfixturevalue("postgres")
+        kind, place = SqlPolicyStore, request.getfixturevalue("empty_postgres")
     else:
         import boto3
 
