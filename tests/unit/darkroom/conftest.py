@@ -1,10 +1,20 @@
-"""Empty databases that stores are tried against, SQLite's and a real Postgres'."""
+"""Empty databases that stores are tried against: SQLite's, a real Postgres', and a DynamoDB over HTTP."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+
+@pytest.fixture(scope="session")
+def dynamodb() -> Iterator[dict[str, str]]:
+    """The environment in which boto3 finds a DynamoDB over HTTP."""
+    from tests.fakes import aws
+
+    with aws.serving() as endpoint:
+        yield aws.environment(endpoint)
 
 
 @pytest.fixture

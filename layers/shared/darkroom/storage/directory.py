@@ -15,8 +15,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 from darkroom.errors import Forbidden, ObjectNotFound, ObjectTooLarge, StorageUnavailable
-from darkroom.storage import UploadUrl
 from darkroom.storage import keys as object_keys
+from darkroom.storage.store import UploadUrl
 from darkroom.storage.system_errors import translated
 
 _PARTIAL = ".partial"  # no key can name it: segments never begin with a dot

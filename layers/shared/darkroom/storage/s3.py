@@ -31,8 +31,8 @@ from typing import Any, BinaryIO, TypeVar
 
 from darkroom.errors import ObjectNotFound, ObjectTooLarge, StorageFull, StorageUnavailable
 from darkroom.retry import Retry
-from darkroom.storage import UploadUrl
 from darkroom.storage import keys as object_keys
+from darkroom.storage.store import UploadUrl
 from darkroom.storage.system_errors import translated
 
 _PART = 64 << 20  # bytes held in memory at once; S3 allows parts of 5 MiB to 5 GiB
