@@ -10,8 +10,8 @@ from typing import Any
 from darkroom import settings as configuration
 from darkroom.endpoints import Endpoints
 from darkroom.errors import ModelNotFound
+from darkroom.release import open_releases
 from darkroom.release.advance import Overtaken, World, advance
-from darkroom.release.dynamodb import open_releases
 from darkroom.release.endpoint import Endpoint
 from darkroom.release.machine import Transition
 from darkroom.release.proof import AsyncProofs, Judge, Proofs, RealTimeProofs

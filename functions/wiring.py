@@ -13,7 +13,7 @@ from darkroom.contracts import Job
 from darkroom.endpoints import Endpoints
 from darkroom.inference import Inference, QueuedInference
 from darkroom.jobs import JobStore, open_jobs
-from darkroom.release.dynamodb import open_releases
+from darkroom.release import open_releases
 from darkroom.release.storage import ReleaseStore
 from darkroom.scaling.storage import PolicyStore, open_policies
 from darkroom.settings import Settings

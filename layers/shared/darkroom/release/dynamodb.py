@@ -6,23 +6,13 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict
-from urllib.parse import urlsplit
 
 from darkroom.database.condition import ANYWAY, Condition, Hold
 from darkroom.database.dynamodb import Item
 from darkroom.database.records import Records, Values
 from darkroom.errors import PreconditionFailed
 from darkroom.release.state import Release, Request, TrafficSplit
-from darkroom.release.storage import LoggedRequest, ReleaseStore, StoredRelease
-
-
-def open_releases(url: str) -> ReleaseStore | None:
-    """The store in the table of scaling policies that `url` names; None where policies are not kept in DynamoDB.
-
-    Elsewhere nothing is released step by step: a runtime loads what the pointer names when it starts.
-    """
-    parts = urlsplit(url)
-    return DynamoReleaseStore(parts.netloc) if parts.scheme == "dynamodb" else None
+from darkroom.release.storage import LoggedRequest, StoredRelease
 
 
 class DynamoReleaseStore:

@@ -9,7 +9,8 @@ import pytest
 from darkroom.database.condition import Condition
 from darkroom.database.records import TABLE
 from darkroom.errors import JobStoreUnavailable, PreconditionFailed
-from darkroom.release.dynamodb import DynamoReleaseStore, open_releases
+from darkroom.release import open_releases
+from darkroom.release.dynamodb import DynamoReleaseStore
 from darkroom.release.state import Phase, Release, Request, TrafficSplit
 from darkroom.release.storage import LoggedRequest, StoredRelease
 from darkroom.scaling.storage.dynamodb import DynamoPolicyStore
