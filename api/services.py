@@ -17,7 +17,8 @@ from darkroom import settings as configuration
 from darkroom.endpoints import Endpoints
 from darkroom.inference import Inference, QueuedInference
 from darkroom.jobs import JobStore, open_jobs
-from darkroom.release.storage import ReleaseStore, open_releases
+from darkroom.release import open_releases
+from darkroom.release.storage import ReleaseStore
 from darkroom.scaling.storage import PolicyStore, open_policies
 from darkroom.settings import Settings
 from darkroom.storage import ObjectStore, open_store

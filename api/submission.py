@@ -10,9 +10,9 @@ from typing import Any
 
 from darkroom import strict_json
 from darkroom.contracts import GenerationRequest
+from darkroom.database.condition import Condition
 from darkroom.errors import InvalidParameter, UnsupportedMediaType
 from darkroom.jobs import Idempotency
-from darkroom.scaling.storage import Condition
 from darkroom.settings import Settings
 
 _JSON = "application/json"

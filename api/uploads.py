@@ -10,9 +10,9 @@ from typing import Annotated, Literal
 from pydantic import AwareDatetime, Field
 
 from api.schemas import Document
-from darkroom import data_uri, uploads
 from darkroom.contracts import Contract, GenerationRequest
 from darkroom.errors import ImageTooLarge
+from darkroom.images import data_uri, uploads
 from darkroom.settings import Settings
 from darkroom.storage import ObjectStore
 

@@ -237,8 +237,8 @@ def _make_account() -> None:
     """Buckets, tables and the manifest of the bundled model: what the handler reads."""
     import boto3
 
-    from darkroom.jobs.dynamodb import TABLE as JOBS
-    from darkroom.scaling.storage.dynamodb import TABLE as POLICIES
+    from darkroom.database.records import TABLE as POLICIES
+    from darkroom.jobs.items import TABLE as JOBS
 
     boto3.client("s3").create_bucket(Bucket="engines")
     boto3.client("dynamodb").create_table(TableName="jobs", **JOBS)

@@ -13,9 +13,9 @@ from api import services
 from darkroom import settings as configuration
 from darkroom.contracts import GenerationResult, Job
 from darkroom.errors import DarkroomError, DeadlineExceeded, JobNotFound, ObjectNotFound, Problem, RuntimeUnavailable
+from darkroom.inference.disposition import ends
 from darkroom.inference.sagemaker import SageMakerAsync
 from darkroom.inference.spool import Spool, attempt_of
-from darkroom.inference.verdict import ends
 from darkroom.jobs import JobStore
 from functions.observability import count, flush, logger, traced
 
@@ -33,7 +33,7 @@ class Notification:
 
 
 @dataclass(frozen=True)
-class Wiring:
+class Closing:
     """What closing jobs needs. `wall` gives seconds since the epoch."""
 
     jobs: JobStore
@@ -45,15 +45,15 @@ class Wiring:
 
 
 @traced
-def lambda_handler(event: Mapping[str, Any], _context: object, *, wired: Wiring | None = None) -> dict[str, int]:
+def lambda_handler(event: Mapping[str, Any], _context: object, *, wired: Closing | None = None) -> dict[str, int]:
     """Close the jobs that SNS tells of or, for an event that carries no records, those that are overdue.
 
-    How many of them `succeeded`, `failed`, were sent `again`, came `late` (the job had ended) or were `ignored`
-    (nobody's job, or no message of ours: no retry would help). Raises: DarkroomError where another try may help; all
-    other records are done by then, and doing them again changes nothing.
+    How many of them `succeeded`, `failed`, were sent `again`, came `late` (the job had ended), were `repeated` (the
+    next attempt had begun) or `ignored` (nobody's job, or no message of ours: no retry would help). Raises:
+    DarkroomError where another try may help; all other records are done by then, and doing them again changes nothing.
     """
     wired = wired or from_environment()
-    told: dict[str, int] = {}
+    outcomes: dict[str, int] = {}
     failure: DarkroomError | None = None
     try:
         for close in _closings(event, wired):
@@ -63,24 +63,24 @@ def lambda_handler(event: Mapping[str, Any], _context: object, *, wired: Wiring 
                 logger.error("job not closed", exc_info=error)
                 failure = error
                 continue
-            told[outcome] = told.get(outcome, 0) + 1
+            outcomes[outcome] = outcomes.get(outcome, 0) + 1
             count(f"JobEvents.{outcome}")
     finally:
         flush()
     if failure is not None:
         raise failure
-    return told
+    return outcomes
 
 
 @functools.cache
-def from_environment() -> Wiring:
+def from_environment() -> Closing:
     """What this Lambda function reaches."""
     settings = configuration.load()
     inference, spool = services.asynchronous(settings)
-    return Wiring(services.open_job_store(settings), spool, inference, settings.job_seconds, settings.max_attempts)
+    return Closing(services.open_job_store(settings), spool, inference, settings.job_seconds, settings.max_attempts)
 
 
-def _closings(event: Mapping[str, Any], wired: Wiring) -> list[Callable[[], str]]:
+def _closings(event: Mapping[str, Any], wired: Closing) -> list[Callable[[], str]]:
     if "Records" in event:
         messages = [read(record) for record in event["Records"]]
         return [functools.partial(close, message, wired) if message else (lambda: "ignored") for message in messages]
@@ -92,48 +92,59 @@ def read(record: Mapping[str, Any]) -> Notification | None:
     """The notification in an SNS record; None, and a line in the log, where it is no message about a job of ours."""
     try:
         message = json.loads(record["Sns"]["Message"])
-        found = attempt_of(message["inferenceId"])
-        if found is not None:
+        attempt = attempt_of(message["inferenceId"])
+        if attempt is not None:
             succeeded = message["invocationStatus"] == "Completed"
-            return Notification(*found, succeeded, str(message.get("failureReason", "")))
+            return Notification(*attempt, succeeded, str(message.get("failureReason", "")))
     except (KeyError, TypeError, ValueError):
         pass
     logger.warning("a message that is about no job", message_id=record.get("Sns", {}).get("MessageId"))
     return None
 
 
-def close(told: Notification, wired: Wiring) -> str:
+def close(notification: Notification, wired: Closing) -> str:
     """End the job, or send it again where the failure is worth another attempt.
 
-    Raises: JobStoreUnavailable, StorageUnavailable, ObjectNotFound (told before it is there), or what sending raises.
+    Raises: JobStoreUnavailable, StorageUnavailable, ObjectNotFound (the news came before the object), or what sending
+    raises.
     """
     try:
-        job = wired.jobs.find(told.job_id)
+        job = wired.jobs.find(notification.job_id)
     except JobNotFound:
-        logger.warning("a job that nobody knows", job_id=told.job_id)
+        logger.warning("a job that nobody knows", job_id=notification.job_id)
         return "ignored"
     if job.status.finished:
         return "late"
     error: DarkroomError
-    if told.succeeded:
+    if notification.succeeded:
         try:
             return _settle(job, wired.spool.result(job.id), wired)
         except RuntimeUnavailable as unreadable:
             error = unreadable
     else:
-        error = wired.spool.failure(job.id, told.reason)
-    final = ends(error, told.attempt, wired.max_attempts)
+        error = wired.spool.failure(job.id, notification.reason)
+    final = ends(error, notification.attempt, wired.max_attempts)
     if final is not None:
         return _settle(job, final.problem(), wired)
+    return _send_again(job, notification.attempt + 1, error, wired)
+
+
+def _send_again(job: Job, attempt: int, error: DarkroomError, wired: Closing) -> str:
+    """Counted first and sent then: of notifications that say the same, one starts the attempt."""
+    if job.attempts >= attempt or not wired.jobs.record_attempts(job.id, attempt, was=job.attempts):
+        return "repeated"
     try:
-        wired.inference.send(job, attempt=told.attempt + 1)
+        wired.inference.send(job, attempt=attempt)
     except DeadlineExceeded as over:
         return _settle(job, over.problem(), wired)
-    logger.info("sent again", job_id=job.id, attempt=told.attempt + 1, code=error.code)
+    except DarkroomError:
+        wired.jobs.record_attempts(job.id, job.attempts, was=attempt)  # for the notification that SNS delivers again
+        raise
+    logger.info("sent again", job_id=job.id, attempt=attempt, code=error.code)
     return "again"
 
 
-def close_overdue(job: Job, wired: Wiring) -> str:
+def close_overdue(job: Job, wired: Closing) -> str:
     """End a job whose notification was lost, or that never began. Raises: JobStoreUnavailable, StorageUnavailable."""
     try:
         return _settle(job, wired.spool.result(job.id), wired)
@@ -141,7 +152,7 @@ def close_overdue(job: Job, wired: Wiring) -> str:
         return _settle(job, DeadlineExceeded().problem(), wired)
 
 
-def _settle(job: Job, ended: GenerationResult | Problem, wired: Wiring) -> str:
+def _settle(job: Job, ended: GenerationResult | Problem, wired: Closing) -> str:
     succeeded = isinstance(ended, GenerationResult)
     try:
         settled = wired.jobs.settle(job.id, ended)

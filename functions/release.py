@@ -11,22 +11,23 @@ from api import services
 from darkroom import settings as configuration
 from darkroom.endpoints import Endpoints
 from darkroom.errors import ModelNotFound
+from darkroom.release import open_releases
 from darkroom.release.advance import Overtaken, World, advance
 from darkroom.release.endpoint import Endpoint
-from darkroom.release.machine import Step
+from darkroom.release.machine import Transition
 from darkroom.release.proof import AsyncProofs, Judge, Proofs, RealTimeProofs
 from darkroom.release.state import Phase, Release
-from darkroom.release.storage import ReleaseStore, open_releases
+from darkroom.release.storage import ReleaseStore
 from darkroom.release.world import EndpointWorld
 from darkroom.settings import Settings, SettingsError
 from darkroom.storage import open_store
 from functions.observability import count, flush, logger, traced
 
-Told = dict[str, Any]
+Summary = dict[str, Any]
 
 
 @traced
-def lambda_handler(_event: object, _context: object) -> dict[str, Told]:
+def lambda_handler(_event: object, _context: object) -> dict[str, Summary]:
     """Bring every release as far as it comes: model -> its phase, goal and the reason of the last failure.
 
     Whatever the event is: what to do is read off the pointer, the endpoint and the store. One model's failure does not
@@ -35,19 +36,19 @@ def lambda_handler(_event: object, _context: object) -> dict[str, Told]:
     settings = configuration.load()
     with _opened(settings) as store:
         done = released(store, worlds(settings))
-    failed = [model for model, said in done.items() if said["phase"] == "failed"]
+    failed = [model for model, summary in done.items() if summary["phase"] == "failed"]
     if failed:
         raise RuntimeError(f"these models' releases did not go on: {', '.join(failed)}")
     return done
 
 
-def released(store: ReleaseStore, found: Mapping[str, World]) -> dict[str, Told]:
+def released(store: ReleaseStore, by_model: Mapping[str, World]) -> dict[str, Summary]:
     """Advance each model's release; `failed` and `overtaken` stand for a phase where it could not be."""
-    done: dict[str, Told] = {}
-    for model, world in found.items():
+    done: dict[str, Summary] = {}
+    for model, world in by_model.items():
         try:
-            release = advance(model, store, world, functools.partial(_tell, model))
-            done[model] = _told(release) if release else {"phase": "absent"}
+            release = advance(model, store, world, functools.partial(_log, model))
+            done[model] = _summary(release) if release else {"phase": "absent"}
         except ModelNotFound:
             done[model] = {"phase": "unpublished"}
         except Overtaken:
@@ -67,11 +68,11 @@ def worlds(settings: Settings) -> dict[str, EndpointWorld]:
     session = boto3.session.Session()
     sagemaker, cloudwatch = session.client("sagemaker"), session.client("cloudwatch")
     alarms = [name.strip() for name in settings.rollback_alarms.split(",") if name.strip()]
-    found = {}
+    by_model = {}
     for model, name in settings.endpoint_by_model().items():
         endpoint = Endpoint(name, sagemaker, cloudwatch, alarms, settings.shift)
-        found[model] = EndpointWorld(model, bundles, endpoint, _proofs(settings, model, Judge(bundles, images)))
-    return found
+        by_model[model] = EndpointWorld(model, bundles, endpoint, _proofs(settings, model, Judge(bundles, images)))
+    return by_model
 
 
 def _proofs(settings: Settings, model: str, judge: Judge) -> Proofs:
@@ -93,9 +94,9 @@ def _opened(settings: Settings) -> Iterator[ReleaseStore]:
         flush()
 
 
-def _tell(model: str, before: Release, step: Step, refusal: BaseException | None) -> None:
+def _log(model: str, before: Release, step: Transition, refusal: BaseException | None) -> None:
     after = step.after
-    logger.info("release", model=model, was=before.phase.value, action=str(step.action), **_told(after))
+    logger.info("release", model=model, was=before.phase.value, action=str(step.action), **_summary(after))
     if refusal is not None:
         logger.error("an action was refused", exc_info=refusal, model=model)
     if after.failed is not None and before.failed is None and after.phase is not Phase.STUCK:
@@ -105,6 +106,6 @@ def _tell(model: str, before: Release, step: Step, refusal: BaseException | None
         logger.info("released", model=model, traffic=str(after.proven))
 
 
-def _told(release: Release) -> Told:
-    said: Told = {"phase": release.phase.value, "goal": str(release.goal)}
-    return said | ({"why": release.why} if release.why else {})
+def _summary(release: Release) -> Summary:
+    summary: Summary = {"phase": release.phase.value, "goal": str(release.goal)}
+    return summary | ({"why": release.why} if release.why else {})

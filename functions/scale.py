@@ -7,17 +7,18 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from darkroom import settings as configuration
+from darkroom.database.condition import Hold
 from darkroom.endpoints import Endpoints
 from darkroom.errors import InvalidPolicy, ModelNotFound
-from darkroom.scaling.application_autoscaling import Desired, Endpoint, compile_policy
+from darkroom.scaling.application_autoscaling import Desired, ScalableEndpoint, compile_policy
 from darkroom.scaling.instances import cores_and_gpus
 from darkroom.scaling.policy import ScalingPolicy
 from darkroom.scaling.reconcile import Client, Fenced, Report, clients, reconcile, remove
-from darkroom.scaling.storage import Hold, PolicyStore, StoredPolicy, open_policies
+from darkroom.scaling.storage import PolicyStore, StoredPolicy, open_policies
 from darkroom.scaling.timeline import timeline
 from functions.observability import count, flush, logger, traced
 
-EndpointOf = Callable[[str], Endpoint]
+EndpointOf = Callable[[str], ScalableEndpoint]
 AHEAD = timedelta(days=366)  # what scheduled actions are compiled for; each tick looks as far again
 _NOTHING = ScalingPolicy(min=1, max=1)  # stands in for a deleted policy, of which only the endpoint matters
 
@@ -30,7 +31,7 @@ def lambda_handler(_event: object, _context: object) -> dict[str, Any]:
     """
     settings = configuration.load()
     policies, endpoints = open_policies(settings.policies_store), settings.endpoint_by_model()
-    known: EndpointOf = deployed(Endpoints(endpoints), sagemaker()) if endpoints else Endpoint
+    known: EndpointOf = deployed(Endpoints(endpoints), sagemaker()) if endpoints else ScalableEndpoint
     try:
         done = tick(
             policies, *clients(), now=lambda: datetime.now(UTC), endpoint=known, leave=settings.instance_limits()
@@ -38,7 +39,7 @@ def lambda_handler(_event: object, _context: object) -> dict[str, Any]:
     finally:
         policies.close()
         flush()
-    failed = [model for model, said in done.items() if said["outcome"] == "failed"]
+    failed = [model for model, outcome in done.items() if outcome["outcome"] == "failed"]
     if failed:
         raise RuntimeError(f"these models could not be reconciled: {', '.join(failed)}")
     return done
@@ -55,13 +56,13 @@ def sagemaker() -> Client:
 def deployed(endpoints: Endpoints, client: Client) -> EndpointOf:
     """Model -> its endpoint as it is deployed: the variant, whether it is asynchronous, and what its machine has."""
 
-    def endpoint(model: str) -> Endpoint:
+    def endpoint(model: str) -> ScalableEndpoint:
         name = endpoints.of(model)
         live = client.describe_endpoint(EndpointName=name)["EndpointConfigName"]
         config = client.describe_endpoint_config(EndpointConfigName=live)
         variant = config["ProductionVariants"][0]
         cores, gpus = cores_and_gpus(variant["InstanceType"])
-        return Endpoint(name, variant["VariantName"], "AsyncInferenceConfig" in config, gpus=gpus, cores=cores)
+        return ScalableEndpoint(name, variant["VariantName"], "AsyncInferenceConfig" in config, gpus=gpus, cores=cores)
 
     return endpoint
 
@@ -72,7 +73,7 @@ def tick(
     cloudwatch: Client,
     *,
     now: Callable[[], datetime],
-    endpoint: EndpointOf = Endpoint,
+    endpoint: EndpointOf = ScalableEndpoint,
     leave: tuple[int, int] | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Reconcile every model whose policy is stored, and clean up after those that were deleted.
@@ -87,12 +88,12 @@ def tick(
     for stored in policies.all():
         if stored.document is None and stored.applied is None:
             continue  # nothing of ours is out there
-        done[stored.model] = said = _one(policies, stored.model, scaling, cloudwatch, now, endpoint, leave)
-        count(f"Scaling.{said['outcome']}")
-        if said.get("drift"):
+        done[stored.model] = outcome = _one(policies, stored.model, scaling, cloudwatch, now, endpoint, leave)
+        count(f"Scaling.{outcome['outcome']}")
+        if outcome.get("drift"):
             count("Scaling.drift")
-        tell = logger.info if said["outcome"] in ("reconciled", "removed") else logger.warning
-        tell("scaling reconciled", model=stored.model, done=said)
+        log = logger.info if outcome["outcome"] in ("reconciled", "removed") else logger.warning
+        log("scaling reconciled", model=stored.model, done=outcome)
     return done
 
 
@@ -112,7 +113,7 @@ def _one(
         if stored.document is None:
             fence, nothing = (lambda: policies.held(hold)), _desired(stored, now(), endpoint(model))
             report = remove(nothing, scaling, cloudwatch, fence=fence, leave=leave)
-            return _told("removed", report, policies.applied(hold, None))
+            return _outcome("removed", report, policies.applied(hold, None))
         return _followed(policies, hold, stored, scaling, cloudwatch, now, endpoint(model))
     except (InvalidPolicy, ModelNotFound) as refused:
         return {"outcome": "refused", "why": refused.detail, "field": refused.field}
@@ -130,22 +131,22 @@ def _followed(
     scaling: Client,
     cloudwatch: Client,
     now: Callable[[], datetime],
-    endpoint: Endpoint,
+    endpoint: ScalableEndpoint,
 ) -> dict[str, Any]:
     desired = _desired(stored, now(), endpoint)
     fingerprint = desired.fingerprint()
     if stored.applied is None and not policies.applied(hold, "begun"):  # even a tick that dies is cleaned up after
         return {"outcome": "overtaken"}
     report = reconcile(desired, scaling, cloudwatch, fence=lambda: policies.held(hold), now=now, applied=stored.applied)
-    return _told("reconciled", report, policies.applied(hold, fingerprint))
+    return _outcome("reconciled", report, policies.applied(hold, fingerprint))
 
 
-def _desired(stored: StoredPolicy, now: datetime, endpoint: Endpoint) -> Desired:
+def _desired(stored: StoredPolicy, now: datetime, endpoint: ScalableEndpoint) -> Desired:
     policy = stored.policy or _NOTHING
     return compile_policy(policy, timeline(policy, now, now + AHEAD), endpoint)
 
 
-def _told(outcome: str, report: Report, still_held: bool) -> dict[str, Any]:
+def _outcome(outcome: str, report: Report, still_held: bool) -> dict[str, Any]:
     if not still_held:
         return {"outcome": "overtaken"}
     return {

@@ -5,23 +5,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Collection
-from typing import Any, TypeVar
+from typing import Any
 
 import structlog
 
 from api.waiting import News
 from darkroom.contracts import GenerationResult, Invocation, Progress
 from darkroom.errors import DarkroomError, DeadlineExceeded, JobStoreUnavailable, RuntimeUnavailable
-from darkroom.inference.http import HttpRuntime, Step
-from darkroom.inference.verdict import Verdict, verdict
+from darkroom.inference.disposition import Disposition, disposition
+from darkroom.inference.http import HttpRuntime, StepProgress
 from darkroom.jobs import JobStore, Lease
+from darkroom.retry import Retry
 from local.bulletin import Bulletin
 
 log = structlog.get_logger(part="dispatcher")
 
-T = TypeVar("T")
-_SETTLE_TRIES = 6
-_SETTLE_PAUSE = 0.25  # seconds, doubled after each try: 8 s in all
+_SETTLING = Retry(tries=6, pause=0.25)  # 8 s in all
 
 
 class Attempt:
@@ -47,7 +46,7 @@ class Attempt:
         self._progress = Progress()
         self._log = log.bind(job=self._job.id, attempt=self._job.attempts)
 
-    async def run(self, after: Collection[asyncio.Task[Any]] = ()) -> Verdict | None:
+    async def run(self, after: Collection[asyncio.Task[Any]] = ()) -> Disposition | None:
         """Try, once the tasks in `after` are done. None: the job reached its end, or is no longer ours.
 
         Cancelling puts the job back into the queue.
@@ -77,14 +76,14 @@ class Attempt:
         invocation = Invocation(
             id=self._job.id, tenant=self._job.tenant, request=self._job.request, deadline_seconds=self._deadline
         )
-        async with contextlib.aclosing(self._runtime.invoke(invocation)) as told:
-            async for news in told:
-                if isinstance(news, GenerationResult):
-                    return news
-                self._show(news)
+        async with contextlib.aclosing(self._runtime.invoke(invocation)) as stream:
+            async for event in stream:
+                if isinstance(event, GenerationResult):
+                    return event
+                self._show(event)
         raise RuntimeUnavailable
 
-    def _show(self, step: Step) -> None:
+    def _show(self, step: StepProgress) -> None:
         self._progress = step.progress
         self._bulletin.post(self._job.id, News(step.progress, step.preview))
 
@@ -97,15 +96,15 @@ class Attempt:
                 if withdrawn.is_set() or not await asyncio.to_thread(self._jobs.beat, self._lease, self._progress):
                     return
 
-    async def _settle(self, work: asyncio.Task[GenerationResult]) -> Verdict | None:
+    async def _settle(self, work: asyncio.Task[GenerationResult]) -> Disposition | None:
         try:
             result = work.result()
         except DarkroomError as error:
-            decided = verdict(error)
-            tell = self._log.debug if decided is Verdict.REQUEUE else self._log.warning
+            decided = disposition(error)
+            tell = self._log.debug if decided is Disposition.REQUEUE else self._log.warning
             tell("attempt failed", code=error.code, verdict=decided.name.lower())
-            if decided is not Verdict.FAIL:
-                await self._release(counts_as_attempt=decided is Verdict.RETRY)
+            if decided is not Disposition.FAIL:
+                await self._release(counts_as_attempt=decided is Disposition.RETRY)
                 return decided
             problem = error.problem()
             await self._insist(lambda: self._jobs.fail(self._lease, problem))
@@ -124,15 +123,7 @@ class Attempt:
 
     async def _insist(self, write: Callable[[], bool]) -> None:
         """Write through a short outage of the job store; after a long one the lease runs out and the job runs again."""
-        pause = _SETTLE_PAUSE
-        for _ in range(_SETTLE_TRIES - 1):
-            try:
-                await asyncio.to_thread(write)
-                return
-            except JobStoreUnavailable:
-                await asyncio.sleep(pause)
-                pause *= 2
         try:
-            await asyncio.to_thread(write)
+            await _SETTLING.call_async(lambda: asyncio.to_thread(write), on=JobStoreUnavailable, sleep=asyncio.sleep)
         except JobStoreUnavailable:
             self._log.error("job store down; the job will run again when its lease has run out")

@@ -16,7 +16,7 @@ from darkroom.contracts import JobStatus
 from darkroom.errors import InvalidPolicy, JobStoreUnavailable
 from darkroom.jobs import JobStore
 from darkroom.scaling.policy import MetricName, ScalingPolicy
-from darkroom.scaling.pool import Limits, PoolState, Reading, decide
+from darkroom.scaling.pool import LoadSample, PoolState, ReplicaBounds, decide
 from darkroom.scaling.storage import PolicyStore
 from darkroom.scaling.timeline import Timeline, timeline
 from darkroom.settings import Settings
@@ -101,7 +101,7 @@ class Autoscaler:
         point = followed.line.at(self._clock.wall())
         decision = decide(
             followed.policy,
-            Limits(point.min, point.max),
+            ReplicaBounds(point.min, point.max),
             readings,
             state,
             now,
@@ -134,7 +134,7 @@ class Autoscaler:
             return known if known and known.line.start <= now < known.line.end else None
         return _Followed(stored.version, stored.policy, line)
 
-    async def _readings(self, policy: ScalingPolicy) -> dict[MetricName, Reading]:
+    async def _readings(self, policy: ScalingPolicy) -> dict[MetricName, LoadSample]:
         """What can be known on one machine; a metric that is left out is missing, and the pool holds on it."""
         values: dict[MetricName, float] = {"requests_per_second": self._traffic.requests_per_second()}
         with contextlib.suppress(JobStoreUnavailable):
@@ -158,4 +158,4 @@ class Autoscaler:
                 maximum = metric is not None and metric.statistic == "maximum"
                 values[name] = max(shares) if maximum else sum(shares) / len(shares)
         now = self._clock.monotonic()
-        return {name: Reading(value, now) for name, value in values.items()}
+        return {name: LoadSample(value, now) for name, value in values.items()}

@@ -14,8 +14,8 @@ from api.app import ControlPlane
 from api.call import Call
 from api.manifests import Manifests
 from api.services import Services, open_job_store
-from darkroom import uploads
 from darkroom.errors import DarkroomError, JobStoreUnavailable, StorageUnavailable
+from darkroom.images import uploads
 from darkroom.scaling.storage import open_policies
 from darkroom.settings import Settings
 from darkroom.storage import open_store
@@ -23,6 +23,7 @@ from darkroom.storage.directory import DirectoryStore
 from local import app, http_server, seeding
 from local.autoscaler import Autoscaler, Clock
 from local.bulletin import Bulletin
+from local.deadlines import Deadlines
 from local.errors import CannotStart
 from local.metrics import Metrics
 from local.objects import SignedObjects
@@ -107,7 +108,13 @@ class Deployment:
         """
         serving = asyncio.create_task(self._server.serve(sockets=[self._listener]))
         working = asyncio.create_task(self.pool.run())
-        works = (self._announce_when_ready(), self.autoscaler.run(), self._forget_old_jobs(), self._forget_uploads())
+        works = (
+            self._announce_when_ready(),
+            self.autoscaler.run(),
+            Deadlines(self.jobs, self.bulletin, self.settings.job_seconds).run(),
+            self._forget_old_jobs(),
+            self._forget_uploads(),
+        )
         beside = [asyncio.create_task(work) for work in works]
         try:
             await asyncio.wait({serving, working}, return_when=asyncio.FIRST_COMPLETED)
@@ -147,5 +154,5 @@ class Deployment:
         while True:
             before = time.time() - self.settings.upload_hours * _HOUR
             with contextlib.suppress(StorageUnavailable):
-                await asyncio.to_thread(uploads.purge, self.store, made_before=before)
+                await asyncio.to_thread(uploads.purge, self.images, made_before=before)
             await asyncio.sleep(_HOUR)

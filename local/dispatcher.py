@@ -8,11 +8,10 @@ from collections.abc import Callable
 
 import structlog
 
-from api.waiting import News
 from darkroom.contracts import Job
-from darkroom.errors import JobStoreUnavailable, ModelNotFound
+from darkroom.errors import JobStoreUnavailable
+from darkroom.inference.disposition import Disposition
 from darkroom.inference.http import HttpRuntime
-from darkroom.inference.verdict import Verdict
 from darkroom.jobs import JobStore, Lease
 from darkroom.settings import Settings
 from local.attempt import Attempt
@@ -25,7 +24,7 @@ _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0  # seconds without claims after the r
 
 
 class Dispatcher:
-    """Gives its runtime up to `jobs_in_flight` jobs together while `available` is set.
+    """Gives its runtime, which serves the default model, up to `jobs_in_flight` jobs together while `available` is set.
 
     A job's last attempt runs alone: whatever broke the runtime twice may not take its neighbours with it again.
     `clock` is the wall clock; it ages only jobs that were accepted before this process started.
@@ -91,17 +90,14 @@ class Dispatcher:
 
     async def _claim(self) -> Lease | None:
         try:
-            return await asyncio.to_thread(self._jobs.claim, self._name)
+            return await asyncio.to_thread(self._jobs.claim, self._name, models={self._settings.default_model})
         except JobStoreUnavailable:
             log.error("job store down")
-            return None
+        except Exception as error:  # our own bug, or one job that cannot be read, ends neither this process nor others
+            log.error("no job could be claimed", exc_info=error)
+        return None
 
     async def _begin(self, lease: Lease) -> None:
-        if lease.job.model != self._settings.default_model:  # accepted when another model was served here
-            problem = ModelNotFound("This deployment no longer serves that model.").problem()
-            await asyncio.to_thread(self._jobs.fail, lease, problem)
-            self._bulletin.post(lease.job.id, News(finished=True))
-            return
         alone = lease.job.attempts >= self._settings.max_attempts > 1
         task = asyncio.create_task(self._attempt(lease, set(self._tasks) if alone else set()))
         self._tasks.add(task)
@@ -118,7 +114,7 @@ class Dispatcher:
             beat_seconds=min(_POLL_SECONDS, self._settings.lease_seconds / 4),
             deadline=self._settings.job_seconds - self._age(lease.job),
         )
-        if await attempt.run(after) is Verdict.REQUEUE:
+        if await attempt.run(after) is Disposition.REQUEUE:
             self._pause = min(max(self._pause * 2, _SHORTEST_PAUSE), _LONGEST_PAUSE)
         else:
             self._pause = 0.0

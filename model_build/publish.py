@@ -23,8 +23,8 @@ from darkroom.manifest import (
     SamplerSpec,
     Target,
     TextSpec,
-    resolve,
 )
+from darkroom.resolving import resolve
 from darkroom.storage import ObjectStore
 from model_build import BuildRefused
 from model_build.cache.calibration import Calibration

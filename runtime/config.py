@@ -8,21 +8,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import Field, field_validator
 
 from darkroom import signing
 from darkroom.contracts import MODEL_NAME
 from darkroom.gpu import GRAPHS
-from darkroom.settings import SettingsError
+from darkroom.settings import Configured
 
 PREFIX = "RUNTIME_"
 _HOST_AND_PORT = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+):[1-9][0-9]{0,4}")
 
 
-class RuntimeConfig(BaseModel):
-    """How one replica runs. Each field is read from `RUNTIME_{FIELD}`."""
+class RuntimeConfig(Configured):
+    """How one replica runs, from `RUNTIME_{FIELD}`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    prefix = PREFIX
 
     store_url: str = Field("file://.darkroom/store", description="object store for bundles, and for images")
     images_url: str = Field("", description="object store for images, where they have one of their own")
@@ -93,14 +93,14 @@ class RuntimeConfig(BaseModel):
     @field_validator("fetch_allow")
     @classmethod
     def _each_names_a_host_and_a_port(cls, value: str) -> str:
-        if not all(_HOST_AND_PORT.fullmatch(entry) for entry in _entries(value)):
+        if not all(_HOST_AND_PORT.fullmatch(entry) for entry in _listed(value.lower())):
             raise ValueError("every entry must be host:port, an IPv6 address in brackets")
         return value
 
     @property
     def trusted_hosts(self) -> list[str]:
-        """The `host:port` pairs of `fetch_allow`, as `darkroom.web_address` compares them."""
-        return _entries(self.fetch_allow)
+        """The `host:port` pairs of `fetch_allow`, as `darkroom.fetch.web_address` compares them."""
+        return _listed(self.fetch_allow.lower())
 
     @field_validator("models")
     @classmethod
@@ -137,29 +137,10 @@ class RuntimeConfig(BaseModel):
         return self.threads or allowed or 1
 
 
-def _entries(listed: str) -> list[str]:
-    return [entry.strip().lower() for entry in listed.split(",") if entry.strip()]
-
-
 def _listed(value: str) -> list[str]:
     return [part.strip() for part in value.split(",") if part.strip()]
 
 
 def load(environment: Mapping[str, str] | None = None) -> RuntimeConfig:
-    """The configuration from the environment (default: this process's); an empty value counts as not set.
-
-    Raises: SettingsError, naming the variable.
-    """
-    source = os.environ if environment is None else environment
-    given = {name[len(PREFIX) :].lower(): value for name, value in source.items() if name.startswith(PREFIX) and value}
-    try:
-        return RuntimeConfig.model_validate(given)
-    except ValidationError as refused:
-        first = refused.errors(include_url=False, include_input=False)[0]
-        known = first["type"] != "extra_forbidden"
-        reason = (
-            first["msg"].removeprefix("Value error, ")
-            if known
-            else "the runtime has no such setting; correct its name or unset it"
-        )
-        raise SettingsError(f"{PREFIX}{str(first['loc'][0]).upper()}: {reason}.") from None
+    """The configuration from the environment; see `Configured.read`."""
+    return RuntimeConfig.read(environment)

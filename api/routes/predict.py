@@ -12,10 +12,11 @@ from api.call import Call, ClientGone
 from api.services import Services
 from api.submission import Preference
 from api.waiting import first
-from darkroom.contracts import Job, parse_request
+from darkroom.contracts import Job
 from darkroom.errors import DarkroomError, IdempotencyInProgress, JobFinished, JobStoreUnavailable
 from darkroom.jobs import Accepted
-from darkroom.manifest import resolve
+from darkroom.parsing import parse_request
+from darkroom.resolving import resolve
 
 
 async def predict(call: Call) -> Response:

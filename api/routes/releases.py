@@ -8,9 +8,9 @@ from starlette.responses import Response
 from api import submission
 from api.answers import answer
 from api.call import Call
-from darkroom.contracts import from_validation
 from darkroom.errors import EngineIntegrity, InvalidParameter, ModelNotFound, NothingToRollBack, ReleaseNotFound
-from darkroom.release.state import Traffic
+from darkroom.parsing import from_validation
+from darkroom.release.state import TrafficSplit
 from darkroom.release.storage import ReleaseStore, StoredRelease
 
 _NOT_HERE = "Here a runtime loads the served version when it starts; python -m local.versions lists and changes it."
@@ -57,7 +57,7 @@ def _known(call: Call) -> tuple[ReleaseStore, StoredRelease]:
     return store, stored
 
 
-def _traffic_of(call: Call, model: str) -> Traffic:
+def _traffic_of(call: Call, model: str) -> TrafficSplit:
     """What a PUT asks for; both versions are there.
 
     Raises: InvalidParameter; what `submission.json_body` and `from_validation` raise.
@@ -70,7 +70,7 @@ def _traffic_of(call: Call, model: str) -> Traffic:
         raise from_validation(refused) from None
     _require_published(call, model, requested.version, "/version")
     if requested.beside is None:
-        return Traffic(requested.version)
+        return TrafficSplit(requested.version)
     if call.services.settings.endpoint_type == "async":
         raise InvalidParameter(
             "An asynchronous endpoint runs one version at a time; deploy a real-time one to split traffic.",
@@ -79,7 +79,7 @@ def _traffic_of(call: Call, model: str) -> Traffic:
     if requested.beside.version == requested.version:
         raise InvalidParameter("Beside the version there must be another one.", field="/beside/version")
     _require_published(call, model, requested.beside.version, "/beside/version")
-    return Traffic(requested.version, requested.beside.version, requested.beside.percent)
+    return TrafficSplit(requested.version, requested.beside.version, requested.beside.percent)
 
 
 def _require_published(call: Call, model: str, version: str, field: str) -> None:
@@ -89,7 +89,7 @@ def _require_published(call: Call, model: str, version: str, field: str) -> None
         raise InvalidParameter(refused.detail, field=field) from None
 
 
-def rollback_of(stored: StoredRelease) -> Traffic:
+def rollback_of(stored: StoredRelease) -> TrafficSplit:
     """What a rollback asks for. Raises: NothingToRollBack."""
     release, request = stored.release, stored.request
     if release is None:
@@ -102,7 +102,7 @@ def rollback_of(stored: StoredRelease) -> Traffic:
     return target
 
 
-def _ask(call: Call, store: ReleaseStore, model: str, traffic: Traffic, tenant: str) -> Response:
+def _ask(call: Call, store: ReleaseStore, model: str, traffic: TrafficSplit, tenant: str) -> Response:
     stored = store.ask(model, traffic, by=tenant, when=submission.condition_of(call.headers))
     call.services.log.info("release asked for", model=model, traffic=str(traffic), tenant=tenant)
     return _release(202, stored)

@@ -9,7 +9,7 @@ from api import submission, uploads
 from api.answers import answer
 from api.call import Call
 from api.uploads import UploadRequest
-from darkroom.contracts import from_validation
+from darkroom.parsing import from_validation
 
 
 def grant(call: Call) -> Response:

@@ -12,8 +12,8 @@ from api.schemas import Document
 from darkroom.contracts import Contract
 from darkroom.errors import ReleaseNotFound
 from darkroom.manifest import VERSION
-from darkroom.release.state import Phase, Traffic
-from darkroom.release.storage import Asked, StoredRelease
+from darkroom.release.state import Phase, TrafficSplit
+from darkroom.release.storage import LoggedRequest, StoredRelease
 
 Version = Annotated[str, Field(pattern=VERSION)]
 
@@ -79,7 +79,7 @@ def release_document(stored: StoredRelease) -> ReleaseDocument:
     )
 
 
-def changes_document(history: Sequence[Asked]) -> ReleaseChanges:
+def changes_document(history: Sequence[LoggedRequest]) -> ReleaseChanges:
     return ReleaseChanges(
         changes=[
             ReleaseChange(
@@ -90,6 +90,6 @@ def changes_document(history: Sequence[Asked]) -> ReleaseChanges:
     )
 
 
-def _written(traffic: Traffic) -> ReleaseRequest:
+def _written(traffic: TrafficSplit) -> ReleaseRequest:
     beside = Share(version=traffic.beside, percent=traffic.percent) if traffic.beside else None
     return ReleaseRequest(version=traffic.version, beside=beside)

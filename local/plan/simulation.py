@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from itertools import count
 
 from darkroom.scaling.policy import Metric, MetricName, ScalingPolicy
-from darkroom.scaling.pool import Limits, PoolState, Reading, decide
+from darkroom.scaling.pool import LoadSample, PoolState, ReplicaBounds, decide
 from darkroom.scaling.timeline import Timeline
 from local.plan.service import Pool, Replica, Service
 
@@ -129,7 +129,7 @@ class _Simulation:
         at = self.line.start + timedelta(seconds=min(now, self.seconds - 1.0))
         point = self.line.at(at)
         ready = len(self.pool.ready_at(now))
-        limits, readings = Limits(point.min, point.max), self._readings(now)
+        limits, readings = ReplicaBounds(point.min, point.max), self._readings(now)
         decision = decide(self.policy, limits, readings, self.state, now, ready=ready)
         self.state = decision.state
         for replica in self.pool.resize(decision.replicas, now):
@@ -138,7 +138,7 @@ class _Simulation:
             self.moments.append(Moment(at, ready, len(self.pool.replicas), self.pool.unfinished, self.minute_arrivals))
             self.minute_arrivals = 0
 
-    def _readings(self, now: float) -> dict[MetricName, Reading]:
+    def _readings(self, now: float) -> dict[MetricName, LoadSample]:
         while self.arrived and self.arrived[0] < now - WITHIN:
             self.arrived.popleft()
         while self.recent and self.recent[0][0] < now - WITHIN:
@@ -154,7 +154,7 @@ class _Simulation:
         latency = self.policy.metrics.latency
         if latency is not None and (self.recent or not self.pool.unfinished):
             values["latency"] = _statistic(latency, [seconds for _, seconds in self.recent])
-        return {name: Reading(value, now) for name, value in values.items()}
+        return {name: LoadSample(value, now) for name, value in values.items()}
 
     def _outcome(self, hours: float, now: float) -> Outcome:
         waiting = [*self.pool.queue, *(image[1] for replica in self.pool.replicas for image in replica.batch)]

@@ -6,9 +6,9 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
-from darkroom import data_uri, uploads
 from darkroom.errors import ImageTooLarge, ObjectNotFound, ObjectTooLarge, RequestError, UploadNotFound
-from darkroom.fetch import Fetcher
+from darkroom.fetch.fetcher import Fetcher
+from darkroom.images import data_uri, uploads
 from darkroom.storage import ObjectStore
 from runtime.arrays import Pixels
 from runtime.config import RuntimeConfig

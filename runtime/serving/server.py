@@ -18,7 +18,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from darkroom import strict_json
-from darkroom.contracts import Invocation, from_validation, parse_request
+from darkroom.contracts import Invocation
 from darkroom.errors import (
     DarkroomError,
     JobCancelled,
@@ -29,6 +29,7 @@ from darkroom.errors import (
     RequestTimeout,
     UnsupportedMediaType,
 )
+from darkroom.parsing import from_validation, parse_request
 from runtime.config import RuntimeConfig
 from runtime.metrics import Metrics, exposition
 from runtime.serving.engine_thread import EngineStatus, EngineThread

@@ -16,8 +16,8 @@ from darkroom.contracts import (
     Invocation,
     StoredImage,
 )
-from darkroom.image_use import steps_run
-from darkroom.manifest import resolve
+from darkroom.images.use import steps_run
+from darkroom.resolving import resolve
 from darkroom.storage import ObjectStore
 from runtime.bundles.bundle import LoadedBundle
 from runtime.bundles.tokenizer import Tokens

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from darkroom.database.condition import Hold
 from darkroom.release.machine import Action, Prove, Reweigh, Update, WritePointer
-from darkroom.release.state import Proof, Release, Request, Seen, Status, Traffic, Verdict
+from darkroom.release.state import EndpointStatus, Proof, ProofVerdict, Release, Request, Seen, TrafficSplit
 from darkroom.release.storage import StoredRelease
-from darkroom.scaling.storage import Hold
 
 
 class Crashed(Exception):
@@ -27,7 +27,7 @@ class MemoryReleases:
     def get(self, model: str) -> StoredRelease:
         return StoredRelease(model, self.release, self.request)
 
-    def ask(self, traffic: Traffic) -> None:
+    def ask(self, traffic: TrafficSplit) -> None:
         self.request = Request(self.request.number + 1 if self.request else 1, traffic)
 
     def take(self, model: str) -> Hold:
@@ -55,18 +55,18 @@ class MemoryWorld:
     """
 
     pointer: str
-    running: Traffic | None
+    running: TrafficSplit | None
     at: Callable[[str], None] = lambda _where: None
     bad: set[str] = field(default_factory=set)
     rejected: set[str] = field(default_factory=set)
     unfit: set[str] = field(default_factory=set)
     now: float = 1_800_000_000.0
-    status: Status = Status.READY
+    status: EndpointStatus = EndpointStatus.READY
     shifting: float = 300.0
     proving: float = 60.0
-    coming: Traffic | None = None
+    coming: TrafficSplit | None = None
     until: float = 0.0
-    proofs: dict[tuple[int, int], tuple[float, Traffic]] = field(default_factory=dict)
+    proofs: dict[tuple[int, int], tuple[float, TrafficSplit]] = field(default_factory=dict)
     acts: list[Action] = field(default_factory=list)
 
     def tick(self, seconds: float = 60.0) -> None:
@@ -74,7 +74,7 @@ class MemoryWorld:
         if self.coming is not None and self.now >= self.until:
             if not self.rejected & set(self.coming.versions):
                 self.running = self.coming
-            self.coming, self.status = None, Status.READY
+            self.coming, self.status = None, EndpointStatus.READY
 
     def see(self, release: Release | None) -> Seen:
         proof, unfit = Proof(), ""
@@ -91,8 +91,8 @@ class MemoryWorld:
         if isinstance(action, WritePointer):
             self.pointer = action.version
         elif isinstance(action, Update | Reweigh):
-            assert self.status is Status.READY, "a change under way is not changed"
-            self.coming, self.until, self.status = action.traffic, self.now + self.shifting, Status.BUSY
+            assert self.status is EndpointStatus.READY, "a change under way is not changed"
+            self.coming, self.until, self.status = action.traffic, self.now + self.shifting, EndpointStatus.BUSY
         elif isinstance(action, Prove):
             assert self.running is not None
             self.proofs.setdefault((action.number, action.attempt), (self.now + self.proving, self.running))
@@ -101,7 +101,7 @@ class MemoryWorld:
     def _proof(self, number: int, attempt: int) -> Proof:
         ready, drawn_by = self.proofs.get((number, attempt), (float("inf"), None))
         if self.now < ready or drawn_by is None:
-            return Proof(Verdict.WAITING)
+            return Proof(ProofVerdict.WAITING)
         if self.bad & set(drawn_by.versions):
-            return Proof(Verdict.BAD, "It drew nothing.")
-        return Proof(Verdict.GOOD)
+            return Proof(ProofVerdict.BAD, "It drew nothing.")
+        return Proof(ProofVerdict.GOOD)

@@ -13,7 +13,7 @@ from typing import Any
 
 import httpcore
 
-from darkroom.addresses import Address
+from darkroom.fetch.addresses import Address
 
 PUBLIC = "93.184.216.34"
 Answer = Callable[[], Iterable[bytes]]

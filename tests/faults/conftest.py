@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from darkroom.fetch import Fetcher
+from darkroom.fetch.fetcher import Fetcher
 from tests.fakes.remote import Names, Remote, Sockets, WayTo, serving
 
 

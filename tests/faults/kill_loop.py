@@ -22,6 +22,7 @@ from darkroom.contracts import GeneratedImage, GenerationRequest, GenerationResu
 from darkroom.jobs.sql import SqlJobStore
 from darkroom.storage.directory import DirectoryStore
 
+MODELS = ("crayon",)
 LEASE_SECONDS = 0.3
 CRASH_POINTS = ("after claim", "after generate", "mid-upload", "before ack")
 
@@ -58,7 +59,7 @@ class Worker:
     def run(self) -> None:
         pause = threading.Event()
         while any(count for status, count in self.jobs.counts().items() if not status.finished):
-            lease = self.jobs.claim(f"worker-{os.getpid()}")
+            lease = self.jobs.claim(f"worker-{os.getpid()}", models=MODELS)
             if lease is None:
                 pause.wait(0.01)
                 continue

@@ -23,7 +23,7 @@ from darkroom.errors import (
     ImageFetchTimeout,
     ImageTooLarge,
 )
-from darkroom.fetch import Fetcher
+from darkroom.fetch.fetcher import Fetcher
 from tests.fakes.remote import PUBLIC, Names, Remote, WayTo, serving
 
 IMAGE = b"\x89PNG and what follows"

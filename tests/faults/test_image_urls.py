@@ -16,7 +16,7 @@ from darkroom.errors import (
     ImageFetchFailed,
     ImageUrlRejected,
 )
-from darkroom.fetch import Fetcher
+from darkroom.fetch.fetcher import Fetcher
 from tests.fakes.remote import PUBLIC, Names, Remote, Sockets, WayTo
 
 IMAGE = b"\x89PNG and what follows"

@@ -23,7 +23,7 @@ from darkroom.errors import (
     InvalidBase64,
     InvalidDimensions,
 )
-from darkroom.fetch import Fetcher
+from darkroom.fetch.fetcher import Fetcher
 from darkroom.storage.directory import DirectoryStore
 from runtime.pictures.decode import decode, decode_mask
 from runtime.pictures.sources import InputImages

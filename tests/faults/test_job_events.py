@@ -41,13 +41,16 @@ class Sent:
 
     calls: list[dict[str, Any]] = field(default_factory=list)
     down: bool = False
+    silent: bool = False
 
     def invoke_endpoint_async(self, **arguments: Any) -> dict[str, str]:
-        from botocore.exceptions import EndpointConnectionError
+        from botocore.exceptions import EndpointConnectionError, ReadTimeoutError
 
         if self.down:
             raise EndpointConnectionError(endpoint_url="https://runtime.sagemaker")
         self.calls.append(arguments)
+        if self.silent:
+            raise ReadTimeoutError(endpoint_url="https://runtime.sagemaker")
         return {}
 
     @property
@@ -66,7 +69,7 @@ class Function:
         spool = Spool("s3://images/async", self.store)
         endpoints = Endpoints({"crayon": "darkroom-crayon"})
         inference = SageMakerAsync(endpoints, spool, job_seconds=900.0, client=self.sent, wall=lambda: self.now)
-        self.wiring = job_events.Wiring(self.jobs, spool, inference, 900.0, 3, wall=lambda: self.now)
+        self.wiring = job_events.Closing(self.jobs, spool, inference, 900.0, 3, wall=lambda: self.now)
 
     def accept(self) -> Job:
         request = GenerationRequest(prompt="a secret cat", seed=7)
@@ -282,6 +285,36 @@ def test_an_attempt_that_cannot_be_sent_is_not_lost(function: Function) -> None:
     assert not function.job(job).status.finished
     function.sent.down = False
     assert function(told(job, reason="")) == {"again": 1}
+
+
+def test_a_failure_that_is_told_three_times_starts_one_attempt(function: Function) -> None:
+    job = function.accept()
+    function.broke(job, GenerationFailed())
+    assert function(told(job, reason=""), told(job, reason=""), told(job, reason="")) == {"again": 1, "repeated": 2}
+    assert function(told(job, reason="")) == {"repeated": 1}  # in another invocation too
+    assert function(told(job, attempt=2, reason=""), told(job, attempt=2, reason="")) == {"again": 1, "repeated": 1}
+    assert function(told(job, reason="")) == {"repeated": 1}  # late, while the third attempt is under way
+    assert function.sent.ids == [f"{job.id}.2", f"{job.id}.3"]
+
+
+def test_of_two_that_hear_the_same_at_once_one_sends(function: Function, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = function.accept()
+    function.broke(job, GenerationFailed())
+    seen = function.jobs.find(job.id)
+    assert function(told(job, reason="")) == {"again": 1}
+    monkeypatch.setattr(function.jobs, "find", lambda _: seen)  # it looked before the other had counted
+    assert function(told(job, reason="")) == {"repeated": 1}
+    assert function.sent.ids == [f"{job.id}.2"]
+
+
+def test_an_attempt_whose_answer_is_lost_was_sent(function: Function) -> None:
+    job = function.accept()
+    function.broke(job, GenerationFailed())
+    function.sent.silent = True
+    assert function(told(job, reason="")) == {"again": 1}
+    assert function(told(job, reason="")) == {"repeated": 1}
+    function.made(job)
+    assert function(told(job, attempt=2)) == {"succeeded": 1}
 
 
 # ---- what nobody tells of -----------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from darkroom.jobs import JobStore, Lease
 from darkroom.jobs.sql import SqlJobStore
 from darkroom.storage.directory import DirectoryStore
 
+MODELS = ("crayon",)
 LEASE_SECONDS = 10.0
 REQUEST = GenerationRequest(prompt="a cat", seed=7)
 RESULT = GenerationResult(images=[], seed=7, model="crayon", version="0" * 16, target="onnx-cpu")
@@ -59,7 +60,7 @@ def submit(store: JobStore) -> str:
 
 
 def claim(store: JobStore) -> Lease:
-    lease = store.claim("w")
+    lease = store.claim("w", models=MODELS)
     assert lease
     return lease
 
@@ -91,7 +92,7 @@ def test_row_60_a_poison_request_fails_alone(store: JobStore, clocks: Clocks) ->
     poison = submit(store)
     neighbours = [submit(store) for _ in range(3)]
     while not store.get(poison, tenant="default").status.finished:
-        lease = store.claim("w")
+        lease = store.claim("w", models=MODELS)
         if lease is None:
             clocks.monotonic.now += LEASE_SECONDS
         elif lease.job.id != poison:  # that one takes its worker with it: silence
@@ -111,16 +112,16 @@ def test_row_75_a_clock_that_jumps_an_hour_neither_loses_nor_repeats_a_job(
     with closing(opened(tmp_path, clocks)) as other:
         first, second = submit(store), submit(store)
         running, dead = claim(store), claim(store)
-        assert other.claim("v") is None
+        assert other.claim("v", models=MODELS) is None
         clocks.wall.now += jump
-        assert other.claim("v") is None  # nobody was silent: no double run
+        assert other.claim("v", models=MODELS) is None  # nobody was silent: no double run
         clocks.monotonic.now += LEASE_SECONDS / 2
         assert store.beat(running, Progress(step=1, steps=8))
         clocks.wall.now -= jump
         clocks.monotonic.now += LEASE_SECONDS / 2
         taken = claim(other)  # silence is still noticed: no lost job
         assert taken.job.id == dead.job.id == second
-        assert other.claim("v") is None
+        assert other.claim("v", models=MODELS) is None
         assert store.succeed(running, RESULT)
         assert not store.succeed(dead, RESULT)
         assert other.succeed(taken, RESULT)

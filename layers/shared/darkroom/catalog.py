@@ -35,8 +35,8 @@ def pointer_key(model: str) -> str:
 
 def models(store: ObjectStore) -> list[str]:
     """Names of all models that have a served version."""
-    found = (re.fullmatch(r"models/([^/]+)/current\.json", key) for key in store.keys("models/"))
-    return [match[1] for match in found if match and _NAME.fullmatch(match[1])]
+    matches = (re.fullmatch(r"models/([^/]+)/current\.json", key) for key in store.keys("models/"))
+    return [match[1] for match in matches if match and _NAME.fullmatch(match[1])]
 
 
 def current_version(store: ObjectReader, model: str) -> str:
@@ -56,8 +56,8 @@ def current_version(store: ObjectReader, model: str) -> str:
 
 def versions(store: ObjectStore, model: str) -> list[str]:
     """All published versions of a model, sorted; one without its manifest was never finished and does not count."""
-    found = (re.fullmatch(r"models/[^/]+/([^/]+)/manifest\.json", key) for key in store.keys(f"models/{model}/"))
-    return [match[1] for match in found if match and re.fullmatch(VERSION, match[1])]
+    matches = (re.fullmatch(r"models/[^/]+/([^/]+)/manifest\.json", key) for key in store.keys(f"models/{model}/"))
+    return [match[1] for match in matches if match and re.fullmatch(VERSION, match[1])]
 
 
 def load_manifest(store: ObjectReader, model: str, version: str | None = None) -> EngineManifest:

@@ -12,10 +12,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from darkroom.contracts import MODEL_NAME, GenerationRequest
-from darkroom.errors import InvalidDimensions, InvalidParameter, OutOfRange
+from darkroom.contracts import MODEL_NAME
 from darkroom.fingerprint import Fingerprint, Profile, canonical
-from darkroom.image_use import image_use
 from darkroom.storage import keys as object_keys
 
 SCHEMA_VERSION: Literal[1] = 1
@@ -274,44 +272,12 @@ class EngineManifest(Part):
 def _check_fingerprints(target: Target, checkpoint_sha256: str) -> None:
     """Raises ValueError where a fingerprint contradicts its target, or is not that of the file it stands for."""
     needs = target.requires
-    told = [checkpoint_sha256, target.precision, target.profile, needs.library, needs.version]
-    told += [needs.cuda, needs.tensorrt, needs.gpu_architecture]
-    if target.fingerprints and {found.component for found in target.fingerprints} != set(target.components):
+    declared = [checkpoint_sha256, target.precision, target.profile, needs.library, needs.version]
+    declared += [needs.cuda, needs.tensorrt, needs.gpu_architecture]
+    if target.fingerprints and {one.component for one in target.fingerprints} != set(target.components):
         raise ValueError(f"{target.name} has not one fingerprint for each engine")
-    for found in target.fingerprints:
-        made = [found.checkpoint_sha256, found.precision, found.profile, found.library, found.version]
-        made += [found.cuda, found.tensorrt, found.gpu_architecture]
-        if made != told or target.components[found.component].split("/")[-2:-1] != [found.digest()]:
-            raise ValueError(f"the {found.component} of {target.name} is not what its fingerprint says")
-
-
-def resolve(request: GenerationRequest, manifest: EngineManifest) -> GenerationRequest:
-    """The request with every default filled in, or why this model cannot make it.
-
-    Raises: InvalidDimensions, InvalidParameter, OutOfRange; what an image is for is filled in by `image_use`.
-    """
-    defaults, limits = manifest.defaults, manifest.limits
-    filled = request.seeded().model_copy(
-        update={
-            "width": defaults.width if request.width is None else request.width,
-            "height": defaults.height if request.height is None else request.height,
-            "num_inference_steps": request.num_inference_steps or defaults.num_inference_steps,
-            "guidance_scale": defaults.guidance_scale if request.guidance_scale is None else request.guidance_scale,
-            "sampler": request.sampler or defaults.sampler,
-        }
-    )
-    width, height, steps = filled.width or 0, filled.height or 0, filled.num_inference_steps or 0
-    for name, size in (("width", width), ("height", height)):
-        if size % limits.multiple_of:
-            raise InvalidDimensions(f"{name} must be a multiple of {limits.multiple_of}.", field=f"/{name}")
-        if not limits.min_size <= size <= limits.max_size:
-            detail = f"{name} must lie between {limits.min_size} and {limits.max_size} for this model."
-            raise InvalidDimensions(detail, field=f"/{name}")
-    if width * height > limits.max_pixels:
-        raise InvalidDimensions(f"width x height may be at most {limits.max_pixels} pixels.", field="/width")
-    if filled.sampler not in manifest.samplers.names:
-        known = ", ".join(manifest.samplers.names)
-        raise InvalidParameter(f"This model has the samplers {known}.", field="/sampler")
-    if steps > manifest.samplers.max_steps:
-        raise OutOfRange(f"At most {manifest.samplers.max_steps} steps.", field="/num_inference_steps")
-    return filled.model_copy(update=image_use(filled, steps, manifest.control_types, enters=manifest.samplers.entries))
+    for one in target.fingerprints:
+        actual = [one.checkpoint_sha256, one.precision, one.profile, one.library, one.version]
+        actual += [one.cuda, one.tensorrt, one.gpu_architecture]
+        if actual != declared or target.components[one.component].split("/")[-2:-1] != [one.digest()]:
+            raise ValueError(f"the {one.component} of {target.name} is not what its fingerprint says")

@@ -34,10 +34,10 @@ class Pace(BaseModel):
         return worthwhile(self.targets[target])
 
 
-def worthwhile(found: Mapping[int, float]) -> int:
+def worthwhile(costs: Mapping[int, float]) -> int:
     """The fewest rows, but at least those of one guided image, that cost hardly more each than at any number."""
-    best = min(found.values())
-    return max(GUIDED, min(rows for rows, cost in found.items() if cost <= _WORTH * best))
+    best = min(costs.values())
+    return max(GUIDED, min(rows for rows, cost in costs.items() if cost <= _WORTH * best))
 
 
 def load_pace(store: ObjectReader, model: str, version: str) -> Pace | None:

@@ -1,11 +1,11 @@
-"""Environment -> frozen settings, read on call, so that a test or a new environment needs no restart of the import."""
+"""Environment -> frozen values, read on call, so that a test or a new environment needs no restart of the import."""
 
 from __future__ import annotations
 
 import os
 import re
 from collections.abc import Mapping
-from typing import Literal
+from typing import ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -14,10 +14,37 @@ _ENDPOINT = re.compile(r"[A-Za-z0-9](-*[A-Za-z0-9]){0,62}")
 _INSTANCES = re.compile(r"(?:(\d{1,3})-(\d{1,3}))?")
 
 
-class Settings(BaseModel):
-    """Each field is read from `DARKROOM_{FIELD}`; an unknown `DARKROOM_` variable is refused, to catch misspellings."""
+class SettingsError(Exception):
+    """One sentence for the operator."""
+
+
+class Configured(BaseModel):
+    """Each field is read from a variable of its name behind `prefix`. One that no field has is refused, to catch
+    misspellings; an empty value counts as not set."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    prefix: ClassVar[str]
+
+    @classmethod
+    def read(cls, environment: Mapping[str, str] | None = None) -> Self:
+        """The values in the environment (default: this process's). Raises: SettingsError, naming the variable."""
+        source = os.environ if environment is None else environment
+        given = {name.removeprefix(cls.prefix).lower(): source[name] for name in source if name.startswith(cls.prefix)}
+        known = {name: value for name, value in given.items() if value or name not in cls.model_fields}
+        try:
+            return cls.model_validate(known)
+        except ValidationError as refused:
+            first = refused.errors(include_url=False, include_input=False)[0]
+            reason = first["msg"].removeprefix("Value error, ")
+            if first["type"] == "extra_forbidden":
+                reason = "there is no such setting; correct its name or unset it"
+            raise SettingsError(f"{cls.prefix}{str(first['loc'][0]).upper()}: {reason}.") from None
+
+
+class Settings(Configured):
+    """How a deployment runs, from `DARKROOM_{FIELD}`."""
+
+    prefix = PREFIX
 
     store_url: str = Field("file://.darkroom/store", description="object store for bundles, and for images")
     images_url: str = Field("", description="object store for images, where they have one of their own")
@@ -114,21 +141,6 @@ def _pairs(text: str) -> list[tuple[str, str]]:
     return [(name.strip(), value.strip()) for name, _, value in entries]
 
 
-class SettingsError(Exception):
-    """One sentence for the operator."""
-
-
 def load(environment: Mapping[str, str] | None = None) -> Settings:
-    """Settings from the environment (default: this process's).
-
-    Raises: SettingsError, naming the variable.
-    """
-    source = os.environ if environment is None else environment
-    given = {name[len(PREFIX) :].lower(): value for name, value in source.items() if name.startswith(PREFIX)}
-    try:
-        return Settings.model_validate(given)
-    except ValidationError as refused:
-        first = refused.errors(include_url=False, include_input=False)[0]
-        said = "there is no such setting" if first["type"] == "extra_forbidden" else first["msg"]
-        name = f"{PREFIX}{str(first['loc'][0]).upper()}"
-        raise SettingsError(f"{name}: {said.removeprefix('Value error, ')}.") from None
+    """Settings from the environment; see `Configured.read`."""
+    return Settings.read(environment)

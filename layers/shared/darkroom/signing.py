@@ -87,12 +87,12 @@ def load_private(path: Path) -> Ed25519PrivateKey:
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
     try:
-        found = load_pem_private_key(path.read_bytes(), password=None)
+        key = load_pem_private_key(path.read_bytes(), password=None)
     except (ValueError, TypeError):
-        found = None
-    if not isinstance(found, Ed25519PrivateKey):
+        key = None
+    if not isinstance(key, Ed25519PrivateKey):
         raise KeyRefused(f"{path} holds no Ed25519 private key; make one with `python -m model_build keygen`.")
-    return found
+    return key
 
 
 def _public_bytes(private: Ed25519PrivateKey) -> bytes:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from zoneinfo import available_timezones
 
-from darkroom.scaling.application_autoscaling import DIMENSION, MOST_ACTIONS, Endpoint, compile_policy
+from darkroom.scaling.application_autoscaling import DIMENSION, MOST_ACTIONS, ScalableEndpoint, compile_policy
 from darkroom.scaling.policy import ScalingPolicy
 from darkroom.scaling.timeline import timeline
 from tests.infrastructure import schedule
@@ -71,7 +71,9 @@ def instances_start(stack: Stack) -> Iterator[str]:
     for config in stack.of("AWS::SageMaker::EndpointConfig"):
         (variant,) = config["ProductionVariants"]
         given = stack.parameters
-        yield from wants(variant["VariantName"] == Endpoint("x").variant, "the scaling policy is for another variant")
+        yield from wants(
+            variant["VariantName"] == ScalableEndpoint("x").variant, "the scaling policy is for another variant"
+        )
         yield from wants(variant["ModelName"] == "model-id", "another model")
         yield from wants(variant["InstanceType"] == given["InstanceType"], "another machine")
         least = 2 if given["Rollout"] == "canary" else 1
@@ -143,7 +145,7 @@ def changes_are_rolled_out_and_back(stack: Stack) -> Iterator[str]:
 def limits_are_in_order(stack: Stack) -> Iterator[str]:
     """min <= max, at most 200 actions that set both at legal times, and no real-time endpoint at zero."""
     for target in stack.of("AWS::ApplicationAutoScaling::ScalableTarget"):
-        endpoint = Endpoint(name_of(stack))
+        endpoint = ScalableEndpoint(name_of(stack))
         yield from wants(target["ServiceNamespace"] == endpoint.target["ServiceNamespace"], "another service")
         yield from wants(target["ResourceId"] == endpoint.target["ResourceId"], "another endpoint is scaled")
         yield from wants(target["ScalableDimension"] == DIMENSION, "another dimension")
@@ -171,7 +173,7 @@ def demand_is_followed_as_a_policy_would(stack: Stack) -> Iterator[str]:
     if not has_endpoint(stack):
         yield from wants(not list(stack.of("AWS::ApplicationAutoScaling::ScalingPolicy")), "scales nothing")
         return
-    endpoint = Endpoint(name_of(stack), asynchronous=given["EndpointType"] == "async")
+    endpoint = ScalableEndpoint(name_of(stack), asynchronous=given["EndpointType"] == "async")
     policy = ScalingPolicy.model_validate(
         {
             "min": int(given["MinInstances"]),

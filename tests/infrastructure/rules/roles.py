@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from darkroom.uploads import PREFIX
+from darkroom.images.uploads import PREFIX
 from runtime.cache.shared import PREFIX as SHARED
 from tests.infrastructure.iam import allows, listed
 from tests.infrastructure.rulebook import rule, states, wants

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from darkroom.jobs import dynamodb as jobs
-from darkroom.scaling.storage import dynamodb as policies
-from darkroom.uploads import PREFIX
+from darkroom.database import records as policies
+from darkroom.images.uploads import PREFIX
+from darkroom.jobs import items as jobs
 from runtime.cache.shared import PREFIX as SHARED
 from runtime.serving.uploads import image_key
 from tests.infrastructure.iam import allows

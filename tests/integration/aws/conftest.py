@@ -25,8 +25,8 @@ import pytest
 
 from api.blocking import at_once
 from api.waiting import polling
-from darkroom.jobs.dynamodb import TABLE as JOBS
-from darkroom.scaling.storage.dynamodb import TABLE as POLICIES
+from darkroom.database.records import TABLE as POLICIES
+from darkroom.jobs.items import TABLE as JOBS
 from functions import api, job_events
 from tests.fakes import aws
 from tests.fakes.sagemaker import Front

@@ -135,7 +135,7 @@ def first_version(account: Account) -> str:
 
 def table(account: Account) -> str:
     """A table of policies and releases that nothing is in."""
-    from darkroom.scaling.storage.dynamodb import TABLE
+    from darkroom.database.records import TABLE
 
     dynamodb = account.client("dynamodb")
     name = f"policies-{len(dynamodb.list_tables()['TableNames'])}"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from darkroom import uploads
+from darkroom.images import uploads
+from darkroom.storage.directory import DirectoryStore
 from tests.fakes.deployment import Running, running
 
 BODY = b"\x89PNG and what follows"
@@ -24,6 +27,16 @@ def grant(deployment: Running, key: str = "a", **asked: Any) -> dict[str, Any]:
     assert answer.status_code == 201, answer.text
     told: dict[str, Any] = answer.json()
     return told
+
+
+def test_old_uploads_are_deleted_where_images_are_kept(tmp_path: Path) -> None:
+    images = DirectoryStore(tmp_path / "images")
+    old, new = (uploads.key("alice", uploads.new_id(instant)) for instant in (1_000_000_000, time.time()))
+    for key in (old, new):
+        images.put(key, BODY)
+    with running(tmp_path, images_url=f"file://{tmp_path}/images") as deployment:
+        deployment.until(lambda: not images.exists(old))
+        assert images.exists(new)
 
 
 def test_what_is_sent_is_its_tenants(deployment: Running) -> None:

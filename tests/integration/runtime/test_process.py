@@ -222,7 +222,7 @@ def test_a_flipped_bit_is_refused_before_anything_is_deserialized(start, store: 
     [
         (
             {"RUNTIME_PORTS": "1"},
-            "runtime: RUNTIME_PORTS: the runtime has no such setting; correct its name or unset it.",
+            "runtime: RUNTIME_PORTS: there is no such setting; correct its name or unset it.",
         ),
         ({"RUNTIME_MODEL": "absent"}, "runtime: There is no model of this name."),
         ({"RUNTIME_TARGET": "tpu"}, "runtime: The bundle has no target tpu; it has "),

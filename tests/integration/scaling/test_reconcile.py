@@ -9,13 +9,13 @@ from botocore.config import Config
 from botocore.stub import ANY, Stubber
 from moto import mock_aws
 
-from darkroom.scaling.application_autoscaling import Endpoint, compile_policy
+from darkroom.scaling.application_autoscaling import ScalableEndpoint, compile_policy
 from darkroom.scaling.document import parse_policy
 from darkroom.scaling.reconcile import Fenced, reconcile, remove
 from darkroom.scaling.timeline import timeline
 
 NOW = datetime(2026, 11, 16, 3, 0, tzinfo=UTC)
-ENDPOINT = Endpoint("crayon", gpus=1, cores=4)
+ENDPOINT = ScalableEndpoint("crayon", gpus=1, cores=4)
 DOCUMENT = {
     "min": 0,
     "max": 4,

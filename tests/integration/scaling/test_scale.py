@@ -8,12 +8,12 @@ import pytest
 from moto import mock_aws
 
 from darkroom.endpoints import Endpoints
-from darkroom.scaling.application_autoscaling import Endpoint
+from darkroom.scaling.application_autoscaling import ScalableEndpoint
 from darkroom.scaling.storage.sql import SqlPolicyStore
 from functions import scale
 
 NOW = datetime(2026, 11, 16, 3, 0, tzinfo=UTC)
-TARGET = Endpoint("crayon").target
+TARGET = ScalableEndpoint("crayon").target
 POLICY = {
     "min": 0,
     "max": 4,
@@ -132,7 +132,7 @@ def test_the_deployments_own_limits_outlive_a_policy(store, aws):
 def test_a_policy_is_followed_by_the_endpoint_as_it_is_deployed(store, aws):
     """Its name, its variant and its GPUs are SageMaker's to say; a model without an endpoint is refused."""
     known = scale.deployed(Endpoints({"m": "crayon"}), boto3.client("sagemaker"))
-    assert known("m") == Endpoint("crayon", "AllTraffic", asynchronous=False, gpus=1, cores=4)
+    assert known("m") == ScalableEndpoint("crayon", "AllTraffic", asynchronous=False, gpus=1, cores=4)
     for model in ("m", "nobody"):
         store.put(model, {"min": 1, "max": 2}, by="a")
     done = scale.tick(store, *aws, now=lambda: NOW, endpoint=known)

@@ -10,9 +10,9 @@ import pytest
 
 from api.app import ControlPlane
 from api.manifests import Manifests
+from darkroom.database.records import TABLE
 from darkroom.release.dynamodb import DynamoReleaseStore
-from darkroom.release.state import Phase, Release, Traffic
-from darkroom.scaling.storage.dynamodb import TABLE
+from darkroom.release.state import Phase, Release, TrafficSplit
 from darkroom.settings import Settings
 from darkroom.storage.directory import DirectoryStore
 from tests.fakes import api, aws, bundle
@@ -70,7 +70,7 @@ def call(wired, method, path, body=None, *, key="1", **headers):
 @pytest.fixture
 def served(releases, old, new):
     """`new` is served, `old` was before it."""
-    traffic = Traffic(new)
+    traffic = TrafficSplit(new)
     release = Release(traffic, traffic, new, since=1_800_000_000.0, earlier=(old,), number=2)
     releases.save(releases.take("crayon"), release)
     return release
@@ -90,7 +90,7 @@ def test_a_release_is_shown(wired, served, old, new):
 
 
 def test_a_failed_release_says_why(wired, releases, served, old, new):
-    failed = replace(served, why="It drew nothing.", failed=Traffic(old, new, 5), phase=Phase.STUCK)
+    failed = replace(served, why="It drew nothing.", failed=TrafficSplit(old, new, 5), phase=Phase.STUCK)
     releases.save(releases.take("crayon"), failed)
     said = call(wired, "GET", PATH)[2]
     assert (said["phase"], said["why"]) == ("stuck", "It drew nothing.")
@@ -101,13 +101,13 @@ def test_a_version_is_asked_for(wired, releases, served, old, new):
     status, headers, said = call(wired, "PUT", PATH, {"version": old}, if_match='"0"')
     assert (status, headers["ETag"]) == (202, '"1"')
     assert (said["asked"], said["goal"]) == ({"version": old}, {"version": new})
-    assert releases.get("crayon").request.traffic == Traffic(old)
+    assert releases.get("crayon").request.traffic == TrafficSplit(old)
 
 
 def test_traffic_is_split(wired, releases, served, old, new):
     body = {"version": new, "beside": {"version": old, "percent": 25}}
     assert call(wired, "PUT", PATH, body)[0] == 202
-    assert releases.get("crayon").request.traffic == Traffic(new, old, 25)
+    assert releases.get("crayon").request.traffic == TrafficSplit(new, old, 25)
 
 
 def test_a_rollback_is_one_call_and_repeating_it_changes_nothing(wired, releases, served, old):
@@ -115,7 +115,7 @@ def test_a_rollback_is_one_call_and_repeating_it_changes_nothing(wired, releases
         status, headers, said = call(wired, "POST", ROLLBACK)
         assert (status, headers["ETag"]) == (202, f'"{number}"')
         assert said["asked"] == {"version": old}
-    going = replace(served, goal=Traffic(old), phase=Phase.SHIFTING, back=True, answered=2)
+    going = replace(served, goal=TrafficSplit(old), phase=Phase.SHIFTING, back=True, answered=2)
     releases.save(releases.take("crayon"), going)
     assert call(wired, "POST", ROLLBACK)[2]["asked"] == {"version": old}
 

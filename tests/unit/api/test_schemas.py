@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from api.schemas.jobs import JobDocument, image_answer, job_document
-from darkroom.contracts import GeneratedImage, GenerationResult, Job, StoredImage, parse_request
+from darkroom.contracts import GeneratedImage, GenerationResult, Job, StoredImage
+from darkroom.parsing import parse_request
 from darkroom.storage.directory import DirectoryStore
 
 DATA = "data:image/png;base64,iVBORw0KGgo="

@@ -4,8 +4,9 @@ import pytest
 
 from api import submission
 from darkroom import strict_json
-from darkroom.contracts import GenerationRequest, parse_request
+from darkroom.contracts import GenerationRequest
 from darkroom.errors import InvalidParameter, MalformedJson, UnsupportedMediaType
+from darkroom.parsing import parse_request
 from darkroom.settings import Settings
 
 SETTINGS = Settings(max_wait_seconds=60.0)

@@ -11,8 +11,8 @@ import pytest
 from api import uploads
 from api.app import ControlPlane
 from api.uploads import UploadRequest
-from darkroom import uploads as shared
 from darkroom.contracts import Control, GenerationRequest
+from darkroom.images import uploads as shared
 from darkroom.settings import Settings
 from darkroom.storage.directory import DirectoryStore
 from tests.fakes import api

@@ -17,9 +17,9 @@ from darkroom.contracts import (
     Job,
     JobStatus,
     OutputFormat,
-    parse_request,
 )
 from darkroom.errors import DarkroomError
+from darkroom.parsing import parse_request
 
 PIXEL = "data:image/png;base64,iVBORw0KGgo="
 URL = "https://example.com/a.png"

@@ -12,7 +12,8 @@ from pydantic import ValidationError
 
 from darkroom.contracts import GenerationRequest
 from darkroom.errors import DarkroomError, InvalidDimensions
-from darkroom.manifest import EngineManifest, resolve
+from darkroom.manifest import EngineManifest
+from darkroom.resolving import resolve
 from tests.fakes import bundle
 
 MANIFEST = bundle.manifest()

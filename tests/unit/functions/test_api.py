@@ -48,7 +48,7 @@ class Lambda:
 
     async def sleep(self, seconds: float) -> None:
         self.now += seconds
-        lease = self.jobs.claim("worker") if self.works else None
+        lease = self.jobs.claim("worker", models={"crayon"}) if self.works else None
         if lease:
             self.jobs.succeed(lease, result(lease.job))
 
@@ -130,7 +130,7 @@ def test_jobs_over_their_life(call: Lambda) -> None:
 def test_a_stored_problem_carries_this_requests_id(call: Lambda) -> None:
     call.works = False
     answer = call("POST", "/v1/models/m:predict", {"prompt": "a"}, idempotency_key="k", prefer="wait=0")
-    lease = call.jobs.claim("worker")
+    lease = call.jobs.claim("worker", models={"crayon"})
     assert lease
     assert lease.job.id == json.loads(answer["body"])["id"]
     call.jobs.fail(lease, DarkroomError().problem("another request"))

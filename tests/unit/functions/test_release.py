@@ -6,7 +6,7 @@ import pytest
 
 from darkroom.errors import EngineIntegrity, ModelNotFound
 from darkroom.release.advance import advance
-from darkroom.release.state import UNPINNED, Release, Seen, Status, Traffic
+from darkroom.release.state import UNPINNED, EndpointStatus, Release, Seen, TrafficSplit
 from darkroom.settings import SettingsError
 from functions import release
 from tests.fakes.releases import MemoryReleases, MemoryWorld
@@ -42,9 +42,9 @@ def tick(**worlds: MemoryWorld) -> dict[str, dict[str, Any]]:
 
 def test_each_model_says_how_far_it_is(counted: list[str]) -> None:
     said = tick(
-        served=MemoryWorld(OLD, Traffic(UNPINNED)),
-        moved=MemoryWorld(NEW, Traffic(OLD)),
-        none=MemoryWorld(OLD, None, status=Status.ABSENT),
+        served=MemoryWorld(OLD, TrafficSplit(UNPINNED)),
+        moved=MemoryWorld(NEW, TrafficSplit(OLD)),
+        none=MemoryWorld(OLD, None, status=EndpointStatus.ABSENT),
         unpublished=Broken(ModelNotFound()),
         damaged=Broken(EngineIntegrity()),
     )
@@ -59,12 +59,12 @@ def test_each_model_says_how_far_it_is(counted: list[str]) -> None:
 
 
 def test_one_model_that_fails_keeps_no_other_back(counted: list[str]) -> None:
-    worlds = {"damaged": Broken(EngineIntegrity()), "served": MemoryWorld(OLD, Traffic(UNPINNED))}
+    worlds = {"damaged": Broken(EngineIntegrity()), "served": MemoryWorld(OLD, TrafficSplit(UNPINNED))}
     assert release.released(MemoryReleases(), worlds)["served"]["phase"] == "settled"
 
 
 def test_who_is_overtaken_says_so(counted: list[str]) -> None:
-    store, world = MemoryReleases(), MemoryWorld(OLD, Traffic(OLD))
+    store, world = MemoryReleases(), MemoryWorld(OLD, TrafficSplit(OLD))
 
     def another(_where: str) -> None:
         store.token += 1
@@ -74,7 +74,7 @@ def test_who_is_overtaken_says_so(counted: list[str]) -> None:
 
 
 def test_a_version_that_is_taken_back_is_counted_once(counted: list[str]) -> None:
-    store, world = MemoryReleases(), MemoryWorld(OLD, Traffic(OLD), bad={NEW})
+    store, world = MemoryReleases(), MemoryWorld(OLD, TrafficSplit(OLD), bad={NEW})
     advance("tiny", store, world)
     world.pointer = NEW
     for _ in range(30):

@@ -6,10 +6,13 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from darkroom.contracts import GenerationRequest, Job, JobStatus
 from darkroom.errors import JobStoreUnavailable
 from darkroom.inference.http import HttpRuntime
 from darkroom.jobs.sql import SqlJobStore
+from darkroom.retry import Retry
 from darkroom.settings import Settings
 from local.bulletin import Bulletin
 from local.dispatcher import Dispatcher
@@ -191,13 +194,50 @@ def test_a_wall_clock_that_jumps_ends_no_job_of_this_process(tmp_path: Path) -> 
     assert asyncio.run(run()).status is JobStatus.SUCCEEDED
 
 
-def test_a_job_of_a_model_that_is_not_served_here(tmp_path: Path) -> None:
-    async def run() -> Job:
+def test_a_job_of_another_model_is_left_to_who_serves_it(tmp_path: Path) -> None:
+    async def run() -> None:
         async with stage(tmp_path) as at:
-            return await at.finished(at.submit("a dog", model="other"))
+            others = at.submit("a dog", model="other")
+            assert (await at.finished(at.submit("a cat"))).status is JobStatus.SUCCEEDED  # though it came later
+            assert (at.job(others).status, at.job(others).attempts) == (JobStatus.QUEUED, 0)
+            settings = at.settings.model_copy(update={"default_model": "other"})
+            neighbour = Dispatcher(at.jobs, at.runtime, at.bulletin, settings, name="neighbour")
+            neighbour.available.set()
+            working = asyncio.create_task(neighbour.run())
+            assert (await at.finished(others)).status is JobStatus.SUCCEEDED
+            neighbour.stop()
+            await working
 
-    job = asyncio.run(run())
-    assert (job.status, job.error and job.error.code) == (JobStatus.FAILED, "model_not_found")
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("broken", ["claim", "beat", "succeed", "fail", "release"])
+@pytest.mark.parametrize("error", [JobStoreUnavailable, RuntimeError])
+def test_no_call_of_the_job_store_that_breaks_ends_the_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str, error: type[Exception]
+) -> None:
+    monkeypatch.setattr("local.attempt._SETTLING", Retry(tries=2))
+    prompts = {"beat": "hold", "fail": "fail:storage_full", "release": "fail:generation_failed"}
+
+    async def run() -> None:
+        async with stage(tmp_path) as at:
+            called = asyncio.Event()
+            loop = asyncio.get_running_loop()
+
+            def down(*_: Any, **__: Any) -> bool:
+                loop.call_soon_threadsafe(called.set)
+                raise error
+
+            with monkeypatch.context() as outage:
+                outage.setattr(at.jobs, broken, down)
+                at.submit("a dog", model="other")
+                at.submit(prompts.get(broken, "a bird"))
+                await asyncio.wait_for(called.wait(), 30)
+                at.touch("go")
+                await at.until(lambda: at.dispatcher.in_flight == 0)
+            assert (await at.finished(at.submit("a cat"))).status is JobStatus.SUCCEEDED
+
+    asyncio.run(run())
 
 
 def test_nothing_is_claimed_while_the_runtime_is_not_available(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def wheel_facts() -> dict[str, Any]:
 def search_folders(environment: Mapping[str, str] | None = None, packages: Sequence[str] | None = None) -> list[Path]:
     """Where libraries are looked for: LD_LIBRARY_PATH, NVIDIA's Python distributions, the system's folders."""
     source = os.environ if environment is None else environment
-    told = [Path(part) for part in source.get("LD_LIBRARY_PATH", "").split(":") if part]
+    listed = [Path(part) for part in source.get("LD_LIBRARY_PATH", "").split(":") if part]
     roots = [Path(root) for root in (sys.path if packages is None else packages) if root]
     wheels = [folder for root in roots for pattern in _WHEELS for folder in sorted(root.glob(pattern))]
     configured = [
@@ -54,18 +54,18 @@ def search_folders(environment: Mapping[str, str] | None = None, packages: Seque
         for line in file.read_text(errors="replace").splitlines()
         if line.startswith("/")
     ]
-    return list(dict.fromkeys((*told, *wheels, *configured, *map(Path, _STANDARD))))
+    return list(dict.fromkeys((*listed, *wheels, *configured, *map(Path, _STANDARD))))
 
 
 def shortages(provider: str, folders: Sequence[Path]) -> list[Shortage]:
     """What a provider links and these folders lack, the driver's own library apart."""
-    found = []
+    missing = []
     for library in wheel_facts()["links"][provider]:
         if _find(library, folders) is None:
             stem = library.partition(".so")[0]
             others = {file.name for folder in folders for file in folder.glob(f"{stem}.so.*")}
-            found.append(Shortage(library, tuple(sorted(others))))
-    return found
+            missing.append(Shortage(library, tuple(sorted(others))))
+    return missing
 
 
 def preload(provider: str, folders: Sequence[Path], open_library: Callable[..., Any] = ctypes.CDLL) -> None:

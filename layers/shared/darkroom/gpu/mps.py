@@ -43,9 +43,9 @@ def keep_to(fraction: float, environment: MutableMapping[str, str], memory: Call
     CUDA reads the limit when it starts, so that this has to come before anything asks the driver; `memory` gives the
     GPU's bytes without doing so in this process, None where it cannot.
     """
-    found = find_mps(environment)
-    if found is None or found.memory is not None or fraction >= 1:
-        return found
+    mps = find_mps(environment)
+    if mps is None or mps.memory is not None or fraction >= 1:
+        return mps
     total = memory()
     if total is not None:
         environment[_MEMORY] = f"0={int(total * fraction) >> 20}M"
@@ -54,5 +54,5 @@ def keep_to(fraction: float, environment: MutableMapping[str, str], memory: Call
 
 def memory_asked_elsewhere() -> int | None:
     """The GPU's memory in bytes, asked in a process of its own; None where there is no GPU."""
-    asked = subprocess.run([sys.executable, "-c", _ASK], capture_output=True, text=True, check=False)  # noqa: S603
-    return int(asked.stdout) if asked.returncode == 0 else None
+    completed = subprocess.run([sys.executable, "-c", _ASK], capture_output=True, text=True, check=False)  # noqa: S603
+    return int(completed.stdout) if completed.returncode == 0 else None

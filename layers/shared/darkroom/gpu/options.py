@@ -25,15 +25,15 @@ def provider_options(
     `capture` are runs captured, for a caller whose buffers keep their addresses.
     """
     left_out = ("provider",) if capture else ("provider", _CAPTURE[provider])
-    told = {name: value for name, value in options.items() if name not in left_out}
-    found = {"device_id": "0"}
+    given = {name: value for name, value in options.items() if name not in left_out}
+    defaults = {"device_id": "0"}
     if provider == CUDA:
-        found["arena_extend_strategy"] = "kSameAsRequested"  # the other one doubles, past what it was asked for
+        defaults["arena_extend_strategy"] = "kSameAsRequested"  # the other one doubles, past what it was asked for
         if memory_bytes is not None:
-            found["gpu_mem_limit"] = str(memory_bytes)
+            defaults["gpu_mem_limit"] = str(memory_bytes)
     if provider == TENSORRT:
         if memory_bytes is not None:
-            found["trt_max_workspace_size"] = str(memory_bytes)
-        if told.get("trt_weight_stripped_engine_enable") == "1":
-            found["trt_onnx_model_folder_path"] = str(graph.parent)
-    return {**found, **told}
+            defaults["trt_max_workspace_size"] = str(memory_bytes)
+        if given.get("trt_weight_stripped_engine_enable") == "1":
+            defaults["trt_onnx_model_folder_path"] = str(graph.parent)
+    return {**defaults, **given}

@@ -13,6 +13,10 @@ class Unreached(RuntimeUnavailable):
     """The runtime never got the request, so it cannot have been what ended it."""
 
 
+class AnswerLost(RuntimeUnavailable):
+    """The request was sent and no answer came: somebody may be working on it."""
+
+
 class Inference(Protocol):
     """What the API does with a job it has accepted."""
 

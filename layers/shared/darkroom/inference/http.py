@@ -21,7 +21,7 @@ _PING_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
-class Step:
+class StepProgress:
     """Progress of a running invocation; `preview` is a data: URI of the image so far."""
 
     progress: Progress
@@ -63,7 +63,7 @@ class HttpRuntime:
         except (httpx.HTTPError, ValidationError):
             return None
 
-    async def invoke(self, invocation: Invocation) -> AsyncGenerator[Step | GenerationResult, None]:
+    async def invoke(self, invocation: Invocation) -> AsyncGenerator[StepProgress | GenerationResult, None]:
         """Run an invocation: any number of steps, then one result. Closing the iterator makes the runtime drop it.
 
         Raises: Unreached, RuntimeUnavailable (the connection broke), or the error that the runtime answered.
@@ -79,8 +79,8 @@ class HttpRuntime:
                     raise _error_in(await answer.aread())
                 async with contextlib.aclosing(_events(answer.aiter_lines())) as events:
                     async for name, data in events:
-                        yield (told := _told(name, data))
-                        if isinstance(told, GenerationResult):
+                        yield (event := _parsed(name, data))
+                        if isinstance(event, GenerationResult):
                             return
         except (httpx.ConnectError, httpx.ConnectTimeout):
             raise Unreached("The runtime does not take connections.") from None
@@ -113,13 +113,13 @@ async def _events(lines: AsyncIterator[str]) -> AsyncGenerator[tuple[str, str], 
             data.append(line.removeprefix("data:").removeprefix(" "))
 
 
-def _told(name: str, data: str) -> Step | GenerationResult:
+def _parsed(name: str, data: str) -> StepProgress | GenerationResult:
     try:
         if name == "result":
             return GenerationResult.model_validate_json(data)
         if name == "progress":
-            said: dict[str, Any] = json.loads(data)
-            return Step(Progress(step=said["step"], steps=said["steps"]), said.get("preview"))
+            payload: dict[str, Any] = json.loads(data)
+            return StepProgress(Progress(step=payload["step"], steps=payload["steps"]), payload.get("preview"))
     except (ValueError, KeyError):  # pydantic's ValidationError and JSONDecodeError are ValueErrors
         raise RuntimeUnavailable("The runtime's answer cannot be read.") from None
     raise _error_in(data.encode())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -10,13 +11,15 @@ from typing import Any
 from darkroom.contracts import GenerationResult, Invocation, Job
 from darkroom.endpoints import Endpoints
 from darkroom.errors import DarkroomError, DeadlineExceeded, Problem
-from darkroom.inference import Unreached
+from darkroom.inference import AnswerLost, Unreached
+from darkroom.inference.disposition import Disposition, disposition, ends
 from darkroom.inference.spool import JSON, Spool, read_problem, read_result
-from darkroom.inference.verdict import Verdict, ends, verdict
 from darkroom.jobs import JobStore
+from darkroom.retry import Retry
 
 INLINE_BYTES = 128_000  # what InvokeEndpointAsync takes in its body; more lies in S3
 _LONGEST_WAIT, _LONGEST_RUN = (60, 21_600), (1, 3600)  # seconds that SageMaker allows a request to queue and to run
+_PAUSE = 0.5  # seconds before a request that nobody took is sent again, doubled each time
 _CUT_OFF_SECONDS = 1.0  # left over for storing the outcome before a gateway cuts the caller off
 
 
@@ -38,7 +41,7 @@ class SageMakerAsync:
         self._endpoints = endpoints
         self._spool = spool
         self._job_seconds = job_seconds
-        self._client = RuntimeClient(client, read_seconds=5, attempts=3, late=Unreached)
+        self._client = RuntimeClient(client, read_seconds=5, attempts=3, late=AnswerLost)
         self._wall = wall
 
     def submit(self, job: Job) -> Job:
@@ -49,7 +52,10 @@ class SageMakerAsync:
         pass
 
     def send(self, job: Job, *, attempt: int) -> None:
-        """Queue an attempt at a job. Raises: Unreached, ModelNotFound, DeadlineExceeded, StorageUnavailable."""
+        """Queue an attempt at a job. Raises: Unreached, ModelNotFound, DeadlineExceeded, StorageUnavailable.
+
+        One whose answer is lost counts as sent, for it may be: its notification ends the job, or else the sweep does.
+        """
         left = self._job_seconds - max(0.0, self._wall() - job.created_at)
         if left <= 0:
             raise DeadlineExceeded
@@ -57,17 +63,18 @@ class SageMakerAsync:
         place: dict[str, Any] = {"Body": body}
         if len(body) > INLINE_BYTES:
             place = {"InputLocation": self._spool.keep(job.id, body)}
-        self._client.call(
-            "invoke_endpoint_async",
-            EndpointName=self._endpoints.of(job.model),
-            ContentType=JSON,
-            Accept=JSON,
-            InferenceId=f"{job.id}.{attempt}",
-            Filename=job.id,
-            RequestTTLSeconds=_within(left, _LONGEST_WAIT),
-            InvocationTimeoutSeconds=_within(left, _LONGEST_RUN),
-            **place,
-        )
+        with contextlib.suppress(AnswerLost):
+            self._client.call(
+                "invoke_endpoint_async",
+                EndpointName=self._endpoints.of(job.model),
+                ContentType=JSON,
+                Accept=JSON,
+                InferenceId=f"{job.id}.{attempt}",
+                Filename=job.id,
+                RequestTTLSeconds=_within(left, _LONGEST_WAIT),
+                InvocationTimeoutSeconds=_within(left, _LONGEST_RUN),
+                **place,
+            )
 
 
 class SageMakerRealTime:
@@ -108,23 +115,22 @@ class SageMakerRealTime:
         pass
 
     def _insist(self, job: Job) -> GenerationResult:
-        until, pause, attempt = self._clock() + self._seconds, 0.5, 1
+        until, pauses, attempt = self._clock() + self._seconds, Retry(self._attempts, _PAUSE).pauses(), 1
         while True:
             try:
                 return self._invoke(job, until - self._clock())
             except DarkroomError as error:
                 if final := ends(error, attempt, self._attempts):
                     raise final from None
-                if self._clock() + pause >= until:
+                pause = 0.0 if disposition(error) is Disposition.RETRY else next(pauses)
+                if self._clock() + max(pause, _PAUSE) >= until:
                     raise
-                tried = verdict(error) is Verdict.RETRY
             attempt += 1
-            if not tried:
+            if pause:
                 self._sleep(pause)
-                pause *= 2
 
     def _invoke(self, job: Job, seconds: float) -> GenerationResult:
-        answer = self._client.call(
+        body = self._client.call(
             "invoke_endpoint",
             EndpointName=self._endpoints.of(job.model),
             ContentType=JSON,
@@ -132,7 +138,7 @@ class SageMakerRealTime:
             InferenceId=job.id,
             Body=invocation(job, seconds),
         )
-        return read_result(answer["Body"].read())
+        return read_result(body)
 
 
 def invocation(job: Job, seconds: float) -> bytes:
@@ -155,20 +161,26 @@ class RuntimeClient:
         self._late = late
         self._connecting = threading.Lock()
 
-    def call(self, operation: str, **arguments: Any) -> Any:
-        """Raises: Unreached, `late` where no answer came in time, or the error that the container answered."""
-        from botocore.exceptions import BotoCoreError, ClientError, ReadTimeoutError
+    def call(self, operation: str, **arguments: Any) -> bytes:
+        """The body of the answer. Raises: Unreached, `late` where no answer came in time, AnswerLost where it broke
+        off, or the error that the container answered."""
+        from botocore import exceptions
+        from botocore.exceptions import BotoCoreError, ClientError
 
+        broken = (exceptions.ConnectionClosedError, exceptions.ResponseStreamingError, exceptions.IncompleteReadError)
         try:
-            return getattr(self._client, operation)(**arguments)
+            response = getattr(self._client, operation)(**arguments)
+            return response["Body"].read() if "Body" in response else b""
         except ClientError as failed:
-            said = failed.response
-            if "OriginalStatusCode" in said:  # ModelError: the container itself answered
-                body = str(said.get("OriginalMessage", "")).encode()
-                raise read_problem(body, f"({said['OriginalStatusCode']})") from None
+            error = failed.response
+            if "OriginalStatusCode" in error:  # ModelError: the container itself answered
+                body = str(error.get("OriginalMessage", "")).encode()
+                raise read_problem(body, f"({error['OriginalStatusCode']})") from None
             raise Unreached("The endpoint does not take requests.") from failed
-        except ReadTimeoutError as failed:
+        except exceptions.ReadTimeoutError as failed:
             raise self._late from failed
+        except broken as failed:
+            raise AnswerLost("The connection to the endpoint broke.") from failed
         except BotoCoreError as failed:
             raise Unreached("The endpoint does not answer.") from failed
 

@@ -89,8 +89,8 @@ def read_problem(body: bytes, reason: str) -> DarkroomError:
         return DarkroomError.from_problem(Problem.model_validate_json(body))
     except ValidationError:
         pass
-    found = _STATUS.search(reason)
-    status = int(found[1]) if found else 0
+    match = _STATUS.search(reason)
+    status = int(match[1]) if match else 0
     if status == Overloaded.status:
         return Overloaded("The endpoint's instances are all busy.")
     if status in _NOT_TAKEN:

@@ -2,63 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 from darkroom.contracts import GenerationRequest, GenerationResult, Job, JobStatus, Progress
-from darkroom.errors import (
-    IdempotencyKeyReused,
-    JobFinished,
-    JobNotFound,
-    JobStoreUnavailable,
-    Overloaded,
-    Poisoned,
-    Problem,
-)
-from darkroom.jobs import Accepted, Idempotency, Lease
+from darkroom.database.dynamodb import ConditionFailed, Item, Table, Value, contested, recognised
+from darkroom.errors import IdempotencyKeyReused, JobFinished, JobNotFound, Overloaded, Poisoned, Problem
+from darkroom.jobs import items
 from darkroom.jobs.lease_watch import LeaseWatch
-from darkroom.jobs.table import Contended, Item, Refused, Table, Value
+from darkroom.jobs.store import FULL_SECONDS, Accepted, Idempotency, Lease
 
-# What `create_table` makes of the jobs' table. Beside the jobs it holds each request's idempotency key (`key:...`), the
-# parts of requests that are too large for one item (`part:...`), and the number of the last job (`sequence`).
-TABLE: dict[str, Any] = {
-    "AttributeDefinitions": [
-        {"AttributeName": "id", "AttributeType": "S"},
-        {"AttributeName": "status", "AttributeType": "S"},
-        {"AttributeName": "seq", "AttributeType": "N"},
-    ],
-    "KeySchema": [{"AttributeName": "id", "KeyType": "HASH"}],
-    "GlobalSecondaryIndexes": [
-        {
-            "IndexName": "status",
-            "KeySchema": [
-                {"AttributeName": "status", "KeyType": "HASH"},
-                {"AttributeName": "seq", "KeyType": "RANGE"},
-            ],
-            "Projection": {
-                "ProjectionType": "INCLUDE",
-                "NonKeyAttributes": ["token", "beat", "created_at", "finished_at"],
-            },
-        }
-    ],
-    "BillingMode": "PAY_PER_REQUEST",
-}
-EXPIRES = "expires_at"  # the table's TTL attribute
-_ID = re.compile(r"[0-9a-f]{32}")
-_RETRY_AFTER_SECONDS = 5
-_TRIES, _PAUSE = 8, 0.02  # seconds, doubled each time: writers of one idempotency key step aside for each other
-_PART_BYTES = 300_000  # an item has at most 400 KB
-_KEY_MARGIN = 7 * 86_400  # an idempotency key is remembered for this much longer than its job was to be
 _UNFINISHED: dict[str, Value] = {"queued": JobStatus.QUEUED.value, "running": JobStatus.RUNNING.value}
 _IS_UNFINISHED = "#status IN (:queued, :running)"
 
 
 class DynamoJobStore:
-    """A JobStore in the table that `TABLE` describes. Safe to use from several threads and processes.
+    """A JobStore in the table that `items.TABLE` describes. Safe to use from several threads and processes.
 
     Every change is one conditional write on the job's own item, or a transaction. Queues are read from an index, which
     lags a moment behind: it only proposes, the conditional write decides. `max_queued` may therefore be exceeded by
@@ -86,6 +46,7 @@ class DynamoJobStore:
         self._wall = wall
         self._sleep = sleep
         self._watch = LeaseWatch(lease_seconds, monotonic)
+        self._models: dict[str, str] = {}  # of waiting jobs that could not be taken; the index does not say it
 
     def close(self) -> None:
         self._table.close()
@@ -95,63 +56,29 @@ class DynamoJobStore:
     def create(
         self, model: str, request: GenerationRequest, *, tenant: str, idempotency: Idempotency | None
     ) -> Accepted:
-        for attempt in range(_TRIES):
-            if attempt:
-                self._sleep(_PAUSE * 2 ** (attempt - 1))
-            key = self._table.get({"id": _key_id(tenant, idempotency)}) if idempotency else None
+        job = Job(id=secrets.token_hex(16), tenant=tenant, model=model, request=request, created_at=self._wall())
+
+        def attempt() -> Accepted:
+            key = self._table.get({"id": items.key_id(tenant, idempotency)}) if idempotency else None
             first = self._table.get({"id": key["job"]}) if key else None
-            if key and first and idempotency:
+            if key and first and idempotency and first["id"] != job.id:
                 if (key["fingerprint"], first["model"]) != (idempotency.fingerprint, model):
                     raise IdempotencyKeyReused
                 return Accepted(self._job(first), replayed=True)
-            try:
-                return Accepted(self._insert(model, request, tenant, idempotency, key), replayed=False)
-            except (Refused, Contended):  # another submission took this idempotency key since we looked
-                continue
-        raise JobStoreUnavailable
+            return Accepted(recognised(lambda: self._insert(job, idempotency, key), written), replayed=False)
 
-    def _insert(
-        self,
-        model: str,
-        request: GenerationRequest,
-        tenant: str,
-        idempotency: Idempotency | None,
-        stale: Item | None,
-    ) -> Job:
+        def written() -> Job | None:
+            item = self._table.get({"id": job.id})
+            return self._job(item) if item else None
+
+        return contested(attempt, self._sleep)  # other submissions may take this idempotency key meanwhile
+
+    def _insert(self, job: Job, idempotency: Idempotency | None, stale: Item | None) -> Job:
         """`stale`: the item of this idempotency key, where the job it stands for is forgotten."""
         if self._count(JobStatus.QUEUED, self._max_queued) >= self._max_queued:
-            raise Overloaded(retry_after=_RETRY_AFTER_SECONDS)
-        job = Job(id=secrets.token_hex(16), tenant=tenant, model=model, request=request, created_at=self._wall())
-        text = request.model_dump_json().encode()
-        parts = [text[start : start + _PART_BYTES] for start in range(0, len(text), _PART_BYTES)]
-        whole = len(parts) == 1
-        item: dict[str, Value | None] = {
-            "id": job.id,
-            "seq": self._table.update({"id": "sequence"}, "ADD #last :one", "", {"one": 1})["last"],
-            "tenant": tenant,
-            "model": model,
-            "status": job.status.value,
-            "request": text.decode() if whole else None,
-            "parts": None if whole else len(parts),
-            "created_at": job.created_at,
-            "attempts": 0,
-            "step": 0,
-            "steps": 0,
-            "beat": 0,
-            "key": _key_id(tenant, idempotency) if idempotency else None,
-        }
-        writes = [self._table.putting(item, "attribute_not_exists(#id)")]
-        gone = int(job.created_at + self._keep_seconds + _KEY_MARGIN)
-        if not whole:
-            writes += [
-                self._table.putting({"id": _part_id(job.id, number), "part": part, EXPIRES: gone})
-                for number, part in enumerate(parts)
-            ]
-        if idempotency:
-            key = {"id": item["key"], "job": job.id, "fingerprint": idempotency.fingerprint, EXPIRES: gone}
-            free = "attribute_not_exists(#id)" if stale is None else "attribute_not_exists(#id) OR #job = :stale"
-            writes.append(self._table.putting(key, free, stale="" if stale is None else stale["job"]))
-        self._table.write(writes)
+            raise Overloaded(retry_after=FULL_SECONDS)
+        seq = self._table.update({"id": "sequence"}, "ADD #last :one", "", {"one": 1})["last"]
+        self._table.write(items.writes(self._table, job, seq, idempotency, stale, keep_seconds=self._keep_seconds))
         return job
 
     def get(self, job_id: str, *, tenant: str) -> Job:
@@ -164,7 +91,7 @@ class DynamoJobStore:
         self.get(job_id, tenant=tenant)
         try:
             return self._job(self._end(job_id, JobStatus.CANCELLED, {}))
-        except Refused:
+        except ConditionFailed:
             raise JobFinished from None
 
     def counts(self) -> dict[JobStatus, int]:
@@ -173,9 +100,9 @@ class DynamoJobStore:
     def purge(self, *, finished_before: float) -> int:
         purged = 0
         for status in (status for status in JobStatus if status.finished):
-            for found in list(self._of(status)):
-                if found["finished_at"] < finished_before:
-                    purged += self._forget(found["id"])
+            for item in list(self._of(status)):
+                if item["finished_at"] < finished_before:
+                    purged += self._forget(item["id"])
         return purged
 
     def _forget(self, job_id: str) -> bool:
@@ -187,48 +114,58 @@ class DynamoJobStore:
             if "key" in item:
                 self._table.delete({"id": item["key"]}, "#job = :job OR attribute_not_exists(#id)", job=job_id)
             for number in range(item.get("parts", 0)):
-                self._table.delete({"id": _part_id(job_id, number)}, "attribute_exists(#id)")
-        except Refused:
+                self._table.delete({"id": items.part_id(job_id, number)}, "attribute_exists(#id)")
+        except ConditionFailed:
             pass  # the key stands for a newer job already, or the parts went with the table's TTL
         try:
             self._table.delete({"id": job_id}, "attribute_exists(#id)")
-        except Refused:
+        except ConditionFailed:
             return False
         return True
 
     # ---- what a worker does ---------------------------------------------------------------------------------------
 
-    def claim(self, worker: str) -> Lease | None:
+    def claim(self, worker: str, *, models: Collection[str]) -> Lease | None:
         running = {item["id"]: (item["token"], item["beat"]) for item in self._of(JobStatus.RUNNING)}
         for job_id, (token, beat) in self._watch.silent(running).items():
             # Compare and set: whoever beat or took over since we looked keeps the job.
             unmoved = "#token = :seen AND #beat = :beat"
-            if lease := self._take(job_id, worker, unmoved, {"seen": token, "beat": beat}):
+            if lease := self._take(job_id, worker, models, unmoved, {"seen": token, "beat": beat}):
                 return lease
+        queued = []
         for item in self._of(JobStatus.QUEUED):
-            if lease := self._take(item["id"], worker, "#status = :queued", _UNFINISHED):
+            queued.append(item["id"])
+            if lease := self._take(item["id"], worker, models, "#status = :queued", _UNFINISHED):
                 return lease
+        self._models = {job_id: model for job_id, model in self._models.items() if job_id in {*running, *queued}}
         return None
 
-    def _take(self, job_id: str, worker: str, when: str, values: Mapping[str, Value]) -> Lease | None:
+    def _take(
+        self, job_id: str, worker: str, models: Collection[str], when: str, values: Mapping[str, Value]
+    ) -> Lease | None:
         """The job, if it still is as `when` says; one that was tried often enough is given up instead."""
+        if self._models.get(job_id) not in (None, *models):
+            return None
         token = secrets.token_hex(16)
         change = (
             "SET #status = :running, #started_at = :now, #attempts = #attempts + :one, #step = :zero, #steps = :zero, "
             "#worker = :worker, #token = :token, #beat = :zero"
         )
+        served = {f"model{number}": model for number, model in enumerate(models)}
+        when = f"{when} AND #model IN ({', '.join(f':{name}' for name in served)})"
         given = {**values, **_UNFINISHED, "now": self._wall(), "one": 1, "zero": 0, "most": self._max_attempts}
-        given |= {"worker": worker, "token": token}
+        given |= {"worker": worker, "token": token, **served}
         try:
             taken = self._table.update({"id": job_id}, change, f"{when} AND #attempts < :most", given)
             return Lease(self._job(taken), token)
-        except Refused:
+        except ConditionFailed:
             pass
         try:
             error = {"error": Poisoned().problem().model_dump_json()}
             self._end(job_id, JobStatus.FAILED, error, f"{when} AND #attempts >= :most", given)
-        except Refused:
-            pass
+        except ConditionFailed:
+            if item := self._table.get({"id": job_id}):
+                self._models[job_id] = item["model"]
         return None
 
     def beat(self, lease: Lease, progress: Progress) -> bool:
@@ -253,14 +190,14 @@ class DynamoJobStore:
         try:
             given = {**values, **_UNFINISHED, "token": lease.token}
             self._table.update({"id": lease.job.id}, change, "#token = :token", given)
-        except Refused:
+        except ConditionFailed:
             return False
         return True
 
-    # ---- what is told by a service that runs jobs ----------------------------------------------------------------
+    # ---- what a service that runs jobs by itself does -------------------------------------------------------------
 
     def find(self, job_id: str) -> Job:
-        item = self._table.get({"id": job_id}) if _ID.fullmatch(job_id) else None
+        item = self._table.get({"id": job_id}) if items.ID.fullmatch(job_id) else None
         if item is None:
             raise JobNotFound
         return self._job(item)
@@ -270,6 +207,16 @@ class DynamoJobStore:
         if not settled:
             self.find(job_id)
         return settled
+
+    def record_attempts(self, job_id: str, attempts: int, *, was: int) -> bool:
+        values = {**_UNFINISHED, "new": attempts, "was": was}
+        try:
+            unfinished = f"{_IS_UNFINISHED} AND #attempts = :was"
+            self._table.update({"id": job_id}, "SET #attempts = :new", unfinished, values)
+        except ConditionFailed:
+            self.find(job_id)
+            return False
+        return True
 
     def overdue(self, *, accepted_before: float) -> list[Job]:
         unfinished = [item for status in (JobStatus.QUEUED, JobStatus.RUNNING) for item in self._of(status)]
@@ -283,7 +230,7 @@ class DynamoJobStore:
         status, name = (JobStatus.SUCCEEDED, "result") if succeeded else (JobStatus.FAILED, "error")
         try:
             self._end(job_id, status, {name: ended.model_dump_json()}, when, values)
-        except Refused:
+        except ConditionFailed:
             return False
         return True
 
@@ -296,9 +243,14 @@ class DynamoJobStore:
         values: Mapping[str, Value] = _UNFINISHED,
     ) -> Item:
         now = self._wall()
-        said = {"status": status.value, "finished_at": now, EXPIRES: int(now + self._keep_seconds), **with_it}
-        change = f"SET {', '.join(f'#{name} = :new_{name}' for name in said)} REMOVE #token"
-        given = {**values, **_UNFINISHED, **{f"new_{name}": value for name, value in said.items()}}
+        attributes = {
+            "status": status.value,
+            "finished_at": now,
+            items.EXPIRES: int(now + self._keep_seconds),
+            **with_it,
+        }
+        change = f"SET {', '.join(f'#{name} = :new_{name}' for name in attributes)} REMOVE #token"
+        given = {**values, **_UNFINISHED, **{f"new_{name}": value for name, value in attributes.items()}}
         return self._table.update({"id": job_id}, change, when, given)
 
     def _of(self, status: JobStatus) -> Iterator[Item]:
@@ -308,33 +260,4 @@ class DynamoJobStore:
         return self._table.count("#status = :status", {"status": status.value}, index="status", up_to=up_to)
 
     def _job(self, item: Item) -> Job:
-        return Job(
-            id=item["id"],
-            tenant=item["tenant"],
-            model=item["model"],
-            request=GenerationRequest.model_validate_json(self._request(item)),
-            status=JobStatus(item["status"]),
-            created_at=item["created_at"],
-            started_at=item.get("started_at"),
-            finished_at=item.get("finished_at"),
-            attempts=item["attempts"],
-            progress=Progress(step=item["step"], steps=item["steps"]),
-            result=GenerationResult.model_validate_json(item["result"]) if "result" in item else None,
-            error=Problem.model_validate_json(item["error"]) if "error" in item else None,
-        )
-
-    def _request(self, item: Item) -> str | bytes:
-        if "request" in item:
-            return str(item["request"])
-        parts = [self._table.get({"id": _part_id(item["id"], number)}) for number in range(item["parts"])]
-        return b"".join(part["part"] for part in parts if part)
-
-
-def _key_id(tenant: str, idempotency: Idempotency) -> str:
-    """Keys are each tenant's own; hashed, because both are the caller's words and may be long."""
-    whose = f"{tenant}\n{idempotency.key}"
-    return f"key:{hashlib.sha256(whose.encode()).hexdigest()}"
-
-
-def _part_id(job_id: str, number: int) -> str:
-    return f"part:{job_id}:{number}"
+        return items.job(self._table, item)

@@ -1,30 +1,12 @@
-"""The tables of the SQL job store, and the refusal of tables written by a newer version."""
+"""The table of the SQL job store, and how its older versions become this one."""
 
 from __future__ import annotations
 
-from sqlalchemy import (
-    BigInteger,
-    Column,
-    Connection,
-    Double,
-    Index,
-    Integer,
-    MetaData,
-    String,
-    Table,
-    Text,
-    UniqueConstraint,
-)
+from sqlalchemy import BigInteger, Column, Double, Index, Integer, MetaData, String, Table, Text, UniqueConstraint
 
-from darkroom.jobs.database import make_tables
-
-# Raise it with every change of a table *or* of a contract that is kept as JSON, and add the migration.
-SCHEMA_VERSION = 1
-_CREATING = 0x6461726B  # any number, the same in every process: names the Postgres advisory lock
+from darkroom.database.migrations import Schema
 
 metadata = MetaData()
-
-schema = Table("darkroom_schema", metadata, Column("version", Integer, nullable=False))
 
 jobs = Table(
     "darkroom_jobs",
@@ -51,10 +33,15 @@ jobs = Table(
     Column("fingerprint", Text),
     UniqueConstraint("tenant", "idempotency_key", name="darkroom_jobs_idempotency"),
     Index("darkroom_jobs_queue", "status", "seq"),
+    Index("darkroom_jobs_queue_of_model", "model", "status", "seq"),
     sqlite_autoincrement=True,
 )
 
-
-def create(connection: Connection) -> None:
-    """Make what is missing. Call it inside a write transaction. Raises: as `make_tables` does."""
-    make_tables(connection, schema, SCHEMA_VERSION, lock=_CREATING, store="job store")
+# A change of a table *or* of a contract that is kept as JSON is another step.
+SCHEMA = Schema(
+    metadata,
+    marker="darkroom_schema",
+    steps=(("CREATE INDEX darkroom_jobs_queue_of_model ON darkroom_jobs (model, status, seq)",),),
+    lock=0x6461726B,
+    store="job store",
+)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from darkroom.contracts import GenerationRequest, GenerationResult, Job, JobStatus, Progress
+from darkroom.database.sql import Database
 from darkroom.errors import (
     IdempotencyKeyReused,
     JobFinished,
@@ -21,28 +21,23 @@ from darkroom.errors import (
     Poisoned,
     Problem,
 )
-from darkroom.jobs import Accepted, Idempotency, Lease, schema
-from darkroom.jobs.database import answering, open_engine
 from darkroom.jobs.lease_watch import LeaseWatch, Sight
-from darkroom.jobs.schema import jobs
+from darkroom.jobs.schema import SCHEMA, jobs
+from darkroom.jobs.store import FULL_SECONDS, Accepted, Idempotency, Lease
+from darkroom.retry import Retry
 
-_RETRY_AFTER_SECONDS = 5
-_RUNNING = select(jobs.c.id, jobs.c.token, jobs.c.beat).where(jobs.c.status == "running").order_by(jobs.c.seq)
-_QUEUED = select(jobs).where(jobs.c.status == "queued").order_by(jobs.c.seq).limit(1)
+_RACES = Retry(tries=3)  # Postgres only: another writer took this idempotency key since we looked
+_SIGHTS = select(jobs.c.id, jobs.c.model, jobs.c.token, jobs.c.beat)
+_RUNNING = _SIGHTS.where(jobs.c.status == JobStatus.RUNNING.value).order_by(jobs.c.seq)
 _UNFINISHED = [status.value for status in JobStatus if not status.finished]
 _DONE = [status.value for status in JobStatus if status.finished]
 
 
 class SqlJobStore:
-    """A JobStore in one table. Safe to use from several threads, and from several processes on one database.
+    """A JobStore in one table, with what `database.sql.Database` promises.
 
-    SQLite runs in WAL mode with `synchronous=FULL`: what was accepted survives a power cut. There every write takes the
-    database's one write lock at its start (`BEGIN IMMEDIATE`), so `max_queued` is exact; on Postgres writers that race
-    may exceed it by their number.
-
-    `wall` (seconds since the epoch) only dates jobs; `monotonic` (seconds) measures leases.
-    Raises JobStoreUnavailable when the database cannot be opened or is of a newer version; ValueError for a database
-    in memory, which would forget what it accepted.
+    On SQLite `max_queued` is exact; on Postgres writers that race may exceed it by their number. `wall` (seconds since
+    the epoch) only dates jobs; `monotonic` (seconds) measures leases. Opening it raises what `Database` does.
     """
 
     def __init__(
@@ -59,73 +54,60 @@ class SqlJobStore:
         self._max_attempts = max_attempts
         self._wall = wall
         self._watch = LeaseWatch(lease_seconds, monotonic)
-        self._engine = open_engine(url)
-        self._reading = self._engine.execution_options(sqlite_begin="DEFERRED")
-        with self._write() as connection:
-            schema.create(connection)
+        self._database = Database(url, SCHEMA)
 
     def close(self) -> None:
-        """Let go of the database's connections; the store opens new ones if it is used again."""
-        self._engine.dispose()
+        self._database.close()
 
     # ---- what the API does ----------------------------------------------------------------------------------------
 
     def create(
         self, model: str, request: GenerationRequest, *, tenant: str, idempotency: Idempotency | None
     ) -> Accepted:
-        for _ in range(3):
-            try:
-                with self._write() as connection:
-                    if idempotency and (first := _first(connection, tenant, idempotency)):
-                        if (first.fingerprint, first.model) != (idempotency.fingerprint, model):
-                            raise IdempotencyKeyReused
-                        return Accepted(_job(first), replayed=True)
-                    return Accepted(self._insert(connection, model, request, tenant, idempotency), replayed=False)
-            except IntegrityError:  # Postgres only: another writer took this idempotency key since we looked
-                continue
-        raise JobStoreUnavailable
-
-    def _insert(
-        self,
-        connection: Connection,
-        model: str,
-        request: GenerationRequest,
-        tenant: str,
-        idempotency: Idempotency | None,
-    ) -> Job:
-        queued = connection.execute(
-            select(func.count()).select_from(jobs).where(jobs.c.status == JobStatus.QUEUED.value)
-        ).scalar_one()
-        if queued >= self._max_queued:
-            raise Overloaded(retry_after=_RETRY_AFTER_SECONDS)
         job = Job(id=secrets.token_hex(16), tenant=tenant, model=model, request=request, created_at=self._wall())
-        connection.execute(
-            insert(jobs).values(
-                id=job.id,
-                tenant=tenant,
-                model=model,
-                status=job.status.value,
-                request=request.model_dump_json(),
-                created_at=job.created_at,
-                attempts=0,
-                step=0,
-                steps=0,
-                beat=0,
-                idempotency_key=idempotency.key if idempotency else None,
-                fingerprint=idempotency.fingerprint if idempotency else None,
+        try:
+            return _RACES.call(lambda: self._accept(job, idempotency), on=IntegrityError)
+        except (IntegrityError, JobStoreUnavailable) as failed:
+            written = self._row(job.id)  # a server commits even where its answer is lost
+            if written is None:
+                raise JobStoreUnavailable from failed
+            return Accepted(_job(written), replayed=False)
+
+    def _accept(self, job: Job, idempotency: Idempotency | None) -> Accepted:
+        with self._database.write() as connection:
+            if idempotency and (first := _first(connection, job.tenant, idempotency)):
+                if (first.fingerprint, first.model) != (idempotency.fingerprint, job.model):
+                    raise IdempotencyKeyReused
+                return Accepted(_job(first), replayed=first.id != job.id)
+            queued = select(func.count()).select_from(jobs).where(jobs.c.status == JobStatus.QUEUED.value)
+            if connection.execute(queued).scalar_one() >= self._max_queued:
+                raise Overloaded(retry_after=FULL_SECONDS)
+            connection.execute(
+                insert(jobs).values(
+                    id=job.id,
+                    tenant=job.tenant,
+                    model=job.model,
+                    status=job.status.value,
+                    request=job.request.model_dump_json(),
+                    created_at=job.created_at,
+                    attempts=0,
+                    step=0,
+                    steps=0,
+                    beat=0,
+                    idempotency_key=idempotency.key if idempotency else None,
+                    fingerprint=idempotency.fingerprint if idempotency else None,
+                )
             )
-        )
-        return job
+            return Accepted(job, replayed=False)
 
     def get(self, job_id: str, *, tenant: str) -> Job:
-        with self._read() as connection:
-            row = connection.execute(_of_tenant(job_id, tenant)).one_or_none()
-        if row is None:
+        job = self.find(job_id)
+        if job.tenant != tenant:
             raise JobNotFound
-        return _job(row)
+        return job
 
     def cancel(self, job_id: str, *, tenant: str) -> Job:
-        with self._write() as connection:
+        with self._database.write() as connection:
             row = connection.execute(_of_tenant(job_id, tenant).with_for_update()).one_or_none()
             if row is None:
                 raise JobNotFound
@@ -135,42 +117,38 @@ class SqlJobStore:
             return _job(connection.execute(_of_tenant(job_id, tenant)).one())
 
     def counts(self) -> dict[JobStatus, int]:
-        with self._read() as connection:
+        with self._database.read() as connection:
             rows = connection.execute(select(jobs.c.status, func.count()).group_by(jobs.c.status)).all()
         return dict.fromkeys(JobStatus, 0) | {JobStatus(status): count for status, count in rows}
 
     def purge(self, *, finished_before: float) -> int:
-        with self._write() as connection:
+        with self._database.write() as connection:
             return connection.execute(delete(jobs).where(jobs.c.finished_at < finished_before)).rowcount
 
     # ---- what a worker does ---------------------------------------------------------------------------------------
 
-    def claim(self, worker: str) -> Lease | None:
+    def claim(self, worker: str, *, models: Collection[str]) -> Lease | None:
+        ours = jobs.c.model.in_(sorted(models))
+        queued = select(jobs).where(ours, jobs.c.status == JobStatus.QUEUED.value).order_by(jobs.c.seq).limit(1)
         while True:
-            with self._read() as connection:  # an idle worker that looks for work takes no lock
+            with self._database.read() as connection:  # an idle worker that looks for work takes no lock
                 running = connection.execute(_RUNNING).all()
-                queued = connection.execute(_QUEUED).first()
+                waiting = connection.execute(queued).first()
+            served = {row.id for row in running if row.model in models}
             silent = self._watch.silent({row.id: (row.token, row.beat) for row in running})
-            if not silent and queued is None:
+            silent = {job_id: sight for job_id, sight in silent.items() if job_id in served}
+            if not silent and waiting is None:
                 return None
-            with self._write() as connection:
-                row = self._next(connection, silent)
+            with self._database.write() as connection:
+                row = _silent(connection, silent)
+                if row is None:
+                    row = connection.execute(queued.with_for_update(skip_locked=True)).one_or_none()
                 if row is None:
                     return None
                 if row.attempts < self._max_attempts:
                     return self._lease(connection, row, worker)
                 values = self._finished(JobStatus.FAILED) | {"error": Poisoned().problem().model_dump_json()}
                 connection.execute(update(jobs).where(jobs.c.seq == row.seq).values(values))
-
-    def _next(self, connection: Connection, silent: Mapping[str, Sight]) -> Row[Any] | None:
-        """The row to run next, locked: one whose holder fell silent (it has waited longest), else the oldest queued."""
-        for job_id, (token, beat) in silent.items():
-            # Compare and set: whoever beat or took over since we looked keeps the job.
-            unmoved = (jobs.c.id == job_id, jobs.c.token == token, jobs.c.beat == beat)
-            row = connection.execute(select(jobs).where(*unmoved).with_for_update(skip_locked=True)).one_or_none()
-            if row is not None:
-                return row
-        return connection.execute(_QUEUED.with_for_update(skip_locked=True)).one_or_none()
 
     def _lease(self, connection: Connection, row: Row[Any], worker: str) -> Lease:
         token = secrets.token_hex(16)
@@ -195,10 +173,10 @@ class SqlJobStore:
         return self._while_held(lease, {"beat": jobs.c.beat + 1, "step": progress.step, "steps": progress.steps})
 
     def succeed(self, lease: Lease, result: GenerationResult) -> bool:
-        return self._while_held(lease, self._finished(JobStatus.SUCCEEDED) | {"result": result.model_dump_json()})
+        return self._while_held(lease, self._ended(result))
 
     def fail(self, lease: Lease, problem: Problem) -> bool:
-        return self._while_held(lease, self._finished(JobStatus.FAILED) | {"error": problem.model_dump_json()})
+        return self._while_held(lease, self._ended(problem))
 
     def release(self, lease: Lease, *, counts_as_attempt: bool) -> bool:
         values = {"status": JobStatus.QUEUED.value, "token": None, "worker": None, "started_at": None}
@@ -207,29 +185,35 @@ class SqlJobStore:
 
     def _while_held(self, lease: Lease, values: dict[str, Any]) -> bool:
         """Write only under the lease's own token; a job that left it has another or none."""
-        with self._write() as connection:
+        with self._database.write() as connection:
             held = update(jobs).where(jobs.c.id == lease.job.id, jobs.c.token == lease.token).values(values)
             return connection.execute(held).rowcount == 1
 
     def _finished(self, status: JobStatus) -> dict[str, Any]:
         return {"status": status.value, "finished_at": self._wall(), "token": None}
 
-    # ---- what is told by a service that runs jobs ----------------------------------------------------------------
+    def _ended(self, outcome: GenerationResult | Problem) -> dict[str, Any]:
+        succeeded = isinstance(outcome, GenerationResult)
+        status, column = (JobStatus.SUCCEEDED, "result") if succeeded else (JobStatus.FAILED, "error")
+        return self._finished(status) | {column: outcome.model_dump_json()}
+
+    # ---- what a service that runs jobs by itself does -------------------------------------------------------------
 
     def find(self, job_id: str) -> Job:
-        with self._read() as connection:
-            row = connection.execute(select(jobs).where(jobs.c.id == job_id)).one_or_none()
+        row = self._row(job_id)
         if row is None:
             raise JobNotFound
         return _job(row)
 
     def settle(self, job_id: str, ended: GenerationResult | Problem) -> bool:
-        status, column = (
-            (JobStatus.SUCCEEDED, "result") if isinstance(ended, GenerationResult) else (JobStatus.FAILED, "error")
-        )
-        values = self._finished(status) | {column: ended.model_dump_json()}
-        with self._write() as connection:
-            unfinished = update(jobs).where(jobs.c.id == job_id, jobs.c.status.in_(_UNFINISHED)).values(values)
+        return self._while_unfinished(job_id, self._ended(ended))
+
+    def record_attempts(self, job_id: str, attempts: int, *, was: int) -> bool:
+        return self._while_unfinished(job_id, {"attempts": attempts}, jobs.c.attempts == was)
+
+    def _while_unfinished(self, job_id: str, values: dict[str, Any], *when: ColumnElement[bool]) -> bool:
+        with self._database.write() as connection:
+            unfinished = update(jobs).where(jobs.c.id == job_id, jobs.c.status.in_(_UNFINISHED), *when).values(values)
             if connection.execute(unfinished).rowcount == 1:
                 return True
         self.find(job_id)
@@ -237,20 +221,12 @@ class SqlJobStore:
 
     def overdue(self, *, accepted_before: float) -> list[Job]:
         late = select(jobs).where(jobs.c.status.in_(_UNFINISHED), jobs.c.created_at < accepted_before)
-        with self._read() as connection:
+        with self._database.read() as connection:
             return [_job(row) for row in connection.execute(late.order_by(jobs.c.seq))]
 
-    # ---- the database ---------------------------------------------------------------------------------------------
-
-    @contextmanager
-    def _write(self) -> Iterator[Connection]:
-        with answering(), self._engine.begin() as connection:
-            yield connection
-
-    @contextmanager
-    def _read(self) -> Iterator[Connection]:
-        with answering(), self._reading.begin() as connection:
-            yield connection
+    def _row(self, job_id: str) -> Row[Any] | None:
+        with self._database.read() as connection:
+            return connection.execute(select(jobs).where(jobs.c.id == job_id)).one_or_none()
 
 
 def _of_tenant(job_id: str, tenant: str) -> Select[Any]:
@@ -260,6 +236,17 @@ def _of_tenant(job_id: str, tenant: str) -> Select[Any]:
 def _first(connection: Connection, tenant: str, idempotency: Idempotency) -> Row[Any] | None:
     same = (jobs.c.tenant == tenant, jobs.c.idempotency_key == idempotency.key)
     return connection.execute(select(jobs).where(*same)).one_or_none()
+
+
+def _silent(connection: Connection, silent: Mapping[str, Sight]) -> Row[Any] | None:
+    """The row of a job whose holder fell silent, locked; it has waited longest."""
+    for job_id, (token, beat) in silent.items():
+        # Compare and set: whoever beat or took over since we looked keeps the job.
+        unmoved = (jobs.c.id == job_id, jobs.c.token == token, jobs.c.beat == beat)
+        row = connection.execute(select(jobs).where(*unmoved).with_for_update(skip_locked=True)).one_or_none()
+        if row is not None:
+            return row
+    return None
 
 
 def _job(row: Row[Any]) -> Job:

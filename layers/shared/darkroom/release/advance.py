@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol
 
-from darkroom.release.machine import Action, Reweigh, Step, Update, adopt, decide, refused
+from darkroom.release.machine import Action, Reweigh, Transition, Update, adopt, decide, refused
 from darkroom.release.state import Release, Seen
 from darkroom.release.storage import ReleaseStore
 
@@ -20,14 +20,14 @@ class World(Protocol):
         """How things are now; `release` says what is of interest."""
 
     def act(self, action: Action) -> None:
-        """Do it; doing it again changes nothing. Raises: NotNow, Refused."""
+        """Do it; doing it again changes nothing. Raises: NotNow, ActionRefused."""
 
 
 class NotNow(Exception):
     """It cannot be done at this moment; ask again later."""
 
 
-class Refused(Exception):
+class ActionRefused(Exception):
     """It cannot be done, however often it is asked; the message is for people."""
 
 
@@ -35,11 +35,12 @@ class Overtaken(Exception):
     """Somebody else carries the release out now; nothing more was written here."""
 
 
-Told = Callable[[Release, Step, BaseException | None], None]  # what was known, the step taken, why it was refused
+# Hears what was known, the step taken, and why it was refused.
+Report = Callable[[Release, Transition, BaseException | None], None]
 
 
 def advance(
-    model: str, store: ReleaseStore, world: World, told: Told = lambda _release, _step, _refusal: None
+    model: str, store: ReleaseStore, world: World, report: Report = lambda _release, _step, _refusal: None
 ) -> Release | None:
     """Bring the release as far as it comes now; None where there is no endpoint to speak of yet.
 
@@ -58,7 +59,7 @@ def advance(
                 raise Overtaken
             continue
         step, refusal = decide(release, replace(seen, request=stored.request if stored else None)), None
-        if step == Step(release):
+        if step == Transition(release):
             return release
         if step.action is not None:
             if not store.held(hold):
@@ -67,12 +68,12 @@ def advance(
                 world.act(step.action)
             except NotNow:
                 return release
-            except Refused as refusing:
+            except ActionRefused as refusing:
                 refusal = refusing
                 step = replace(step, after=refused(release, str(refusing), seen.now))
         if not store.save(hold, step.after):
             raise Overtaken
-        told(release, step, refusal)
+        report(release, step, refusal)
         release = step.after
         if isinstance(step.action, Update | Reweigh):
             return release  # it takes minutes, and may not show at once

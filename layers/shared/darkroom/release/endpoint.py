@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from darkroom.release.advance import NotNow, Refused
+from darkroom.release.advance import ActionRefused, NotNow
 from darkroom.release.fleet import (
     BESIDE,
     MAIN,
@@ -18,9 +18,12 @@ from darkroom.release.fleet import (
     named,
     traffic_of,
 )
-from darkroom.release.state import Status, Traffic
+from darkroom.release.state import EndpointStatus, TrafficSplit
 
-_READY = {"InService": Status.READY, "UpdateRollbackFailed": Status.READY}  # the latter serves, with a mixture
+_READY = {
+    "InService": EndpointStatus.READY,
+    "UpdateRollbackFailed": EndpointStatus.READY,
+}  # the latter serves, with a mixture
 _BROKEN = ("Failed", "OutOfService", "Deleting")
 _REFUSALS = ("ValidationException", "ResourceLimitExceeded")
 
@@ -29,9 +32,9 @@ _REFUSALS = ("ValidationException", "ResourceLimitExceeded")
 class Look:
     """What an endpoint is up to. `coming` is what it is changing to."""
 
-    status: Status
-    running: Traffic | None = None
-    coming: Traffic | None = None
+    status: EndpointStatus
+    running: TrafficSplit | None = None
+    coming: TrafficSplit | None = None
 
 
 @dataclass
@@ -51,39 +54,39 @@ class Endpoint:
 
     def look(self) -> Look:
         """Raises: what boto3 raises."""
-        found = self._describe()
-        if found is None:
-            return Look(Status.ABSENT)
-        said = found["EndpointStatus"]
-        if said in _BROKEN:
-            return Look(Status.BROKEN)
-        if said == "Creating":
-            return Look(Status.BUSY)
-        status = _READY.get(said, Status.BUSY)
-        running = self._traffic(found["EndpointConfigName"], found.get("ProductionVariants", ()))
-        coming = found.get("PendingDeploymentSummary", {}).get("EndpointConfigName")
-        mixed = said == "UpdateRollbackFailed"
+        description = self._describe()
+        if description is None:
+            return Look(EndpointStatus.ABSENT)
+        reported = description["EndpointStatus"]
+        if reported in _BROKEN:
+            return Look(EndpointStatus.BROKEN)
+        if reported == "Creating":
+            return Look(EndpointStatus.BUSY)
+        status = _READY.get(reported, EndpointStatus.BUSY)
+        running = self._traffic(description["EndpointConfigName"], description.get("ProductionVariants", ()))
+        coming = description.get("PendingDeploymentSummary", {}).get("EndpointConfigName")
+        mixed = reported == "UpdateRollbackFailed"
         return Look(status, None if mixed else running, self._traffic(coming, ()) if coming else None)
 
     def ringing(self) -> tuple[str, ...]:
         """Those of the alarms that ring now."""
         if not self.alarms:
             return ()
-        found = self.cloudwatch.describe_alarms(AlarmNames=list(self.alarms), StateValue="ALARM")
-        return tuple(sorted(one["AlarmName"] for kind in ("MetricAlarms", "CompositeAlarms") for one in found[kind]))
+        ringing = self.cloudwatch.describe_alarms(AlarmNames=list(self.alarms), StateValue="ALARM")
+        return tuple(sorted(one["AlarmName"] for kind in ("MetricAlarms", "CompositeAlarms") for one in ringing[kind]))
 
-    def update(self, traffic: Traffic, *, careful: bool) -> None:
+    def update(self, traffic: TrafficSplit, *, careful: bool) -> None:
         """Make the models and the configuration that are missing, and tell the endpoint to use them.
 
-        Raises: NotNow, Refused, what boto3 raises.
+        Raises: NotNow, ActionRefused, what boto3 raises.
         """
-        found = self._describe()
-        if found is None:
+        description = self._describe()
+        if description is None:
             raise NotNow
-        config = self._config(found["EndpointConfigName"])
+        config = self._config(description["EndpointConfigName"])
         main = next(one for one in config["ProductionVariants"] if one["VariantName"] == MAIN)
         models = {version: self._made_model(version, main["ModelName"]) for version in traffic.versions}
-        arguments = config_for(traffic, config, models, _instances(found))
+        arguments = config_for(traffic, config, models, _instances(description))
         name = named(self.name, traffic.version, arguments)
         if self._known("describe_endpoint_config", EndpointConfigName=name) is None:
             self._call("create_endpoint_config", EndpointConfigName=name, **arguments)
@@ -92,8 +95,8 @@ class Endpoint:
         how = deployment(arguments, careful=careful, alarms=alarms, shift=self.shift)
         self._call("update_endpoint", EndpointName=self.name, EndpointConfigName=name, DeploymentConfig=how)
 
-    def reweigh(self, traffic: Traffic) -> None:
-        """Change the variants' shares. Raises: NotNow, Refused, what boto3 raises."""
+    def reweigh(self, traffic: TrafficSplit) -> None:
+        """Change the variants' shares. Raises: NotNow, ActionRefused, what boto3 raises."""
         shares = {MAIN: 100 - traffic.percent, BESIDE: traffic.percent}
         weights = [{"VariantName": name, "DesiredWeight": float(share)} for name, share in shares.items()]
         self._call(
@@ -110,12 +113,12 @@ class Endpoint:
         from botocore.exceptions import ClientError
 
         try:
-            found: Described = getattr(self.sagemaker, operation)(**arguments)
+            response: Described = getattr(self.sagemaker, operation)(**arguments)
         except ClientError as refused:
             if "Could not find" in refused.response["Error"].get("Message", ""):
                 return None
             raise
-        return found
+        return response
 
     def _call(self, operation: str, **arguments: Any) -> None:
         from botocore.exceptions import ClientError
@@ -125,9 +128,9 @@ class Endpoint:
         except ClientError as refused:
             if refused.response["Error"]["Code"] not in _REFUSALS:
                 raise
-            if self.look().status is not Status.READY:
+            if self.look().status is not EndpointStatus.READY:
                 raise NotNow from refused
-            raise Refused("SageMaker refused the change; the log of the release function says why.") from refused
+            raise ActionRefused("SageMaker refused the change; the log of the release function says why.") from refused
 
     def _made_model(self, version: str, like: str) -> str:
         arguments = model_for(version, self._model(like))
@@ -136,7 +139,7 @@ class Endpoint:
             self._call("create_model", ModelName=name, **arguments)
         return name
 
-    def _traffic(self, config_name: str, variants: Sequence[Described]) -> Traffic | None:
+    def _traffic(self, config_name: str, variants: Sequence[Described]) -> TrafficSplit | None:
         config = self._config(config_name)
         models = {one["ModelName"]: self._model(one["ModelName"]) for one in config["ProductionVariants"]}
         weights = {one["VariantName"]: one["CurrentWeight"] for one in variants if "CurrentWeight" in one}
@@ -155,9 +158,9 @@ class Endpoint:
         return self._models[name]
 
 
-def _instances(found: Described) -> dict[str, int]:
+def _instances(description: Described) -> dict[str, int]:
     """As many as each variant is meant to have now."""
     return {
         one["VariantName"]: int(one.get("DesiredInstanceCount", one.get("CurrentInstanceCount", 1)))
-        for one in found.get("ProductionVariants", ())
+        for one in description.get("ProductionVariants", ())
     }

@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from darkroom.release.state import UNPINNED, Traffic
+from darkroom.release.state import UNPINNED, TrafficSplit
 
 Described = Mapping[str, Any]
 MAIN, BESIDE = "AllTraffic", "Beside"  # variants; scaling is the first one's
@@ -32,7 +32,7 @@ _CONFIG = (
 Shift = Literal["canary", "linear"]
 
 
-def traffic_of(config: Described, models: Mapping[str, Described], weights: Mapping[str, float]) -> Traffic | None:
+def traffic_of(config: Described, models: Mapping[str, Described], weights: Mapping[str, float]) -> TrafficSplit | None:
     """What an endpoint configuration runs; None where it is not laid out as ours are.
 
     `models` are the configuration's, by name; `weights` are the variants' now, where the configuration's are not.
@@ -42,10 +42,10 @@ def traffic_of(config: Described, models: Mapping[str, Described], weights: Mapp
         return None
     version = {name: version_of(models[one["ModelName"]]) for name, one in variants.items()}
     if BESIDE not in variants:
-        return Traffic(version[MAIN])
+        return TrafficSplit(version[MAIN])
     weight = {name: weights.get(name, one.get("InitialVariantWeight", 1.0)) for name, one in variants.items()}
     total = sum(weight.values())
-    return Traffic(version[MAIN], version[BESIDE], round(100 * weight[BESIDE] / total) if total else 0)
+    return TrafficSplit(version[MAIN], version[BESIDE], round(100 * weight[BESIDE] / total) if total else 0)
 
 
 def version_of(model: Described) -> str:
@@ -56,14 +56,14 @@ def version_of(model: Described) -> str:
 
 def model_for(version: str, model: Described) -> dict[str, Any]:
     """The same model with another version, as `create_model` takes it but for the name."""
-    said = {name: model[name] for name in _MODEL if model.get(name)}
-    container = said["PrimaryContainer"]
+    arguments = {name: model[name] for name in _MODEL if model.get(name)}
+    container = arguments["PrimaryContainer"]
     environment = {**container.get("Environment", {}), VERSION: version}
-    return said | {"PrimaryContainer": {**container, "Environment": environment}}
+    return arguments | {"PrimaryContainer": {**container, "Environment": environment}}
 
 
 def config_for(
-    traffic: Traffic, config: Described, models: Mapping[str, str], instances: Mapping[str, int]
+    traffic: TrafficSplit, config: Described, models: Mapping[str, str], instances: Mapping[str, int]
 ) -> dict[str, Any]:
     """The same configuration for other traffic, as `create_endpoint_config` takes it but for the name.
 
@@ -108,7 +108,7 @@ def deployment(
     elif careful and least >= 2:
         size = {"Type": "INSTANCE_COUNT", "Value": max(1, least // 4)}
         routing = {"Type": "LINEAR", "WaitIntervalInSeconds": WAIT_SECONDS, "LinearStepSize": size}
-    said: dict[str, Any] = {
+    arguments: dict[str, Any] = {
         "BlueGreenUpdatePolicy": {
             "TrafficRoutingConfiguration": routing,
             "TerminationWaitInSeconds": WAIT_SECONDS if careful else 0,
@@ -116,5 +116,5 @@ def deployment(
         }
     }
     if careful and alarms:
-        said["AutoRollbackConfiguration"] = {"Alarms": [{"AlarmName": name} for name in alarms[:10]]}
-    return said
+        arguments["AutoRollbackConfiguration"] = {"Alarms": [{"AlarmName": name} for name in alarms[:10]]}
+    return arguments

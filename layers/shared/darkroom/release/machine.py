@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 from darkroom.release.state import (
     MOST_EARLIER,
     UNPINNED,
+    EndpointStatus,
     Phase,
+    ProofVerdict,
     Release,
     Seen,
-    Status,
-    Traffic,
-    Verdict,
+    TrafficSplit,
 )
 
 SHIFT_SECONDS = 3 * 3600.0  # a canary takes two hours at most; then something is wrong
@@ -38,7 +38,7 @@ class WritePointer:
 class Update:
     """Tell the endpoint to run this; `careful`: shift step by step, and go back by itself when an alarm rings."""
 
-    traffic: Traffic
+    traffic: TrafficSplit
     careful: bool
 
 
@@ -46,7 +46,7 @@ class Update:
 class Reweigh:
     """Change how much the versions that run get."""
 
-    traffic: Traffic
+    traffic: TrafficSplit
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Prove:
     All of them name the proof: a record that was lost would count from one again, and find an old answer.
     """
 
-    traffic: Traffic
+    traffic: TrafficSplit
     number: int
     attempt: int
     since: float
@@ -66,7 +66,7 @@ Action = WritePointer | Update | Reweigh | Prove
 
 
 @dataclass(frozen=True)
-class Step:
+class Transition:
     """First the action, then what is to be remembered. One with neither an action nor a change is rest."""
 
     after: Release
@@ -75,25 +75,25 @@ class Step:
 
 def adopt(seen: Seen) -> Release | None:
     """The first thing known of an endpoint: what it runs counts as proven. None: it cannot be said yet."""
-    if seen.status is not Status.READY or seen.running is None:
+    if seen.status is not EndpointStatus.READY or seen.running is None:
         return None
-    running = seen.running if seen.running.version != UNPINNED else Traffic(seen.pointer)
+    running = seen.running if seen.running.version != UNPINNED else TrafficSplit(seen.pointer)
     return Release(goal=running, proven=running, pointer=running.version, since=seen.now)
 
 
-def decide(release: Release, seen: Seen) -> Step:
+def decide(release: Release, seen: Seen) -> Transition:
     """The next step. Publishing comes before a request, so that of both at once the request has the last word."""
     if seen.pointer != release.pointer:
         known = replace(release, pointer=seen.pointer)
         if seen.pointer == release.goal.version:  # our own writing, of which a crash lost the memory
-            return Step(known)
-        return Step(_begin(known, Traffic(seen.pointer), seen.now))
+            return Transition(known)
+        return Transition(_begin(known, TrafficSplit(seen.pointer), seen.now))
     if seen.request is not None and seen.request.number > release.answered:
-        return Step(_asked(replace(release, answered=seen.request.number), seen.request.traffic, seen.now))
+        return Transition(_asked(replace(release, answered=seen.request.number), seen.request.traffic, seen.now))
     if release.pointer != release.goal.version:
-        return Step(replace(release, pointer=release.goal.version), WritePointer(release.goal.version))
-    if seen.status in (Status.BROKEN, Status.ABSENT) and release.phase is not Phase.STUCK:
-        return Step(_stuck(release, "The endpoint has failed or is gone; deploy the stack again.", seen.now))
+        return Transition(replace(release, pointer=release.goal.version), WritePointer(release.goal.version))
+    if seen.status in (EndpointStatus.BROKEN, EndpointStatus.ABSENT) and release.phase is not Phase.STUCK:
+        return Transition(_stuck(release, "The endpoint has failed or is gone; deploy the stack again.", seen.now))
     return _PHASES[release.phase](release, seen)
 
 
@@ -105,66 +105,68 @@ def refused(release: Release, why: str, now: float) -> Release:
 # ---- a phase each -------------------------------------------------------------------------------------------------
 
 
-def _settled(release: Release, seen: Seen) -> Step:
-    if seen.status is Status.READY and not _agrees(release, seen.running):  # somebody else has changed the endpoint
-        return Step(_enter(replace(release, number=release.number + 1), Phase.PREPARING, seen.now))
-    return Step(release)
+def _settled(release: Release, seen: Seen) -> Transition:
+    if seen.status is EndpointStatus.READY and not _agrees(
+        release, seen.running
+    ):  # somebody else has changed the endpoint
+        return Transition(_enter(replace(release, number=release.number + 1), Phase.PREPARING, seen.now))
+    return Transition(release)
 
 
-def _preparing(release: Release, seen: Seen) -> Step:
+def _preparing(release: Release, seen: Seen) -> Transition:
     if seen.unfit and release.goal != release.proven:
-        return Step(_fail(release, seen.unfit, seen.now))
-    if seen.status is Status.BUSY and seen.coming == release.goal:
-        return Step(_enter(release, Phase.SHIFTING, seen.now))
-    if seen.status is Status.READY:
+        return Transition(_fail(release, seen.unfit, seen.now))
+    if seen.status is EndpointStatus.BUSY and seen.coming == release.goal:
+        return Transition(_enter(release, Phase.SHIFTING, seen.now))
+    if seen.status is EndpointStatus.READY:
         if _agrees(release, seen.running):
-            return Step(_enter(release, Phase.PROVING, seen.now))
+            return Transition(_enter(release, Phase.PROVING, seen.now))
         running, goal = seen.running, release.goal
         shifting = _enter(release, Phase.SHIFTING, seen.now)
         if running is not None and running.beside and running.versions == goal.versions:
-            return Step(shifting, Reweigh(goal))
+            return Transition(shifting, Reweigh(goal))
         if seen.now - release.since <= SHIFT_SECONDS:
-            return Step(shifting, Update(goal, careful=not release.back))
+            return Transition(shifting, Update(goal, careful=not release.back))
     if seen.now - release.since > SHIFT_SECONDS:
-        return Step(_fail(release, "The endpoint did not take the change.", seen.now))
-    return Step(release)
+        return Transition(_fail(release, "The endpoint did not take the change.", seen.now))
+    return Transition(release)
 
 
-def _shifting(release: Release, seen: Seen) -> Step:
+def _shifting(release: Release, seen: Seen) -> Transition:
     waited = seen.now - release.since
-    if seen.status is Status.BUSY:
+    if seen.status is EndpointStatus.BUSY:
         if waited > SHIFT_SECONDS:
-            return Step(_stuck(release, "The endpoint has been changing for hours.", seen.now))
-        return Step(release)
+            return Transition(_stuck(release, "The endpoint has been changing for hours.", seen.now))
+        return Transition(release)
     if _agrees(release, seen.running):
-        return Step(_enter(release, Phase.PROVING, seen.now))
+        return Transition(_enter(release, Phase.PROVING, seen.now))
     if waited < GRACE_SECONDS:
-        return Step(release)
+        return Transition(release)
     rang = f" ({', '.join(seen.alarms)})" if seen.alarms else ""
-    return Step(_fail(release, f"The endpoint went back by itself{rang}.", seen.now))
+    return Transition(_fail(release, f"The endpoint went back by itself{rang}.", seen.now))
 
 
-def _proving(release: Release, seen: Seen) -> Step:
-    if seen.status is Status.BUSY and seen.proof.verdict is Verdict.UNSENT:
-        return Step(release)
-    if seen.status is Status.READY and not _agrees(release, seen.running):
-        return Step(_enter(release, Phase.PREPARING, seen.now))
+def _proving(release: Release, seen: Seen) -> Transition:
+    if seen.status is EndpointStatus.BUSY and seen.proof.verdict is ProofVerdict.UNSENT:
+        return Transition(release)
+    if seen.status is EndpointStatus.READY and not _agrees(release, seen.running):
+        return Transition(_enter(release, Phase.PREPARING, seen.now))
     verdict, why = seen.proof.verdict, seen.proof.why
-    if verdict is Verdict.GOOD:
-        return Step(_settle(release, seen.now))
+    if verdict is ProofVerdict.GOOD:
+        return Transition(_settle(release, seen.now))
     late = seen.now - release.since > PROOF_SECONDS
-    if verdict is Verdict.BAD or late or (verdict is Verdict.AGAIN and release.attempt >= MOST_PROOFS):
-        return Step(_fail(release, why or "No image came of it in time.", seen.now))
-    if verdict is Verdict.WAITING:
-        return Step(release)
+    if verdict is ProofVerdict.BAD or late or (verdict is ProofVerdict.AGAIN and release.attempt >= MOST_PROOFS):
+        return Transition(_fail(release, why or "No image came of it in time.", seen.now))
+    if verdict is ProofVerdict.WAITING:
+        return Transition(release)
     attempt = release.attempt + 1
-    return Step(replace(release, attempt=attempt), Prove(release.goal, release.number, attempt, release.since))
+    return Transition(replace(release, attempt=attempt), Prove(release.goal, release.number, attempt, release.since))
 
 
-def _stuck_still(release: Release, seen: Seen) -> Step:
-    if seen.status is Status.READY and seen.now - release.since >= RETRY_SECONDS:
-        return Step(_enter(replace(release, number=release.number + 1), Phase.PREPARING, seen.now))
-    return Step(release)
+def _stuck_still(release: Release, seen: Seen) -> Transition:
+    if seen.status is EndpointStatus.READY and seen.now - release.since >= RETRY_SECONDS:
+        return Transition(_enter(replace(release, number=release.number + 1), Phase.PREPARING, seen.now))
+    return Transition(release)
 
 
 _PHASES = {
@@ -179,7 +181,7 @@ _PHASES = {
 # ---- transitions --------------------------------------------------------------------------------------------------
 
 
-def _agrees(release: Release, running: Traffic | None) -> bool:
+def _agrees(release: Release, running: TrafficSplit | None) -> bool:
     """Whether the goal runs. What takes its version from the pointer has taken the one that was proven last."""
     if running is None or running.version != UNPINNED:
         return running == release.goal
@@ -190,13 +192,13 @@ def _enter(release: Release, phase: Phase, now: float) -> Release:
     return replace(release, phase=phase, since=now, attempt=0)
 
 
-def _begin(release: Release, goal: Traffic, now: float) -> Release:
+def _begin(release: Release, goal: TrafficSplit, now: float) -> Release:
     back = goal == release.proven or (goal.beside is None and goal.version in release.earlier)
     begun = replace(release, goal=goal, number=release.number + 1, back=back, why="", failed=None)
     return _enter(begun, Phase.PREPARING, now)
 
 
-def _asked(release: Release, goal: Traffic, now: float) -> Release:
+def _asked(release: Release, goal: TrafficSplit, now: float) -> Release:
     """What is already so, or on its way, is not begun again."""
     return release if goal == release.goal and release.phase is not Phase.STUCK else _begin(release, goal, now)
 

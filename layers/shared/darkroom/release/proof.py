@@ -12,14 +12,13 @@ from darkroom import catalog
 from darkroom.contracts import GenerationRequest, GenerationResult, Job
 from darkroom.endpoints import Endpoints
 from darkroom.errors import DarkroomError, ObjectNotFound, RuntimeUnavailable
+from darkroom.inference.disposition import Disposition, disposition
 from darkroom.inference.sagemaker import RuntimeClient, SageMakerAsync, invocation
 from darkroom.inference.spool import JSON, Spool, read_result
-from darkroom.inference.verdict import Verdict as Fate
-from darkroom.inference.verdict import verdict as fate_of
-from darkroom.manifest import resolve
 from darkroom.release.fleet import BESIDE, MAIN
 from darkroom.release.machine import Prove
-from darkroom.release.state import Proof, Verdict
+from darkroom.release.state import Proof, ProofVerdict
+from darkroom.resolving import resolve
 from darkroom.storage import ObjectStore
 
 TENANT = "release"
@@ -49,32 +48,33 @@ class Judge:
         """An ordinary request with the version's own defaults; the same job for the same attempt."""
         manifest = catalog.load_manifest(self.bundles, model, version)
         request = resolve(GenerationRequest(prompt=_PROMPT, seed=0, cache="off"), manifest)
-        told = f"{model} {version} {prove.number} {prove.attempt} {prove.since}"
-        job_id = hashlib.sha256(told.encode()).hexdigest()[:32]
+        identity = f"{model} {version} {prove.number} {prove.attempt} {prove.since}"
+        job_id = hashlib.sha256(identity.encode()).hexdigest()[:32]
         return Job(id=job_id, tenant=TENANT, model=model, request=request, created_at=self.wall())
 
     def result(self, version: str, result: GenerationResult) -> Proof:
         """Whether this version made it, and every byte of its images is where it says."""
         if result.version != version:
-            return Proof(Verdict.BAD, f"Version {result.version} answered instead of {version}.")
+            return Proof(ProofVerdict.BAD, f"Version {result.version} answered instead of {version}.")
         if not result.images:
-            return Proof(Verdict.BAD, f"Version {version} answered without an image.")
+            return Proof(ProofVerdict.BAD, f"Version {version} answered without an image.")
         for image in result.images:
             try:
-                found = hashlib.sha256(self.images.get(image.key)).hexdigest()
+                digest = hashlib.sha256(self.images.get(image.key)).hexdigest()
             except ObjectNotFound:
-                return Proof(Verdict.BAD, f"The image that version {version} made is not in the store.")
-            if found != image.sha256:
-                return Proof(Verdict.BAD, f"The image that version {version} made is damaged in the store.")
-        return Proof(Verdict.GOOD)
+                return Proof(ProofVerdict.BAD, f"The image that version {version} made is not in the store.")
+            if digest != image.sha256:
+                return Proof(ProofVerdict.BAD, f"The image that version {version} made is damaged in the store.")
+        return Proof(ProofVerdict.GOOD)
 
     def failure(self, version: str, error: DarkroomError, *, was_sent: bool) -> Proof:
         """What a failed attempt says: try again, look again later, or give up."""
         why = f"Version {version} made no image: {error.detail.removesuffix('.')}."
-        fate = fate_of(error)
-        if fate is Fate.FAIL:
-            return Proof(Verdict.BAD, why)
-        return Proof(Verdict.WAITING if fate is Fate.REQUEUE and not was_sent else Verdict.AGAIN, why)
+        decided = disposition(error)
+        if decided is Disposition.FAIL:
+            return Proof(ProofVerdict.BAD, why)
+        untried = decided is Disposition.REQUEUE and not was_sent
+        return Proof(ProofVerdict.WAITING if untried else ProofVerdict.AGAIN, why)
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class AsyncProofs:
             failed = self.spool.failed(job.id)
         except RuntimeUnavailable as unreadable:
             failed = unreadable
-        return Proof(Verdict.WAITING) if failed is None else self.judge.failure(version, failed, was_sent=True)
+        return Proof(ProofVerdict.WAITING) if failed is None else self.judge.failure(version, failed, was_sent=True)
 
 
 class RealTimeProofs:
@@ -116,14 +116,14 @@ class RealTimeProofs:
     def look(self, model: str, prove: Prove) -> Proof:
         for variant, version in zip((MAIN, BESIDE), prove.traffic.versions, strict=False):
             proof = self._ask(model, version, prove, variant)
-            if proof.verdict is not Verdict.GOOD:
+            if proof.verdict is not ProofVerdict.GOOD:
                 return proof
-        return Proof(Verdict.GOOD)
+        return Proof(ProofVerdict.GOOD)
 
     def _ask(self, model: str, version: str, prove: Prove, variant: str) -> Proof:
         job = self._judge.job(model, version, prove)
         try:
-            answer = self._client.call(
+            body = self._client.call(
                 "invoke_endpoint",
                 EndpointName=self._endpoints.of(model),
                 TargetVariant=variant,
@@ -132,6 +132,6 @@ class RealTimeProofs:
                 InferenceId=job.id,
                 Body=invocation(job, _INVOKE_SECONDS),
             )
-            return self._judge.result(version, read_result(answer["Body"].read()))
+            return self._judge.result(version, read_result(body))
         except DarkroomError as error:
             return self._judge.failure(version, error, was_sent=False)

@@ -13,7 +13,7 @@ MOST_EARLIER = 10  # versions that can be gone back to, one after the other
 
 
 @dataclass(frozen=True)
-class Traffic:
+class TrafficSplit:
     """Which versions get the requests: all go to `version`, or `percent` of them (1 to 99) to `beside`."""
 
     version: str
@@ -49,8 +49,8 @@ class Release:
     last failure, in a sentence, and `failed` what it was of. `answered` is the newest request that was taken up.
     """
 
-    goal: Traffic
-    proven: Traffic
+    goal: TrafficSplit
+    proven: TrafficSplit
     pointer: str
     since: float
     phase: Phase = Phase.SETTLED
@@ -59,7 +59,7 @@ class Release:
     attempt: int = 0
     back: bool = False
     why: str = ""
-    failed: Traffic | None = None
+    failed: TrafficSplit | None = None
     answered: int = 0
 
     def to_json(self) -> str:
@@ -67,16 +67,16 @@ class Release:
 
     @staticmethod
     def from_json(text: str) -> Release:
-        said: dict[str, Any] = json.loads(text)
-        traffic = {name: _traffic(said[name]) for name in ("goal", "proven", "failed")}
-        return Release(**{**said, **traffic, "phase": Phase(said["phase"]), "earlier": tuple(said["earlier"])})
+        fields: dict[str, Any] = json.loads(text)
+        traffic = {name: _traffic(fields[name]) for name in ("goal", "proven", "failed")}
+        return Release(**{**fields, **traffic, "phase": Phase(fields["phase"]), "earlier": tuple(fields["earlier"])})
 
     @property
-    def rollback(self) -> Traffic | None:
+    def rollback(self) -> TrafficSplit | None:
         """Where a rollback leads to: what ran before a release under way, else the version before; None: nowhere."""
         if self.goal != self.proven:
             return self.goal if self.back else self.proven
-        return Traffic(self.earlier[-1]) if self.earlier else None
+        return TrafficSplit(self.earlier[-1]) if self.earlier else None
 
 
 @dataclass(frozen=True)
@@ -84,10 +84,10 @@ class Request:
     """What somebody asked for over the API; `number` grows with each."""
 
     number: int
-    traffic: Traffic
+    traffic: TrafficSplit
 
 
-class Status(StrEnum):
+class EndpointStatus(StrEnum):
     """What an endpoint is up to."""
 
     READY = "ready"  # it serves and can be told to change
@@ -96,7 +96,7 @@ class Status(StrEnum):
     ABSENT = "absent"
 
 
-class Verdict(StrEnum):
+class ProofVerdict(StrEnum):
     """What became of a proof."""
 
     UNSENT = "unsent"
@@ -108,7 +108,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Proof:
-    verdict: Verdict = Verdict.UNSENT
+    verdict: ProofVerdict = ProofVerdict.UNSENT
     why: str = ""
 
 
@@ -120,14 +120,14 @@ class Seen:
 
     now: float
     pointer: str
-    status: Status
-    running: Traffic | None = None
-    coming: Traffic | None = None
+    status: EndpointStatus
+    running: TrafficSplit | None = None
+    coming: TrafficSplit | None = None
     request: Request | None = None
     alarms: tuple[str, ...] = ()
     unfit: str = ""
     proof: Proof = Proof()
 
 
-def _traffic(said: Mapping[str, Any] | None) -> Any:
-    return None if said is None else Traffic(**said)
+def _traffic(fields: Mapping[str, Any] | None) -> Any:
+    return None if fields is None else TrafficSplit(**fields)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Protocol
-from urllib.parse import urlsplit
 
-from darkroom.release.state import Release, Request, Traffic
-from darkroom.scaling.storage import ANYWAY, Condition, Hold
+from darkroom.database.condition import ANYWAY, Condition, Hold
+from darkroom.release.state import Release, Request, TrafficSplit
 
 
 @dataclass(frozen=True)
@@ -25,13 +24,13 @@ class StoredRelease:
 
 
 @dataclass(frozen=True)
-class Asked:
+class LoggedRequest:
     """One line of the audit: who asked for what, and when (seconds since the epoch)."""
 
     number: int
     at: float
     by: str
-    traffic: Traffic
+    traffic: TrafficSplit
 
 
 class ReleaseStore(Protocol):
@@ -40,10 +39,10 @@ class ReleaseStore(Protocol):
     def get(self, model: str) -> StoredRelease | None:
         """None where nobody has ever released or asked."""
 
-    def ask(self, model: str, traffic: Traffic, *, by: str, when: Condition = ANYWAY) -> StoredRelease:
+    def ask(self, model: str, traffic: TrafficSplit, *, by: str, when: Condition = ANYWAY) -> StoredRelease:
         """Ask for this traffic; it replaces what was asked before. Raises: PreconditionFailed, and nothing changed."""
 
-    def history(self, model: str) -> list[Asked]:
+    def history(self, model: str) -> list[LoggedRequest]:
         """What was asked, oldest first."""
 
     def take(self, model: str) -> Hold:
@@ -57,16 +56,3 @@ class ReleaseStore(Protocol):
 
     def close(self) -> None:
         """Let go of the connections; they are opened again if the store is used again."""
-
-
-def open_releases(url: str) -> ReleaseStore | None:
-    """The store in the table of scaling policies that `url` names; None where policies are not kept in DynamoDB.
-
-    Elsewhere nothing is released step by step: a runtime loads what the pointer names when it starts.
-    """
-    parts = urlsplit(url)
-    if parts.scheme != "dynamodb":
-        return None
-    from darkroom.release.dynamodb import DynamoReleaseStore
-
-    return DynamoReleaseStore(parts.netloc)

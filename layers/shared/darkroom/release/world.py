@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 from darkroom import catalog
 from darkroom.errors import EngineIntegrity, ModelNotFound
-from darkroom.release.advance import Refused
+from darkroom.release.advance import ActionRefused
 from darkroom.release.endpoint import Endpoint
 from darkroom.release.machine import Action, Prove, Reweigh, Update, WritePointer
 from darkroom.release.proof import Proofs
-from darkroom.release.state import Phase, Proof, Release, Seen, Verdict
+from darkroom.release.state import Phase, Proof, ProofVerdict, Release, Seen
 from darkroom.storage import ObjectStore
 
 
@@ -42,7 +42,7 @@ class EndpointWorld:
         )
 
     def act(self, action: Action) -> None:
-        """Raises: NotNow, Refused, StorageUnavailable, what boto3 and sending a request raise."""
+        """Raises: NotNow, ActionRefused, StorageUnavailable, what boto3 and sending a request raise."""
         try:
             if isinstance(action, WritePointer):
                 catalog.set_current(self.bundles, self.model, action.version)
@@ -53,7 +53,7 @@ class EndpointWorld:
             else:
                 self.proofs.send(action)
         except (ModelNotFound, EngineIntegrity) as missing:
-            raise Refused(missing.detail) from missing
+            raise ActionRefused(missing.detail) from missing
 
     def _unfit(self, release: Release) -> str:
         try:
@@ -67,4 +67,4 @@ class EndpointWorld:
         try:
             return self.proofs.look(self.model, Prove(release.goal, release.number, release.attempt, release.since))
         except (ModelNotFound, EngineIntegrity) as missing:
-            return Proof(Verdict.BAD, missing.detail)
+            return Proof(ProofVerdict.BAD, missing.detail)

@@ -24,7 +24,7 @@ DIMENSION = "sagemaker:variant:DesiredInstanceCount"
 
 
 @dataclass(frozen=True)
-class Endpoint:
+class ScalableEndpoint:
     """What is scaled. `gpus` and `cores` per instance: SageMaker's utilisation metrics count 100 for each of them."""
 
     name: str
@@ -54,7 +54,7 @@ class Desired:
     `alarm_policy` names the scaling policy that each alarm triggers. The target's own limits follow `timeline`.
     """
 
-    endpoint: Endpoint
+    endpoint: ScalableEndpoint
     timeline: Timeline
     actions: Mapping[str, dict[str, Any]]
     policies: Mapping[str, dict[str, Any]]
@@ -67,7 +67,7 @@ class Desired:
         return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def compile_policy(policy: ScalingPolicy, line: Timeline, endpoint: Endpoint) -> Desired:
+def compile_policy(policy: ScalingPolicy, line: Timeline, endpoint: ScalableEndpoint) -> Desired:
     """What Application Auto Scaling must be told so that it follows the policy over the timeline.
 
     Raises: InvalidPolicy where it cannot: over 200 scheduled actions, or zero replicas of a real-time endpoint.
@@ -115,32 +115,32 @@ def _action(action: Weekly | Once) -> dict[str, Any]:
         return {"Schedule": f"at({action.at:%Y-%m-%dT%H:%M:%S})", "Timezone": "UTC", "ScalableTargetAction": limits}
     days = "*" if len(action.weekdays) == 7 else ",".join(DAYS[day].upper() for day in action.weekdays)
     hours = ",".join(str(hour) for hour in action.hours)
-    said: dict[str, Any] = {
+    arguments: dict[str, Any] = {
         "Schedule": f"cron({action.minute} {hours} ? * {days} *)",
         "Timezone": action.zone,
         "ScalableTargetAction": limits,
     }
     if action.starts is not None:  # the action also runs at its start time: that is its first firing
-        said["StartTime"] = action.starts
+        arguments["StartTime"] = action.starts
     if action.ends is not None:
-        said["EndTime"] = action.ends
-    return said
+        arguments["EndTime"] = action.ends
+    return arguments
 
 
 def _tracking(
-    name: MetricName, metric: Metric, endpoint: Endpoint, policy: ScalingPolicy, *, to_zero: bool
+    name: MetricName, metric: Metric, endpoint: ScalableEndpoint, policy: ScalingPolicy, *, to_zero: bool
 ) -> dict[str, Any]:
     scale_in = metric.scale_in_cooldown
     if to_zero and name == "queue_depth":
         scale_in = max(scale_in, policy.scale_to_zero_after)
-    said: dict[str, Any] = {
+    tracking: dict[str, Any] = {
         "ScaleOutCooldown": int(metric.scale_out_cooldown.total_seconds()),
         "ScaleInCooldown": int(scale_in.total_seconds()),
     }
     if name == "requests_per_second":  # predefined metrics count invocations a minute
-        return said | _predefined("SageMakerVariantInvocationsPerInstance", 60 * metric.target)
+        return tracking | _predefined("SageMakerVariantInvocationsPerInstance", 60 * metric.target)
     if name == "queue_depth" and not endpoint.asynchronous:
-        return said | _predefined("SageMakerVariantConcurrentRequestsPerModelHighResolution", metric.target)
+        return tracking | _predefined("SageMakerVariantConcurrentRequestsPerModelHighResolution", metric.target)
     variant = {"EndpointName": endpoint.name, "VariantName": endpoint.variant}
     space, metric_name, dimensions, scale = {
         "gpu": ("/aws/sagemaker/Endpoints", "GPUUtilization", variant, float(endpoint.gpus)),
@@ -149,17 +149,17 @@ def _tracking(
         "queue_depth": ("AWS/SageMaker", "ApproximateBacklogSizePerInstance", {"EndpointName": endpoint.name}, 1.0),
         "latency": ("AWS/SageMaker", "ModelLatency", variant, 1e6),  # microseconds
     }[name]
-    said["TargetValue"] = scale * metric.target
+    tracking["TargetValue"] = scale * metric.target
     place = {
         "Namespace": space,
         "MetricName": metric_name,
         "Dimensions": [{"Name": key, "Value": value} for key, value in dimensions.items()],
     }
     if metric.statistic in ("average", "maximum"):
-        return said | {"CustomizedMetricSpecification": place | {"Statistic": metric.statistic.capitalize()}}
+        return tracking | {"CustomizedMetricSpecification": place | {"Statistic": metric.statistic.capitalize()}}
     # A percentile is not a `Statistic`; metric math takes one.
     query = {"Id": "m", "MetricStat": {"Metric": place, "Stat": metric.statistic}, "ReturnData": True}
-    return said | {"CustomizedMetricSpecification": {"Metrics": [query]}}
+    return tracking | {"CustomizedMetricSpecification": {"Metrics": [query]}}
 
 
 def _predefined(metric: str, target: float) -> dict[str, Any]:
@@ -175,7 +175,7 @@ def _one_more() -> dict[str, Any]:
     }
 
 
-def _backlog_without_capacity(endpoint: Endpoint) -> dict[str, Any]:
+def _backlog_without_capacity(endpoint: ScalableEndpoint) -> dict[str, Any]:
     """The alarm that wakes an endpoint at zero; backlog *per instance* says nothing where there is no instance."""
     return {
         "AlarmDescription": "Requests wait and no instance runs: start one.",

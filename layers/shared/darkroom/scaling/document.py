@@ -97,8 +97,8 @@ def _invalid(refused: ValidationError) -> InvalidPolicy:
     context = finding.get("ctx", {})
     place = [str(part) for part in finding["loc"]] + [part for part in context.get("field", "").split("/") if part]
     field = "/" + "/".join(part.replace("~", "~0").replace("/", "~1") for part in place) if place else None
-    said = {"extra_forbidden": "a policy has no such field", "missing": "this field is required"}.get(
+    reason = {"extra_forbidden": "a policy has no such field", "missing": "this field is required"}.get(
         finding["type"], finding["msg"][0].lower() + finding["msg"][1:]
     )
     name = place[-1] if place else "the policy"
-    return InvalidPolicy(f"{name}: {said}.", field=field)
+    return InvalidPolicy(f"{name}: {reason}.", field=field)

@@ -12,9 +12,9 @@ Render = Callable[[ScalingPolicy, Timeline, str], Any]
 
 
 def _application_autoscaling(policy: ScalingPolicy, line: Timeline, model: str) -> Any:
-    from darkroom.scaling.application_autoscaling import Endpoint, compile_policy, described
+    from darkroom.scaling.application_autoscaling import ScalableEndpoint, compile_policy, described
 
-    return described(compile_policy(policy, line, Endpoint(model)), line.start)
+    return described(compile_policy(policy, line, ScalableEndpoint(model)), line.start)
 
 
 def _keda(policy: ScalingPolicy, line: Timeline, model: str) -> Any:

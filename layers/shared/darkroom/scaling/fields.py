@@ -21,9 +21,9 @@ _ISO_MINUTE = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}(:00)?")
 EPOCH = datetime(2000, 1, 1)  # noqa: DTZ001 (wall clock: where the search for a cron's first firing starts)
 
 
-def refuse(said: str) -> PydanticCustomError:
+def refuse(message: str) -> PydanticCustomError:
     """A finding in our own words; `document` puts it into the answer as it is."""
-    return PydanticCustomError("invalid_policy", "{said}", {"said": said})
+    return PydanticCustomError("invalid_policy", "{message}", {"message": message})
 
 
 def _duration(value: Any) -> timedelta:

@@ -107,8 +107,8 @@ def compile_policy(policy: ScalingPolicy, line: Timeline, workload: Workload) ->
 
 def _formula(marked: list[Mark], usual: tuple[int, int], metrics: list[tuple[MetricName, Metric]]) -> str:
     """Replicas wanted: `min(max(demand, floor), cap)`, the floor and the cap being the first active mark's."""
-    asked = [f"{name} / {metric.target:.12g}" for name, metric in metrics]
-    demand = f"max({', '.join(asked)})" if len(asked) > 1 else asked[0]
+    ratios = [f"{name} / {metric.target:.12g}" for name, metric in metrics]
+    demand = f"max({', '.join(ratios)})" if len(ratios) > 1 else ratios[0]
     floor, cap = (_by_mark(marked, usual, which) for which in (0, 1))
     return f"min(max({demand}, {floor}), {cap})"
 
@@ -120,8 +120,8 @@ def _by_mark(marked: list[Mark], usual: tuple[int, int], which: int) -> str:
 
 
 def _cron(index: int, mark: Mark) -> dict[str, Any]:
-    said = {"timezone": mark.zone, "start": mark.start, "end": mark.end, "desiredReplicas": "2"}
-    return {"type": "cron", "name": f"mark_{index}", "metadata": said}
+    metadata = {"timezone": mark.zone, "start": mark.start, "end": mark.end, "desiredReplicas": "2"}
+    return {"type": "cron", "name": f"mark_{index}", "metadata": metadata}
 
 
 def _prometheus(name: MetricName, metric: Metric, workload: Workload) -> dict[str, Any]:
@@ -160,9 +160,9 @@ def _query(name: MetricName, metric: Metric, workload: Workload) -> str:
 def _latency(histogram: str, metric: Metric) -> str:
     bucket, total, count = (f"rate({histogram.replace('SERIES', series)}[5m])" for series in ("bucket", "sum", "count"))
     quantile = {"p50": "0.5", "p90": "0.9", "p95": "0.95", "p99": "0.99", "maximum": "1"}.get(metric.statistic)
-    asked = f"histogram_quantile({quantile}, sum by (le) ({bucket}))" if quantile else f"sum({total}) / sum({count})"
+    query = f"histogram_quantile({quantile}, sum by (le) ({bucket}))" if quantile else f"sum({total}) / sum({count})"
     # Without requests that is 0/0; then it is zero, while a histogram that is gone stays missing.
-    return f"({asked} >= 0 or on() sum({count}) == 0)"
+    return f"({query} >= 0 or on() sum({count}) == 0)"
 
 
 def _behavior(policy: ScalingPolicy, largest: int) -> dict[str, Any]:

@@ -71,7 +71,7 @@ def _spans(line: Timeline) -> list[tuple[datetime, datetime, tuple[int, int]]]:
 def _weekly(line: Timeline) -> list[Mark]:
     usual = base(line)
     changes = line.changes()
-    found: dict[_Key, set[int]] = defaultdict(set)
+    weekdays_of: dict[_Key, set[int]] = defaultdict(set)
     times: dict[tuple[_Key, int], int] = defaultdict(int)
     for point, after in pairwise(changes[1:]):  # whole spans only
         opens, closes = wall_of(point.at, point.zone), wall_of(after.at, point.zone)
@@ -79,11 +79,11 @@ def _weekly(line: Timeline) -> list[Mark]:
         if point.limits == usual or days > 6:
             continue
         key = _Key(point.zone, (opens.hour, opens.minute), (closes.hour, closes.minute), days, *point.limits)
-        found[key].add(opens.weekday())
+        weekdays_of[key].add(opens.weekday())
         times[key, opens.weekday()] += 1
     weeks = max((line.end - line.start) / (7 * DAY), 1.0)
     chosen: list[Mark] = []
-    for key, weekdays in found.items():
+    for key, weekdays in weekdays_of.items():
         # A weekday joins where it recurs in most weeks; what is left is cheaper to date one by one.
         often = {day for day in weekdays if times[key, day] >= 2 and times[key, day] > weeks / 2}
         if often:

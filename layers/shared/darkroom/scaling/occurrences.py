@@ -41,28 +41,28 @@ class Firing:
 
 def openings(policy: ScalingPolicy, start: datetime, end: datetime) -> list[Opening]:
     """All openings that overlap [start, end), by window. Raises InvalidPolicy where there are absurdly many."""
-    found: list[Opening] = []
+    openings: list[Opening] = []
     for index, window in enumerate(policy.windows):
         every = _by_cron if window.cron else _by_hours
         spans = list(islice(every(window, policy.zone_of(window), start, end), MOST_OCCURRENCES + 1))
         if len(spans) > MOST_OCCURRENCES:
             raise InvalidPolicy("This window opens too often; use hours instead.", field=f"/windows/{index}/cron")
-        found += (Opening(index, window, a, b) for a, b in spans if a < b and a < end and b > start)
-    return found
+        openings += (Opening(index, window, a, b) for a, b in spans if a < b and a < end and b > start)
+    return openings
 
 
 def firings(policy: ScalingPolicy, start: datetime, end: datetime) -> list[Firing]:
     """The pins' firings before `end` by time, from the last one before `start` on (it still holds there)."""
-    found: list[Firing] = []
+    firings: list[Firing] = []
     for index, pin in enumerate(policy.schedule):
         name = policy.zone_of(pin)
         instants = list(islice(_instants(pin, name, start - LOOK_BACK, end), MOST_OCCURRENCES + 1))
         if len(instants) > MOST_OCCURRENCES:
             raise InvalidPolicy("This pin fires too often.", field=f"/schedule/{index}/cron")
-        found += (Firing(index, pin, at) for at in instants if at < end)
-    found.sort(key=lambda one: (one.at, one.index))
-    earlier = [one for one in found if one.at <= start]
-    return earlier[-1:] + [one for one in found if one.at > start]
+        firings += (Firing(index, pin, at) for at in instants if at < end)
+    firings.sort(key=lambda one: (one.at, one.index))
+    earlier = [one for one in firings if one.at <= start]
+    return earlier[-1:] + [one for one in firings if one.at > start]
 
 
 def never_opens(window: Window, zone_name: str) -> bool:

@@ -24,9 +24,9 @@ class Part(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid", populate_by_name=True)
 
 
-def _refuse(field: str, said: str) -> PydanticCustomError:
+def _refuse(field: str, message: str) -> PydanticCustomError:
     """A finding about one member of the part it is raised in; `field` may be a path such as `windows/0/min`."""
-    return PydanticCustomError("invalid_policy", "{said}", {"said": said, "field": field})
+    return PydanticCustomError("invalid_policy", "{message}", {"message": message, "field": field})
 
 
 class _Recurring(Part):

@@ -19,7 +19,7 @@ TURNS_WITHIN = 3600.0  # ... in this many seconds; then the pool waits with taki
 
 
 @dataclass(frozen=True)
-class Reading:
+class LoadSample:
     """One metric's value over the pool, and the monotonic second it was taken at.
 
     `gpu`, `cpu`, `memory` (percent of a replica) and `latency` (seconds) by the metric's statistic;
@@ -31,7 +31,7 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class Limits:
+class ReplicaBounds:
     """What the timeline allows now."""
 
     min: int
@@ -46,7 +46,7 @@ class PoolState:
     started: float
     last_out: float = -math.inf
     busy: float = -math.inf
-    asked: tuple[tuple[float, int], ...] = ()
+    demands: tuple[tuple[float, int], ...] = ()
     turns: tuple[float, ...] = ()
     rising: bool = True
 
@@ -77,8 +77,8 @@ class _Demand:
 
 def decide(
     policy: ScalingPolicy,
-    limits: Limits,
-    readings: Mapping[MetricName, Reading],
+    limits: ReplicaBounds,
+    readings: Mapping[MetricName, LoadSample],
     state: PoolState,
     clock: float,
     *,
@@ -107,8 +107,8 @@ def decide(
         reasons.append(f"no usable reading of {', '.join(demand.missing)}: not fewer")
     wanted = _within_bounds_of_knowledge(demand, current, waiting)
     wanted = _last_replica(policy, limits, wanted, waiting, state, clock, reasons)
-    asked = (*_recent(policy, state, clock), (clock, wanted))
-    state = replace(state, asked=asked)
+    demands = (*_recent(policy, state, clock), (clock, wanted))
+    state = replace(state, demands=demands)
     calm, reason = _calmed(policy, demand, wanted, state, limits, clock)
     if reason:
         reasons.append(reason)
@@ -121,16 +121,16 @@ def decide(
     return Decision(bounded, tuple(reasons), _moved(state, bounded, clock, by_metrics=by_metrics))
 
 
-def _usable(reading: Reading | None, clock: float) -> float | None:
+def _usable(reading: LoadSample | None, clock: float) -> float | None:
     if reading is None or not math.isfinite(reading.value) or reading.value < 0:
         return None
     return reading.value if clock - reading.taken <= STALE_AFTER else None
 
 
 def _demand(
-    policy: ScalingPolicy, readings: Mapping[MetricName, Reading], current: int, ready: int, clock: float
+    policy: ScalingPolicy, readings: Mapping[MetricName, LoadSample], current: int, ready: int, clock: float
 ) -> _Demand:
-    asked: list[tuple[int, str, float]] = []
+    demands: list[tuple[int, str, float]] = []
     missing: list[str] = []
     for name, metric in policy.metrics.chosen():
         value = _usable(readings.get(name), clock)
@@ -141,10 +141,10 @@ def _demand(
         replicas = total / metric.target
         near = current > 0 and abs(replicas / current - 1) <= TOLERANCE
         whole = current if near else math.ceil(min(replicas, 1e6) - 1e-9)
-        asked.append((whole, name, metric.scale_out_cooldown.total_seconds()))
-    if not asked:
+        demands.append((whole, name, metric.scale_out_cooldown.total_seconds()))
+    if not demands:
         return _Demand(None, "", 0.0, tuple(missing))
-    most, driver, cooldown = max(asked, key=lambda one: one[0])
+    most, driver, cooldown = max(demands, key=lambda one: one[0])
     return _Demand(most, driver, cooldown, tuple(missing))
 
 
@@ -159,7 +159,7 @@ def _within_bounds_of_knowledge(demand: _Demand, current: int, waiting: float | 
 
 def _last_replica(
     policy: ScalingPolicy,
-    limits: Limits,
+    limits: ReplicaBounds,
     wanted: int,
     waiting: float | None,
     state: PoolState,
@@ -185,11 +185,11 @@ def _scale_in_seconds(policy: ScalingPolicy) -> float:
 
 def _recent(policy: ScalingPolicy, state: PoolState, clock: float) -> tuple[tuple[float, int], ...]:
     oldest = clock - _scale_in_seconds(policy)
-    return tuple((at, replicas) for at, replicas in state.asked if at >= oldest)
+    return tuple((at, replicas) for at, replicas in state.demands if at >= oldest)
 
 
 def _calmed(
-    policy: ScalingPolicy, demand: _Demand, wanted: int, state: PoolState, limits: Limits, clock: float
+    policy: ScalingPolicy, demand: _Demand, wanted: int, state: PoolState, limits: ReplicaBounds, clock: float
 ) -> tuple[int, str]:
     """Cooldowns, and the bound on reversals. More at once, fewer only when nothing recent asked for more."""
     current = state.replicas
@@ -207,7 +207,7 @@ def _calmed(
     cooldown = _scale_in_seconds(policy)
     if clock - max(state.started, state.last_out) < cooldown:
         return current, "within the cooldown before a decrease"
-    highest = max(replicas for _, replicas in state.asked)
+    highest = max(replicas for _, replicas in state.demands)
     if highest >= current:
         return current, "more was asked for within the cooldown before a decrease"
     return max(highest, wanted), ""

@@ -61,9 +61,9 @@ class _Writer:
     def write(self, kind: Kind, name: str, call: Callable[..., Any], **arguments: Any) -> Any:
         if not self.fence():
             raise Fenced("another reconciler has taken over")
-        answer = call(**arguments)
+        response = call(**arguments)
         getattr(self.report, kind).append(name)
-        return answer
+        return response
 
     def put(self, name: str, call: Callable[..., Any], *, exists: bool, **arguments: Any) -> Any:
         return self.write("updated" if exists else "created", name, call, **arguments)
@@ -124,12 +124,12 @@ def remove(
 
 def _live_target(desired: Desired, scaling: Client) -> dict[str, Any] | None:
     target = desired.endpoint.target
-    found = scaling.describe_scalable_targets(
+    targets = scaling.describe_scalable_targets(
         ServiceNamespace=target["ServiceNamespace"],
         ResourceIds=[target["ResourceId"]],
         ScalableDimension=target["ScalableDimension"],
     )["ScalableTargets"]
-    return found[0] if found else None
+    return targets[0] if targets else None
 
 
 def _limits(desired: Desired, scaling: Client, writer: _Writer, now: datetime) -> None:
@@ -149,15 +149,15 @@ def _limits(desired: Desired, scaling: Client, writer: _Writer, now: datetime) -
 def _pages(call: Callable[..., Any], key: str, **arguments: Any) -> Iterable[dict[str, Any]]:
     token: dict[str, Any] = {}
     while True:
-        answer = call(**arguments, **token)
-        yield from answer[key]
-        if not answer.get("NextToken"):
+        response = call(**arguments, **token)
+        yield from response[key]
+        if not response.get("NextToken"):
             return
-        token = {"NextToken": answer["NextToken"]}
+        token = {"NextToken": response["NextToken"]}
 
 
-def _owned(desired: Desired, found: Iterable[dict[str, Any]], name: str) -> dict[str, dict[str, Any]]:
-    return {one[name]: one for one in found if one[name].startswith(desired.endpoint.prefix)}
+def _owned(desired: Desired, resources: Iterable[dict[str, Any]], name: str) -> dict[str, dict[str, Any]]:
+    return {one[name]: one for one in resources if one[name].startswith(desired.endpoint.prefix)}
 
 
 def _differs(live: Mapping[str, Any], wanted: Mapping[str, Any], fields: Iterable[str]) -> bool:
@@ -178,19 +178,19 @@ def _comparable(value: Any) -> Any:
 def _actions(desired: Desired, scaling: Client, writer: _Writer) -> None:
     """Old ones go first: an old and a new action at one instant would race."""
     target = desired.endpoint.target
-    found = _pages(scaling.describe_scheduled_actions, "ScheduledActions", **target)
-    live = _owned(desired, found, "ScheduledActionName")
+    actions = _pages(scaling.describe_scheduled_actions, "ScheduledActions", **target)
+    live = _owned(desired, actions, "ScheduledActionName")
     for name in sorted(live.keys() - desired.actions.keys()):
         writer.write("deleted", name, scaling.delete_scheduled_action, **target, ScheduledActionName=name)
     for name, action in desired.actions.items():
         if name not in live or _differs(live[name], action, _ACTION_FIELDS):
-            said = {**target, "ScheduledActionName": name, **action}
-            writer.put(name, scaling.put_scheduled_action, exists=name in live, **said)
+            arguments = {**target, "ScheduledActionName": name, **action}
+            writer.put(name, scaling.put_scheduled_action, exists=name in live, **arguments)
 
 
 def _live_policies(desired: Desired, scaling: Client) -> dict[str, dict[str, Any]]:
-    found = _pages(scaling.describe_scaling_policies, "ScalingPolicies", **desired.endpoint.target)
-    return _owned(desired, found, "PolicyName")
+    policies = _pages(scaling.describe_scaling_policies, "ScalingPolicies", **desired.endpoint.target)
+    return _owned(desired, policies, "PolicyName")
 
 
 def _policies(desired: Desired, scaling: Client, writer: _Writer) -> dict[str, str]:
@@ -201,9 +201,9 @@ def _policies(desired: Desired, scaling: Client, writer: _Writer) -> dict[str, s
         if name in live and not _differs(live[name], policy, _POLICY_FIELDS):
             arns[name] = live[name]["PolicyARN"]
             continue
-        said = {**desired.endpoint.target, "PolicyName": name, **policy}
-        answer = writer.put(name, scaling.put_scaling_policy, exists=name in live, **said)
-        arns[name] = answer["PolicyARN"]
+        arguments = {**desired.endpoint.target, "PolicyName": name, **policy}
+        response = writer.put(name, scaling.put_scaling_policy, exists=name in live, **arguments)
+        arns[name] = response["PolicyARN"]
     return arns
 
 
@@ -214,12 +214,12 @@ def _obsolete_policies(desired: Desired, scaling: Client, writer: _Writer) -> No
 
 
 def _alarms(desired: Desired, cloudwatch: Client, writer: _Writer, arns: Mapping[str, str]) -> None:
-    found = _pages(cloudwatch.describe_alarms, "MetricAlarms", AlarmNamePrefix=desired.endpoint.prefix)
-    live = _owned(desired, found, "AlarmName")
+    alarms = _pages(cloudwatch.describe_alarms, "MetricAlarms", AlarmNamePrefix=desired.endpoint.prefix)
+    live = _owned(desired, alarms, "AlarmName")
     for name, alarm in desired.alarms.items():
-        said = {**alarm, "AlarmActions": [arns[desired.alarm_policy[name]]]}
-        if name not in live or _differs(live[name], said, said):
+        arguments = {**alarm, "AlarmActions": [arns[desired.alarm_policy[name]]]}
+        if name not in live or _differs(live[name], arguments, arguments):
             put = cloudwatch.put_metric_alarm
-            writer.put(f"alarm {name}", put, exists=name in live, AlarmName=name, **said)
+            writer.put(f"alarm {name}", put, exists=name in live, AlarmName=name, **arguments)
     for name in sorted(live.keys() - desired.alarms.keys()):
         writer.write("deleted", f"alarm {name}", cloudwatch.delete_alarms, AlarmNames=[name])

@@ -116,17 +116,17 @@ def _runs(line: Timeline, key: _Key, musts: Iterable[date]) -> list[_Run]:
         day = wall_of(line.start, key.zone).date()
         day += ((weekday - day.weekday()) % 7) * DAY
         after: date | None = None
-        found: list[date] = []
+        days: list[date] = []
         while day <= last:
             if day in wanted:
-                found.append(day)
+                days.append(day)
             elif not _harmless(line, key, day):
-                if found:
-                    runs.append(_Run(frozenset({weekday}), tuple(found), after, day))
-                after, found = day, []
+                if days:
+                    runs.append(_Run(frozenset({weekday}), tuple(days), after, day))
+                after, days = day, []
             day += 7 * DAY
-        if found:
-            runs.append(_Run(frozenset({weekday}), tuple(found), after, None))
+        if days:
+            runs.append(_Run(frozenset({weekday}), tuple(days), after, None))
     return runs
 
 

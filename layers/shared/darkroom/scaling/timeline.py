@@ -129,23 +129,23 @@ def _breakpoint(
 
 def _when(policy: ScalingPolicy, part: Window | Pin) -> str:
     if part.cron is not None:
-        said = f"cron {part.cron}"
+        when = f"cron {part.cron}"
     else:
-        said = f"{part.days or 'daily'} {part.hours if isinstance(part, Window) else part.at}"
-    return f"{said} {policy.zone_of(part)}"
+        when = f"{part.days or 'daily'} {part.hours if isinstance(part, Window) else part.at}"
+    return f"{when} {policy.zone_of(part)}"
 
 
 def _why_window(policy: ScalingPolicy, ranked: Sequence[Opening]) -> str:
     best = ranked[0].window
     others = {one.index: one.window for one in ranked if one.window is not best}.values()
-    said = f"window {best.name} is open ({_when(policy, best)})"
+    why = f"window {best.name} is open ({_when(policy, best)})"
     beaten = [
         f"{other.name} (priority {other.priority})"
         if other.priority < best.priority
         else f"{other.name} (listed later)"
         for other in others
     ]
-    return f"{said}; priority {best.priority} outranks {', '.join(beaten)}" if beaten else said
+    return f"{why}; priority {best.priority} outranks {', '.join(beaten)}" if beaten else why
 
 
 def _without_repeats(points: Sequence[Breakpoint]) -> list[Breakpoint]:

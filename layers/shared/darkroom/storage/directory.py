@@ -15,8 +15,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 from darkroom.errors import Forbidden, ObjectNotFound, ObjectTooLarge, StorageUnavailable
-from darkroom.storage import UploadUrl
 from darkroom.storage import keys as object_keys
+from darkroom.storage.store import UploadUrl
 from darkroom.storage.system_errors import translated
 
 _PARTIAL = ".partial"  # no key can name it: segments never begin with a dot
@@ -96,8 +96,8 @@ class DirectoryStore:
 
     def keys(self, prefix: str) -> Iterator[str]:
         with translated():
-            found = sorted(self._walk(prefix))
-        yield from found
+            keys = sorted(self._walk(prefix))
+        yield from keys
 
     def delete(self, key: str) -> None:
         if not object_keys.is_valid(key):

@@ -30,8 +30,9 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 from darkroom.errors import ObjectNotFound, ObjectTooLarge, StorageFull, StorageUnavailable
-from darkroom.storage import UploadUrl
+from darkroom.retry import Retry
 from darkroom.storage import keys as object_keys
+from darkroom.storage.store import UploadUrl
 from darkroom.storage.system_errors import translated
 
 _PART = 64 << 20  # bytes held in memory at once; S3 allows parts of 5 MiB to 5 GiB
@@ -39,7 +40,7 @@ _CHUNK = 1 << 20
 _MISSING = {"NoSuchKey", "404", "NotFound"}
 _FULL = {"QuotaExceeded", "InsufficientStorage", "XMinioStorageFull", "507"}
 
-Answer = TypeVar("Answer")
+Response = TypeVar("Response")
 
 
 class S3Store:
@@ -56,7 +57,7 @@ class S3Store:
         self._bucket = bucket
         self._prefix = f"{prefix}/" if prefix else ""
         self._environment = os.environ if environment is None else environment
-        self._attempts = int(self._environment.get("S3_ATTEMPTS", "4"))
+        self._rereading = Retry(int(self._environment.get("S3_ATTEMPTS", "4")))
         self._part_bytes = part_bytes
         self._connected: Any = None
         self._connecting = threading.Lock()
@@ -136,10 +137,10 @@ class S3Store:
 
     def upload_url(self, key: str, *, size: int, content_type: str, expires: int) -> UploadUrl:
         """Length and type are among the signed headers: the service refuses any other body."""
-        said = {"ContentLength": size, "ContentType": content_type}
+        signed_headers = {"ContentLength": size, "ContentType": content_type}
         place = self._place(object_keys.check(key))
         with _translated():
-            signed = self._client.generate_presigned_url("put_object", Params=place | said, ExpiresIn=expires)
+            signed = self._client.generate_presigned_url("put_object", Params=place | signed_headers, ExpiresIn=expires)
         return UploadUrl(signed, {"Content-Type": content_type, "Content-Length": str(size)})
 
     # ---- calls ----------------------------------------------------------------------------------------------------
@@ -179,21 +180,21 @@ class S3Store:
                     self._client.abort_multipart_upload(**place, UploadId=upload)
                 raise
 
-    def _reading(self, key: str, consume: Callable[[Any], Answer]) -> Answer:
+    def _reading(self, key: str, consume: Callable[[Any], Response]) -> Response:
         """botocore retries a call until its headers are there; a body that breaks off is read again from here."""
-        from botocore.exceptions import BotoCoreError
+        place = self._place(key)
 
-        place, attempts_left = self._place(key), self._attempts
-        while True:
-            attempts_left -= 1
+        def attempt() -> Response:
             with _translated():
                 body = self._client.get_object(**place)["Body"]
-            try:
-                with _translated(), closing(body):
-                    return consume(body)
-            except StorageUnavailable as failed:
-                if not attempts_left or not isinstance(failed.__cause__, BotoCoreError):
-                    raise
+            with _translated(broken=_BrokenOff), closing(body):
+                return consume(body)
+
+        return self._rereading.call(attempt, on=_BrokenOff)
+
+
+class _BrokenOff(StorageUnavailable):
+    """The answer had begun, and its body did not come to its end."""
 
 
 def connect(environment: Mapping[str, str]) -> Any:
@@ -224,8 +225,8 @@ def connect(environment: Mapping[str, str]) -> Any:
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
-    """botocore's errors in ours."""
+def _translated(broken: type[StorageUnavailable] = StorageUnavailable) -> Iterator[None]:
+    """botocore's errors in ours; `broken` stands for its own, which no service has answered."""
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
@@ -236,7 +237,7 @@ def _translated() -> Iterator[None]:
             raise ObjectNotFound from refused
         raise (StorageFull if code in _FULL else StorageUnavailable) from refused
     except BotoCoreError as failed:
-        raise StorageUnavailable from failed
+        raise broken from failed
 
 
 def _md5(body: bytes) -> str:

@@ -10,7 +10,7 @@ import pytest
 from darkroom.contracts import GenerationRequest, GenerationResult, Invocation
 from darkroom.errors import DarkroomError, Draining, GenerationInvalid, Overloaded, RuntimeUnavailable
 from darkroom.inference import Unreached
-from darkroom.inference.http import HttpRuntime, Step
+from darkroom.inference.http import HttpRuntime, StepProgress
 from tests.fakes import runtime as fake
 
 
@@ -19,7 +19,7 @@ def invocation(prompt: str = "a dog", **asked: int) -> Invocation:
     return Invocation(id="job-1", request=request)
 
 
-async def collect(runtime: HttpRuntime, asked: Invocation) -> list[Step | GenerationResult]:
+async def collect(runtime: HttpRuntime, asked: Invocation) -> list[StepProgress | GenerationResult]:
     return [told async for told in runtime.invoke(asked)]
 
 
@@ -55,12 +55,12 @@ async def scripted(answer: bytes) -> AsyncIterator[HttpRuntime]:
 
 
 def test_steps_and_then_the_result(tmp_path: Path) -> None:
-    async def run() -> list[Step | GenerationResult]:
+    async def run() -> list[StepProgress | GenerationResult]:
         async with fake_runtime(tmp_path) as (_, runtime):
             return await collect(runtime, invocation(num_images=2))
 
     *steps, result = asyncio.run(run())
-    assert [(step.progress.step, step.progress.steps) for step in steps if isinstance(step, Step)] == [
+    assert [(step.progress.step, step.progress.steps) for step in steps if isinstance(step, StepProgress)] == [
         (step, 6) for step in range(1, 7)
     ]
     assert isinstance(result, GenerationResult)
@@ -84,7 +84,7 @@ def test_closing_the_iterator_ends_the_invocation(tmp_path: Path) -> None:
     async def run() -> None:
         async with fake_runtime(tmp_path) as (_, runtime):
             async with contextlib.aclosing(runtime.invoke(invocation("hold"))) as told:
-                assert isinstance(await anext(told), Step)
+                assert isinstance(await anext(told), StepProgress)
             async with asyncio.timeout(30):
                 while not (tmp_path / "gone-job-1").exists():  # noqa: ASYNC110  (the server writes it)
                     await asyncio.sleep(0.01)

@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import urllib3
+from botocore.exceptions import ConnectionClosedError, ReadTimeoutError
+from botocore.response import StreamingBody
 
 from darkroom.contracts import GenerationRequest, GenerationResult, Invocation, Job, JobStatus
 from darkroom.endpoints import Endpoints
@@ -121,6 +125,40 @@ def test_a_service_that_does_not_answer_is_unreached(
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     with pytest.raises(Unreached):
         real_time(jobs)._invoke(accepted(jobs), 1.0)
+
+
+class Broken:
+    """A client whose answers are lost after the request was sent."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+        self.sent: list[str] = []
+
+    def invoke_endpoint_async(self, *, InferenceId: str, **_: Any) -> None:  # noqa: N803
+        self.sent.append(InferenceId)
+        raise self.error
+
+    def invoke_endpoint(self, **_: Any) -> dict[str, Any]:
+        raw = SimpleNamespace(read=self._break, close=lambda: None)
+        return {"Body": StreamingBody(raw, 100)}
+
+    def _break(self, _amount: int | None = None) -> bytes:
+        raise urllib3.exceptions.ProtocolError
+
+
+@pytest.mark.parametrize(
+    "error", [ReadTimeoutError(endpoint_url="x"), ConnectionClosedError(endpoint_url="x")], ids=["silent", "closed"]
+)
+def test_a_submission_whose_answer_is_lost_is_no_failure(jobs: SqlJobStore, spool: Spool, error: Exception) -> None:
+    job, client = accepted(jobs), Broken(error)
+    sender = SageMakerAsync(ENDPOINTS, spool, job_seconds=900.0, client=client, wall=lambda: NOW)
+    assert sender.submit(job) == job  # it may be worked on: the notification ends it, or the sweep
+    assert client.sent == [f"{job.id}.1"]
+
+
+def test_an_answer_that_breaks_off_costs_an_attempt(jobs: SqlJobStore) -> None:
+    job = real_time(jobs, client=Broken(RuntimeError())).submit(accepted(jobs))
+    assert (job.error and job.error.code) == "poisoned"
 
 
 # ---- real-time ----------------------------------------------------------------------------------------------------

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy import Connection
 
+from darkroom.errors import JobStoreUnavailable
 from darkroom.jobs import JobStore
 from darkroom.jobs.dynamodb import DynamoJobStore
 from darkroom.jobs.sql import SqlJobStore
@@ -60,47 +59,52 @@ class Database:
             store.close()
 
 
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[str]:
-    """A real Postgres on a Unix socket, where its programs and a driver are at hand."""
-    if not (shutil.which("initdb") and shutil.which("pg_ctl") and find_spec("psycopg")):
-        pytest.skip("needs Postgres' initdb and pg_ctl, and psycopg")
-    user = "nobody" if os.geteuid() == 0 else None  # it refuses to run as root
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as data:
-        if user:
-            shutil.chown(data, user)
-        control = ["pg_ctl", "-D", data, "-w", "-l", f"{data}/log"]
-        options = f"-c listen_addresses='' -c unix_socket_directories={data} -c fsync=off"
-        initdb = ["initdb", "-D", data, "-U", "darkroom", "-A", "trust", "-E", "UTF8", "-N"]
-        for command in (initdb, [*control, "-o", options, "start"]):
-            subprocess.run(command, user=user, cwd=data, stdout=subprocess.DEVNULL, check=True)
-        yield f"postgresql+psycopg://darkroom@/postgres?host={data}"
-        subprocess.run(
-            [*control, "-m", "immediate", "stop"], user=user, cwd=data, stdout=subprocess.DEVNULL, check=True
-        )
-
-
-@pytest.fixture(scope="session")
-def dynamodb() -> Iterator[dict[str, str]]:
-    """The environment in which boto3 finds a DynamoDB over HTTP."""
-    from tests.fakes import aws
-
-    with aws.serving() as endpoint:
-        yield aws.environment(endpoint)
-
-
 @pytest.fixture
 def jobs_table(dynamodb: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> str:
     """The name of a table of this test's own."""
     import boto3
 
-    from darkroom.jobs.dynamodb import TABLE
+    from darkroom.jobs.items import TABLE
 
     for name, value in dynamodb.items():
         monkeypatch.setenv(name, value)
     name = f"jobs-{next(_tables)}"
     boto3.client("dynamodb").create_table(TableName=name, **TABLE)
     return name
+
+
+@pytest.fixture
+def lose_answers(monkeypatch: pytest.MonkeyPatch) -> Callable[[JobStore], None]:
+    """Makes a store write, and lose the answer that says so, every time."""
+
+    def lose(store: JobStore) -> None:
+        if isinstance(store, SqlJobStore):
+            write = store._database.write
+
+            @contextmanager
+            def lost() -> Iterator[Connection]:
+                with write() as connection:
+                    yield connection
+                raise JobStoreUnavailable
+
+            monkeypatch.setattr(store._database, "write", lost)
+            return
+        assert isinstance(store, DynamoJobStore)
+        client = store._table._client
+        for name in ("put_item", "transact_write_items"):
+            monkeypatch.setattr(client, name, _twice(getattr(client, name)))
+
+    return lose
+
+
+def _twice(write: Callable[..., Any]) -> Callable[..., Any]:
+    """What botocore does when no answer comes: it asks again, and hears of the condition that held before."""
+
+    def call(**arguments: Any) -> Any:
+        write(**arguments)
+        return write(**arguments)
+
+    return call
 
 
 @pytest.fixture(params=["sqlite", "postgres", "dynamodb"])
@@ -110,17 +114,6 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databas
     elif request.param == "dynamodb":
         opened = Database(request.getfixturevalue("jobs_table"), kind=DynamoJobStore)
     else:
-        opened = Database(request.getfixturevalue("postgres"))
-        _empty(opened.url)
+        opened = Database(request.getfixturevalue("empty_postgres"))
     yield opened
     opened.close()
-
-
-def _empty(url: str) -> None:
-    from sqlalchemy import create_engine
-
-    from darkroom.jobs import schema
-
-    engine = create_engine(url)
-    schema.metadata.drop_all(engine)
-    engine.dispose()

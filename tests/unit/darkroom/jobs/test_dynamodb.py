@@ -8,12 +8,15 @@ import sys
 
 import boto3
 import pytest
+from botocore.exceptions import ReadTimeoutError
 
 from darkroom.contracts import GenerationRequest, GenerationResult, JobStatus
 from darkroom.errors import JobNotFound, JobStoreUnavailable
 from darkroom.jobs import Idempotency, open_jobs
-from darkroom.jobs.dynamodb import EXPIRES, DynamoJobStore
+from darkroom.jobs.dynamodb import DynamoJobStore
+from darkroom.jobs.items import EXPIRES
 
+MODELS = ("crayon",)
 REQUEST = GenerationRequest(prompt="a cat", seed=7)
 RESULT = GenerationResult(images=[], seed=7, model="crayon", version="0" * 16, target="onnx-cpu")
 DAY = 86_400
@@ -64,7 +67,7 @@ def test_a_key_whose_job_expired_is_free(store: DynamoJobStore, jobs_table: str)
 def test_a_large_request_is_kept_in_parts(
     store: DynamoJobStore, jobs_table: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("darkroom.jobs.dynamodb._PART_BYTES", 1001)  # splits a character in two
+    monkeypatch.setattr("darkroom.jobs.items._PART_BYTES", 1001)  # splits a character in two
     large = REQUEST.model_copy(update={"prompt": "é" * 5000})
     idempotency = Idempotency("k", "f")
     job = store.create("crayon", large, tenant="one", idempotency=idempotency).job
@@ -94,7 +97,37 @@ def test_queues_longer_than_a_page_are_read_whole(store: DynamoJobStore, monkeyp
     assert store.counts()[JobStatus.QUEUED] == 7
     assert sum(start is not None for start in pages) == 2
     assert {job.id for job in store.overdue(accepted_before=2e9)} == set(submitted)
-    assert [lease.job.id for _ in submitted if (lease := store.claim("w"))] == submitted
+    assert [lease.job.id for _ in submitted if (lease := store.claim("w", models=MODELS))] == submitted
+
+
+def test_a_write_that_times_out_every_time_but_was_made_is_found(
+    store: DynamoJobStore, jobs_table: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, put_item = store._table._client, store._table._client.put_item
+
+    def silent(**arguments: object) -> None:
+        put_item(**arguments)
+        raise ReadTimeoutError(endpoint_url="https://dynamodb")
+
+    monkeypatch.setattr(client, "put_item", silent)
+    job = submit(store)
+    assert set(items(jobs_table)) == {job, "sequence"}
+    monkeypatch.setattr(client, "put_item", lambda **_: silent(Item={}))
+    with pytest.raises(JobStoreUnavailable):
+        submit(store)
+
+
+def test_who_serves_another_model_does_not_write_to_a_job_again_and_again(
+    store: DynamoJobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting, client = submit(store), store._table._client
+    assert store.claim("w", models={"other"}) is None
+    with monkeypatch.context() as unwritable:
+        unwritable.delattr(type(client), "update_item")
+        assert store.claim("w", models={"other"}) is None
+    lease = store.claim("w", models={"other", "crayon"})
+    assert lease
+    assert lease.job.id == waiting
 
 
 def test_a_table_that_is_not_there_is_unavailable(jobs_table: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
@@ -28,6 +29,7 @@ from darkroom.errors import (
 )
 from darkroom.jobs import Accepted, Idempotency, JobStore
 
+MODELS = ("crayon",)
 LEASE_SECONDS = 10.0
 REQUEST = GenerationRequest(prompt='a large red heart 心 on "blue"', seed=7, output_format=OutputFormat.WEBP)
 IMAGE = GeneratedImage(
@@ -93,7 +95,7 @@ def test_the_same_key_gives_the_first_job_again(database: Database) -> None:
     assert again == Accepted(first.job, replayed=True)
     assert store.counts()[JobStatus.QUEUED] == 1
 
-    lease = store.claim("w")
+    lease = store.claim("w", models=MODELS)
     assert lease
     assert store.succeed(lease, RESULT)
     finished = store.create("crayon", REQUEST, tenant="one", idempotency=Idempotency("k", "f"))
@@ -139,8 +141,23 @@ def test_a_full_queue_refuses_but_still_replays(database: Database) -> None:
         submit(store)
     assert refused.value.retry_after
     assert submit(store, key="k").id == first.id
-    assert store.claim("w")  # running jobs are not in the queue
+    assert store.claim("w", models=MODELS)  # running jobs are not in the queue
     submit(store)
+
+
+def test_a_submission_whose_answer_is_lost_makes_one_job(
+    database: Database, lose_answers: Callable[[JobStore], None]
+) -> None:
+    for idempotency in (None, Idempotency("k", "f")):
+        store = database.open()
+        lose_answers(store)
+        accepted = store.create("crayon", REQUEST, tenant="one", idempotency=idempotency)
+        assert not accepted.replayed
+        assert accepted.job.request == REQUEST
+        lease = database.open().claim("w", models=MODELS)
+        assert lease
+        assert lease.job.id == accepted.job.id
+    assert sum(database.open().counts().values()) == 2
 
 
 # ---- claiming -----------------------------------------------------------------------------------------------------
@@ -152,15 +169,39 @@ def test_jobs_are_claimed_in_the_order_they_were_accepted_whatever_the_clock_say
     for _ in range(4):
         jobs.append(submit(store).id)
         database.wall.now -= 3600
-    claimed = [store.claim("w") for _ in range(5)]
+    claimed = [store.claim("w", models=MODELS) for _ in range(5)]
     assert [lease and lease.job.id for lease in claimed] == [*jobs, None]
+
+
+def test_only_jobs_of_the_models_that_are_served_are_claimed(database: Database) -> None:
+    one, two = database.open(), database.open()
+    jobs = {
+        model: [one.create(model, REQUEST, tenant="one", idempotency=None).job.id for _ in range(2)] for model in "abc"
+    }
+    claimed = [two.claim("w", models=("b", "c")) for _ in range(5)]
+    assert [lease and lease.job.id for lease in claimed] == [*jobs["b"], *jobs["c"], None]
+    assert all(one.find(job).attempts == 0 for job in jobs["a"])
+    claimed = [one.claim("v", models={"a"}) for _ in range(3)]
+    assert [lease and lease.job.id for lease in claimed] == [*jobs["a"], None]
+
+
+def test_a_silent_job_is_taken_over_only_by_who_serves_its_model(database: Database) -> None:
+    one, two = database.open(max_attempts=1), database.open(max_attempts=1)
+    job = one.create("a", REQUEST, tenant="one", idempotency=None).job
+    assert one.claim("w", models={"a"})
+    for _ in range(2):
+        assert two.claim("v", models={"b"}) is None
+        database.monotonic.now += LEASE_SECONDS
+    assert one.find(job.id).status is JobStatus.RUNNING  # nor is it given up by who cannot try it
+    assert two.claim("v", models={"a", "b"}) is None
+    assert one.find(job.id).error == Poisoned().problem()
 
 
 def test_claiming_starts_an_attempt(database: Database) -> None:
     store = database.open()
     job = submit(store)
     database.wall.now += 5
-    lease = store.claim("w")
+    lease = store.claim("w", models=MODELS)
     assert lease
     assert lease.job == store.get(job.id, tenant="default")
     assert (lease.job.status, lease.job.attempts, lease.job.started_at) == (JobStatus.RUNNING, 1, database.wall.now)
@@ -172,7 +213,7 @@ def test_racing_workers_never_share_a_job(database: Database) -> None:
 
     def work(store: JobStore) -> list[str]:
         claimed = []
-        while lease := store.claim("w"):
+        while lease := store.claim("w", models=MODELS):
             claimed.append(lease.job.id)
         return claimed
 
@@ -185,10 +226,10 @@ def test_racing_workers_never_share_a_job(database: Database) -> None:
 def test_a_beating_job_is_never_taken_over(database: Database) -> None:
     holder, other = database.open(), database.open()
     submit(holder)
-    lease = holder.claim("w")
+    lease = holder.claim("w", models=MODELS)
     assert lease
     for step in range(20):
-        assert other.claim("v") is None
+        assert other.claim("v", models=MODELS) is None
         database.monotonic.now += LEASE_SECONDS - 1
         assert holder.beat(lease, Progress(step=step, steps=20))
     assert holder.get(lease.job.id, tenant="default").progress == Progress(step=19, steps=20)
@@ -197,12 +238,12 @@ def test_a_beating_job_is_never_taken_over(database: Database) -> None:
 def test_a_silent_job_is_taken_over_and_its_old_holder_fenced(database: Database) -> None:
     holder, other = database.open(), database.open()
     job = submit(holder)
-    stale = holder.claim("w")
+    stale = holder.claim("w", models=MODELS)
     assert stale
     assert holder.beat(stale, Progress(step=3, steps=8))
-    assert other.claim("v") is None  # the first look starts the watch
+    assert other.claim("v", models=MODELS) is None  # the first look starts the watch
     database.monotonic.now += LEASE_SECONDS
-    lease = other.claim("v")
+    lease = other.claim("v", models=MODELS)
     assert lease
     assert lease.job.id == job.id
     assert lease.token != stale.token
@@ -221,43 +262,43 @@ def test_a_silent_job_is_taken_over_and_its_old_holder_fenced(database: Database
 def test_a_watcher_counts_from_its_own_first_look(database: Database) -> None:
     holder = database.open()
     submit(holder)
-    assert holder.claim("w")
+    assert holder.claim("w", models=MODELS)
     database.monotonic.now += 100 * LEASE_SECONDS
     late = database.open()
-    assert late.claim("v") is None
+    assert late.claim("v", models=MODELS) is None
     database.monotonic.now += LEASE_SECONDS - 0.1
-    assert late.claim("v") is None
+    assert late.claim("v", models=MODELS) is None
     database.monotonic.now += 0.1
-    assert late.claim("v")
+    assert late.claim("v", models=MODELS)
 
 
 def test_only_one_watcher_takes_over(database: Database) -> None:
     watchers = [database.open() for _ in range(4)]
     submit(watchers[0])
-    assert watchers[0].claim("w")
+    assert watchers[0].claim("w", models=MODELS)
     for watcher in watchers:
-        assert watcher.claim("v") is None
+        assert watcher.claim("v", models=MODELS) is None
     database.monotonic.now += LEASE_SECONDS
     with ThreadPoolExecutor(4) as pool:
-        leases = list(pool.map(lambda watcher: watcher.claim("v"), watchers))
+        leases = list(pool.map(lambda watcher: watcher.claim("v", models=MODELS), watchers))
     assert sum(lease is not None for lease in leases) == 1
 
 
 def test_a_silent_job_goes_before_the_queue(database: Database) -> None:
     store = database.open()
     silent = submit(store)
-    assert store.claim("w")
+    assert store.claim("w", models=MODELS)
     submit(store)
-    assert store.claim("w")
+    assert store.claim("w", models=MODELS)
     submit(store)
-    assert store.claim("w")
-    assert store.claim("w") is None
+    assert store.claim("w", models=MODELS)
+    assert store.claim("w", models=MODELS) is None
     waiting = submit(store)
     database.monotonic.now += LEASE_SECONDS
-    first = store.claim("v")
+    first = store.claim("v", models=MODELS)
     assert first
     assert first.job.id == silent.id
-    rest = [lease.job.id for _ in range(3) if (lease := store.claim("v"))]
+    rest = [lease.job.id for _ in range(3) if (lease := store.claim("v", models=MODELS))]
     assert rest[-1] == waiting.id
 
 
@@ -265,13 +306,13 @@ def test_a_job_whose_workers_all_die_is_poisoned_and_its_neighbours_are_not(data
     store = database.open(max_attempts=3)
     poison = submit(store)
     for _ in range(3):
-        lease = store.claim("w")
+        lease = store.claim("w", models=MODELS)
         assert lease
         assert lease.job.id == poison.id
-        assert store.claim("w") is None
+        assert store.claim("w", models=MODELS) is None
         database.monotonic.now += LEASE_SECONDS
     neighbour = submit(store)
-    lease = store.claim("w")
+    lease = store.claim("w", models=MODELS)
     assert lease
     assert lease.job.id == neighbour.id
     given_up = store.get(poison.id, tenant="default")
@@ -286,7 +327,7 @@ def test_a_job_whose_workers_all_die_is_poisoned_and_its_neighbours_are_not(data
 def test_success_and_failure_are_kept(database: Database) -> None:
     store = database.open()
     submit(store), submit(store)
-    first, second = store.claim("w"), store.claim("w")
+    first, second = store.claim("w", models=MODELS), store.claim("w", models=MODELS)
     assert first
     assert second
     assert store.succeed(first, RESULT)
@@ -300,7 +341,7 @@ def test_success_and_failure_are_kept(database: Database) -> None:
 def test_a_finished_job_never_changes_again(database: Database) -> None:
     store = database.open()
     submit(store)
-    lease = store.claim("w")
+    lease = store.claim("w", models=MODELS)
     assert lease
     assert store.succeed(lease, RESULT)
     finished = store.get(lease.job.id, tenant="default")
@@ -311,7 +352,7 @@ def test_a_finished_job_never_changes_again(database: Database) -> None:
     with pytest.raises(JobFinished):
         store.cancel(lease.job.id, tenant="default")
     database.monotonic.now += 100 * LEASE_SECONDS
-    assert store.claim("w") is None
+    assert store.claim("w", models=MODELS) is None
     assert store.get(lease.job.id, tenant="default") == finished
 
 
@@ -321,7 +362,7 @@ def test_a_queued_job_can_be_cancelled(database: Database) -> None:
     cancelled = store.cancel(job.id, tenant="default")
     assert (cancelled.status, cancelled.finished_at) == (JobStatus.CANCELLED, database.wall.now)
     assert store.get(job.id, tenant="default") == cancelled
-    assert store.claim("w") is None
+    assert store.claim("w", models=MODELS) is None
     with pytest.raises(JobFinished):
         store.cancel(job.id, tenant="default")
 
@@ -329,7 +370,7 @@ def test_a_queued_job_can_be_cancelled(database: Database) -> None:
 def test_a_running_job_can_be_cancelled_and_its_worker_hears_of_it(database: Database) -> None:
     store = database.open()
     submit(store)
-    lease = store.claim("w")
+    lease = store.claim("w", models=MODELS)
     assert lease
     assert store.beat(lease, Progress(step=1, steps=2))
     assert store.cancel(lease.job.id, tenant="default").status is JobStatus.CANCELLED
@@ -343,7 +384,7 @@ def test_a_released_job_keeps_its_place_and_counts_attempts_as_told(database: Da
     job = submit(store)
     submit(store)
     for _ in range(5):
-        lease = store.claim("w")
+        lease = store.claim("w", models=MODELS)
         assert lease
         assert (lease.job.id, lease.job.attempts) == (job.id, 1)
         assert store.beat(lease, Progress(step=1, steps=8))
@@ -351,11 +392,11 @@ def test_a_released_job_keeps_its_place_and_counts_attempts_as_told(database: Da
         assert not store.beat(lease, Progress(step=2, steps=8))
         assert store.get(job.id, tenant="default") == job
     for attempt in (1, 2):
-        lease = store.claim("w")
+        lease = store.claim("w", models=MODELS)
         assert lease
         assert (lease.job.id, lease.job.attempts) == (job.id, attempt)
         assert store.release(lease, counts_as_attempt=True)
-    lease = store.claim("w")
+    lease = store.claim("w", models=MODELS)
     assert lease
     assert lease.job.id != job.id
     assert store.get(job.id, tenant="default").error == Poisoned().problem()
@@ -380,7 +421,7 @@ def test_who_hears_of_a_jobs_end_finds_and_settles_it_once(database: Database) -
         assert not store.settle(made.id, late)
         assert not store.settle(broken.id, late)
     assert [store.find(job.id) for job in (made, broken)] == [succeeded, failed]
-    assert store.claim("w") is None
+    assert store.claim("w", models=MODELS) is None
 
 
 def test_a_cancelled_job_is_not_settled_and_an_unknown_one_not_found(database: Database) -> None:
@@ -398,7 +439,7 @@ def test_a_cancelled_job_is_not_settled_and_an_unknown_one_not_found(database: D
 def test_settling_fences_whoever_holds_the_lease(database: Database) -> None:
     store = database.open()
     submit(store)
-    lease = store.claim("w")
+    lease = store.claim("w", models=MODELS)
     assert lease
     assert store.settle(lease.job.id, RESULT)
     assert not store.beat(lease, Progress())
@@ -416,7 +457,7 @@ def test_racing_settlements_end_a_job_once(database: Database) -> None:
 def test_what_is_overdue(database: Database) -> None:
     store = database.open()
     waiting, running, ended = submit(store), submit(store), submit(store)
-    first, second = store.claim("w"), store.claim("w")
+    first, second = store.claim("w", models=MODELS), store.claim("w", models=MODELS)
     assert first
     assert second
     assert store.release(first, counts_as_attempt=False)
@@ -436,7 +477,7 @@ def test_counts(database: Database) -> None:
     assert store.counts() == dict.fromkeys(JobStatus, 0)
     for _ in range(6):
         submit(store)
-    first, second, _ = store.claim("w"), store.claim("w"), store.claim("w")
+    first, second, _ = store.claim("w", models=MODELS), store.claim("w", models=MODELS), store.claim("w", models=MODELS)
     assert first
     assert second
     store.succeed(first, RESULT)
@@ -451,6 +492,20 @@ def test_counts(database: Database) -> None:
     }
 
 
+def test_an_attempt_is_counted_once(database: Database) -> None:
+    stores = [database.open() for _ in range(4)]
+    job = submit(stores[0])
+    with ThreadPoolExecutor(4) as pool:
+        counted = list(pool.map(lambda store: store.record_attempts(job.id, 2, was=0), stores))
+    assert sorted(counted) == [False, False, False, True]
+    assert stores[0].find(job.id).attempts == 2
+    assert stores[0].record_attempts(job.id, 1, was=2)
+    assert stores[0].settle(job.id, RESULT)
+    assert not stores[0].record_attempts(job.id, 2, was=1)
+    with pytest.raises(JobNotFound):
+        stores[0].record_attempts("0" * 32, 2, was=1)
+
+
 def test_purge_forgets_only_what_finished_before(database: Database) -> None:
     store = database.open()
     old = submit(store, key="k")
@@ -459,7 +514,7 @@ def test_purge_forgets_only_what_finished_before(database: Database) -> None:
     recent = submit(store)
     store.cancel(recent.id, tenant="default")
     queued, _ = submit(store), submit(store)
-    running = store.claim("w")
+    running = store.claim("w", models=MODELS)
     assert running
     assert store.purge(finished_before=database.wall.now) == 1
     with pytest.raises(JobNotFound):

@@ -15,9 +15,11 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initial
 from darkroom.contracts import GenerationRequest, GenerationResult, JobStatus, Progress
 from darkroom.errors import GenerationFailed, IdempotencyKeyReused, JobFinished, Overloaded, Problem
 from darkroom.jobs import Idempotency, JobStore, Lease
-from darkroom.jobs.dynamodb import TABLE, DynamoJobStore
+from darkroom.jobs.dynamodb import DynamoJobStore
+from darkroom.jobs.items import TABLE
 from darkroom.jobs.sql import SqlJobStore
 
+MODELS = ("crayon",)
 LEASE_SECONDS = 10.0
 MAX_QUEUED = 4
 MAX_ATTEMPTS = 2
@@ -161,7 +163,7 @@ class JobStoreMachine(RuleBasedStateMachine):
     def claim(self, number: int) -> object:
         process = self.processes[number]
         expected = self.expected_claim(process)
-        lease = process.store.claim(f"worker-{number}")
+        lease = process.store.claim(f"worker-{number}", models=MODELS)
         assert (lease and lease.job.id) == expected
         if lease is None:
             return multiple()
@@ -267,13 +269,13 @@ class JobStoreMachine(RuleBasedStateMachine):
         process = self.processes[0]
         for _ in range(2):  # the first round starts the watch of whatever the dead still hold
             while (expected := self.expected_claim(process)) is not None:
-                lease = process.store.claim("last")
+                lease = process.store.claim("last", models=MODELS)
                 assert lease
                 assert lease.job.id == expected
                 self.jobs[expected].attempts += 1
                 assert process.store.succeed(lease, RESULT)
                 self.jobs[expected].end(JobStatus.SUCCEEDED, self.wall.now)
-            assert process.store.claim("last") is None
+            assert process.store.claim("last", models=MODELS) is None
             process.clock.now += LEASE_SECONDS
         self.each_job_is_as_modelled()
         assert all(job.status.finished for job in self.jobs.values())

@@ -15,11 +15,13 @@ import pytest
 from sqlalchemy import event, text
 
 from darkroom.contracts import GenerationRequest, JobStatus
+from darkroom.database.sql import open_engine
 from darkroom.errors import JobStoreUnavailable
 from darkroom.jobs import open_jobs
-from darkroom.jobs.database import open_engine
+from darkroom.jobs.schema import SCHEMA
 from darkroom.jobs.sql import SqlJobStore
 
+MODELS = ("crayon",)
 REQUEST = GenerationRequest(prompt="a cat")
 
 
@@ -33,7 +35,7 @@ def test_the_folder_is_made(tmp_path: Path) -> None:
 
 
 def test_sqlite_is_durable_and_waits_for_other_writers(tmp_path: Path) -> None:
-    with closing(sqlite(tmp_path / "jobs.db")) as store, store._read() as connection:
+    with closing(sqlite(tmp_path / "jobs.db")) as store, store._database.read() as connection:
         pragmas = {
             name: connection.execute(text(f"PRAGMA {name}")).scalar() for name in ("journal_mode", "synchronous")
         }
@@ -77,7 +79,7 @@ def test_a_place_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_server_that_is_not_there_is_refused() -> None:
-    pytest.importorskip("psycopg")
+    pytest.importorskip("psycopg", reason="needs psycopg")
     with pytest.raises(JobStoreUnavailable):
         open_jobs("postgresql+psycopg://darkroom@127.0.0.1:1/jobs")
 
@@ -85,7 +87,7 @@ def test_a_server_that_is_not_there_is_refused() -> None:
 def test_a_database_held_by_another_writer_is_unavailable_and_comes_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("darkroom.jobs.database._BUSY_MILLISECONDS", 1)
+    monkeypatch.setattr("darkroom.database.sql._BUSY_MILLISECONDS", 1)
     with closing(sqlite(tmp_path / "jobs.db")) as store:
         store.create("crayon", REQUEST, tenant="one", idempotency=None)
         with closing(sqlite3.connect(tmp_path / "jobs.db", isolation_level=None)) as other:
@@ -93,10 +95,10 @@ def test_a_database_held_by_another_writer_is_unavailable_and_comes_back(
             with pytest.raises(JobStoreUnavailable):
                 store.create("crayon", REQUEST, tenant="one", idempotency=None)
             with pytest.raises(JobStoreUnavailable):
-                store.claim("w")
+                store.claim("w", models=MODELS)
             assert store.counts()[JobStatus.QUEUED] == 1  # readers are not held up in WAL mode
             other.execute("ROLLBACK")
-        assert store.claim("w")
+        assert store.claim("w", models=MODELS)
 
 
 def test_a_database_whose_tables_were_lost_is_unavailable(tmp_path: Path) -> None:
@@ -156,4 +158,4 @@ def test_processes_that_start_together_make_the_tables_once(tmp_path: Path) -> N
             process.stdin.flush()
         assert [process.wait(60) for process in started] == [0] * 4
     with closing(sqlite3.connect(tmp_path / "jobs.db")) as connection:
-        assert connection.execute("SELECT version FROM darkroom_schema").fetchall() == [(1,)]
+        assert connection.execute("SELECT version FROM darkroom_schema").fetchall() == [(SCHEMA.version,)]

@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 
 from darkroom.release.advance import Overtaken, advance
 from darkroom.release.machine import RETRY_SECONDS, Prove, Reweigh, Update, WritePointer
-from darkroom.release.state import UNPINNED, Phase, Status, Traffic
+from darkroom.release.state import UNPINNED, EndpointStatus, Phase, TrafficSplit
 from tests.fakes.releases import Crashed, MemoryReleases, MemoryWorld
 
 OLD, NEW, THIRD = "a" * 16, "b" * 16, "c" * 16
 
 
 def settled() -> tuple[MemoryReleases, MemoryWorld]:
-    store, world = MemoryReleases(), MemoryWorld(OLD, Traffic(UNPINNED))
+    store, world = MemoryReleases(), MemoryWorld(OLD, TrafficSplit(UNPINNED))
     advance("tiny", store, world)
     return store, world
 
@@ -44,7 +44,7 @@ def test_an_endpoint_that_runs_what_the_pointer_names_is_left_alone():
 
 
 def test_without_an_endpoint_nothing_is_known():
-    store, world = MemoryReleases(), MemoryWorld(OLD, None, status=Status.ABSENT)
+    store, world = MemoryReleases(), MemoryWorld(OLD, None, status=EndpointStatus.ABSENT)
     assert advance("tiny", store, world) is None
     assert store.release is None
 
@@ -55,9 +55,9 @@ def test_publishing_releases():
     ticks(store, world)
     agree(store, world, NEW)
     update, prove = world.acts
-    assert update == Update(Traffic(NEW), careful=True)
+    assert update == Update(TrafficSplit(NEW), careful=True)
     assert isinstance(prove, Prove)
-    assert (prove.traffic, prove.number, prove.attempt) == (Traffic(NEW), 1, 1)
+    assert (prove.traffic, prove.number, prove.attempt) == (TrafficSplit(NEW), 1, 1)
 
 
 @pytest.mark.parametrize("fault", ["bad", "rejected", "unfit"])
@@ -67,7 +67,7 @@ def test_a_version_that_is_not_good_is_taken_back(fault):
     world.pointer = NEW
     ticks(store, world)
     agree(store, world, OLD)
-    assert store.release.failed == Traffic(NEW)
+    assert store.release.failed == TrafficSplit(NEW)
     assert store.release.why
     assert sum(isinstance(act, WritePointer) for act in world.acts) == 1
 
@@ -89,27 +89,27 @@ def test_a_release_under_way_can_be_rolled_back():
     store.ask(store.release.rollback)
     ticks(store, world)
     agree(store, world, OLD)
-    assert Update(Traffic(OLD), careful=False) in world.acts
+    assert Update(TrafficSplit(OLD), careful=False) in world.acts
 
 
 def test_traffic_is_split_shifted_and_given_to_one_again():
     store, world = settled()
-    store.ask(Traffic(OLD, NEW, 10))
+    store.ask(TrafficSplit(OLD, NEW, 10))
     ticks(store, world)
-    assert world.running == Traffic(OLD, NEW, 10)
-    store.ask(Traffic(OLD, NEW, 50))
+    assert world.running == TrafficSplit(OLD, NEW, 10)
+    store.ask(TrafficSplit(OLD, NEW, 50))
     ticks(store, world)
-    assert world.running == Traffic(OLD, NEW, 50)
+    assert world.running == TrafficSplit(OLD, NEW, 50)
     assert sum(isinstance(act, Reweigh) for act in world.acts) == 1
-    store.ask(Traffic(NEW))
+    store.ask(TrafficSplit(NEW))
     ticks(store, world)
     agree(store, world, NEW)
-    assert store.release.rollback == Traffic(OLD)
+    assert store.release.rollback == TrafficSplit(OLD)
 
 
 def test_publishing_ends_a_split():
     store, world = settled()
-    store.ask(Traffic(OLD, NEW, 10))
+    store.ask(TrafficSplit(OLD, NEW, 10))
     ticks(store, world)
     world.pointer = THIRD
     ticks(store, world)
@@ -120,7 +120,7 @@ def test_a_change_by_another_hand_is_undone():
     store, world = settled()
     world.pointer = NEW
     ticks(store, world)
-    world.running = Traffic(OLD)
+    world.running = TrafficSplit(OLD)
     ticks(store, world)
     agree(store, world, NEW)
 
@@ -189,8 +189,8 @@ def test_a_crash_at_any_one_point_is_made_good(point, fault):
 
 
 TRAFFIC = st.one_of(
-    st.sampled_from([Traffic(OLD), Traffic(NEW), Traffic(THIRD)]),
-    st.builds(Traffic, st.just(OLD), st.sampled_from([NEW, THIRD]), st.sampled_from([10, 50])),
+    st.sampled_from([TrafficSplit(OLD), TrafficSplit(NEW), TrafficSplit(THIRD)]),
+    st.builds(TrafficSplit, st.just(OLD), st.sampled_from([NEW, THIRD]), st.sampled_from([10, 50])),
 )
 EVENTS = st.one_of(
     st.tuples(st.just("publish"), st.sampled_from([OLD, NEW, THIRD])),
@@ -218,8 +218,8 @@ def test_pointer_and_endpoint_come_to_agree_whatever_happens(events, crashes, fa
             store.ask(what)
         elif kind == "rollback" and store.release.rollback is not None:
             store.ask(store.release.rollback)
-        elif kind == "another hand" and world.status is Status.READY:
-            world.running = Traffic(what)
+        elif kind == "another hand" and world.status is EndpointStatus.READY:
+            world.running = TrafficSplit(what)
         survive(store, world, pause)
     survive(store, world, 90)
     agree(store, world, store.release.goal.version)
@@ -231,7 +231,7 @@ def test_progress_and_requests_do_not_overwrite_each_other():
     store, world = settled()
     world.pointer = NEW
     advance("tiny", store, world)
-    store.ask(Traffic(OLD))
+    store.ask(TrafficSplit(OLD))
     assert store.release == replace(store.release, answered=0)
     ticks(store, world)
     agree(store, world, OLD)

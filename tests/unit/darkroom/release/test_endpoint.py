@@ -7,9 +7,9 @@ from typing import Any
 import boto3
 import pytest
 
-from darkroom.release.advance import NotNow, Refused
+from darkroom.release.advance import ActionRefused, NotNow
 from darkroom.release.endpoint import Endpoint, Look
-from darkroom.release.state import UNPINNED, Status, Traffic
+from darkroom.release.state import UNPINNED, EndpointStatus, TrafficSplit
 from tests.fakes import aws
 from tests.fakes.control_plane import ControlPlane
 
@@ -55,21 +55,21 @@ def changes(plane: ControlPlane) -> list[str]:
 
 
 def test_what_the_stack_made_follows_the_pointer(plane):
-    assert deployed().look() == Look(Status.READY, Traffic(UNPINNED))
+    assert deployed().look() == Look(EndpointStatus.READY, TrafficSplit(UNPINNED))
 
 
 def test_an_endpoint_that_is_not_there_is_absent(plane):
-    assert Endpoint("gone", boto3.client("sagemaker"), boto3.client("cloudwatch")).look() == Look(Status.ABSENT)
+    assert Endpoint("gone", boto3.client("sagemaker"), boto3.client("cloudwatch")).look() == Look(EndpointStatus.ABSENT)
 
 
 def test_an_update_makes_what_is_missing_and_is_seen_to_come(plane):
     endpoint = deployed()
     plane.calls.clear()
-    endpoint.update(Traffic(NEW), careful=True)
+    endpoint.update(TrafficSplit(NEW), careful=True)
     assert changes(plane) == ["CreateModel", "CreateEndpointConfig", "UpdateEndpoint"]
-    assert endpoint.look() == Look(Status.BUSY, Traffic(UNPINNED), Traffic(NEW))
+    assert endpoint.look() == Look(EndpointStatus.BUSY, TrafficSplit(UNPINNED), TrafficSplit(NEW))
     plane.finish(endpoint.name)
-    assert endpoint.look() == Look(Status.READY, Traffic(NEW))
+    assert endpoint.look() == Look(EndpointStatus.READY, TrafficSplit(NEW))
     made = plane.calls[0][1]
     assert made["PrimaryContainer"]["Environment"] == {"A": "1", "RUNTIME_VERSION": NEW}
     assert made["ModelName"].startswith(f"{endpoint.name}-{NEW}-")
@@ -81,25 +81,25 @@ def test_an_update_that_was_cut_short_is_finished(plane):
     for dies_at in ("create_endpoint_config", "update_endpoint"):
         crashing = Endpoint(endpoint.name, _Crashing(endpoint.sagemaker, dies_at), endpoint.cloudwatch)
         with pytest.raises(RuntimeError):
-            crashing.update(Traffic(NEW), careful=True)
-    endpoint.update(Traffic(NEW), careful=True)
+            crashing.update(TrafficSplit(NEW), careful=True)
+    endpoint.update(TrafficSplit(NEW), careful=True)
     assert changes(plane).count("CreateModel") == 2  # the stack's and ours
     assert changes(plane).count("CreateEndpointConfig") == 2
-    assert endpoint.look().coming == Traffic(NEW)
+    assert endpoint.look().coming == TrafficSplit(NEW)
 
 
 def test_versions_side_by_side_share_requests_as_told(plane):
     endpoint = deployed()
-    endpoint.update(Traffic(OLD, NEW, 10), careful=True)
+    endpoint.update(TrafficSplit(OLD, NEW, 10), careful=True)
     plane.finish(endpoint.name)
-    assert endpoint.look().running == Traffic(OLD, NEW, 10)
-    endpoint.reweigh(Traffic(OLD, NEW, 40))
-    assert endpoint.look().status is Status.BUSY
+    assert endpoint.look().running == TrafficSplit(OLD, NEW, 10)
+    endpoint.reweigh(TrafficSplit(OLD, NEW, 40))
+    assert endpoint.look().status is EndpointStatus.BUSY
     plane.finish(endpoint.name)
-    assert endpoint.look() == Look(Status.READY, Traffic(OLD, NEW, 40))
-    endpoint.update(Traffic(NEW), careful=True)
+    assert endpoint.look() == Look(EndpointStatus.READY, TrafficSplit(OLD, NEW, 40))
+    endpoint.update(TrafficSplit(NEW), careful=True)
     plane.finish(endpoint.name)
-    assert endpoint.look().running == Traffic(NEW)
+    assert endpoint.look().running == TrafficSplit(NEW)
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_versions_side_by_side_share_requests_as_told(plane):
 )
 def test_traffic_moves_as_the_instances_allow(plane, instances, shift, kind):
     endpoint = deployed(instances, shift=shift, alarms=("slow",))
-    endpoint.update(Traffic(NEW), careful=True)
+    endpoint.update(TrafficSplit(NEW), careful=True)
     how = plane.endpoints[endpoint.name].deployment
     assert how["BlueGreenUpdatePolicy"]["TrafficRoutingConfiguration"]["Type"] == kind
     assert how["AutoRollbackConfiguration"] == {"Alarms": [{"AlarmName": "slow"}]}
@@ -121,34 +121,34 @@ def test_an_alarm_that_rings_already_does_not_end_the_release_that_mends_it(plan
     )  # fmt: skip
     endpoint.cloudwatch.set_alarm_state(AlarmName="errors", StateValue="ALARM", StateReason="a test")
     assert endpoint.ringing() == ("errors",)
-    endpoint.update(Traffic(NEW), careful=True)
+    endpoint.update(TrafficSplit(NEW), careful=True)
     assert plane.endpoints[endpoint.name].deployment["AutoRollbackConfiguration"] == {"Alarms": [{"AlarmName": "slow"}]}
 
 
 def test_while_the_endpoint_changes_it_is_asked_later(plane):
     endpoint = deployed()
-    endpoint.update(Traffic(NEW), careful=True)
+    endpoint.update(TrafficSplit(NEW), careful=True)
     with pytest.raises(NotNow):
-        endpoint.update(Traffic(OLD), careful=False)
+        endpoint.update(TrafficSplit(OLD), careful=False)
     with pytest.raises(NotNow):
-        endpoint.reweigh(Traffic(OLD, NEW, 10))
+        endpoint.reweigh(TrafficSplit(OLD, NEW, 10))
 
 
 def test_what_sagemaker_will_never_do_is_refused(plane):
     endpoint = deployed()
-    with pytest.raises(Refused, match="SageMaker refused"):
-        endpoint.reweigh(Traffic(OLD, NEW, 10))  # there is nothing beside
+    with pytest.raises(ActionRefused, match="SageMaker refused"):
+        endpoint.reweigh(TrafficSplit(OLD, NEW, 10))  # there is nothing beside
 
 
 @pytest.mark.parametrize(
     ("said", "status"),
     [
-        ("Creating", Status.BUSY),
-        ("SystemUpdating", Status.BUSY),
-        ("RollingBack", Status.BUSY),
-        ("Failed", Status.BROKEN),
-        ("OutOfService", Status.BROKEN),
-        ("UpdateRollbackFailed", Status.READY),
+        ("Creating", EndpointStatus.BUSY),
+        ("SystemUpdating", EndpointStatus.BUSY),
+        ("RollingBack", EndpointStatus.BUSY),
+        ("Failed", EndpointStatus.BROKEN),
+        ("OutOfService", EndpointStatus.BROKEN),
+        ("UpdateRollbackFailed", EndpointStatus.READY),
     ],
 )
 def test_every_status_is_understood(plane, said, status):
@@ -161,9 +161,9 @@ def test_every_status_is_understood(plane, said, status):
 
 def test_an_endpoint_that_went_back_runs_what_it_ran(plane):
     endpoint = deployed()
-    endpoint.update(Traffic(NEW), careful=True)
+    endpoint.update(TrafficSplit(NEW), careful=True)
     plane.go_back(endpoint.name)
-    assert endpoint.look() == Look(Status.READY, Traffic(UNPINNED))
+    assert endpoint.look() == Look(EndpointStatus.READY, TrafficSplit(UNPINNED))
 
 
 class _Crashing:

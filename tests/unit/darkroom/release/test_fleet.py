@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from darkroom.release.fleet import BESIDE, LONGEST_NAME, MAIN, config_for, deployment, model_for, named, traffic_of
-from darkroom.release.state import UNPINNED, Traffic
+from darkroom.release.state import UNPINNED, TrafficSplit
 
 OLD, NEW = "a" * 16, "b" * 16
 STACK_MODEL: dict[str, Any] = {
@@ -38,7 +38,7 @@ def pinned(version: str) -> dict[str, Any]:
 
 
 def test_a_model_that_names_no_version_follows_the_pointer():
-    assert traffic_of(STACK_CONFIG, {"stack": STACK_MODEL}, {}) == Traffic(UNPINNED)
+    assert traffic_of(STACK_CONFIG, {"stack": STACK_MODEL}, {}) == TrafficSplit(UNPINNED)
 
 
 def test_a_model_is_copied_with_its_version_alone_changed():
@@ -49,7 +49,7 @@ def test_a_model_is_copied_with_its_version_alone_changed():
     assert model_for(OLD, pinned(NEW)) == pinned(OLD)
 
 
-@pytest.mark.parametrize("traffic", [Traffic(NEW), Traffic(OLD, NEW, 10), Traffic(OLD, NEW, 99)])
+@pytest.mark.parametrize("traffic", [TrafficSplit(NEW), TrafficSplit(OLD, NEW, 10), TrafficSplit(OLD, NEW, 99)])
 def test_what_is_written_reads_the_same(traffic):
     models = {OLD: "old", NEW: "new"}
     config = config_for(traffic, STACK_CONFIG, models, {MAIN: 3})
@@ -59,7 +59,7 @@ def test_what_is_written_reads_the_same(traffic):
 
 
 def test_a_configuration_keeps_what_the_stack_asked_for():
-    config = config_for(Traffic(OLD, NEW, 10), STACK_CONFIG, {OLD: "old", NEW: "new"}, {MAIN: 3})
+    config = config_for(TrafficSplit(OLD, NEW, 10), STACK_CONFIG, {OLD: "old", NEW: "new"}, {MAIN: 3})
     main = {**VARIANT, "ModelName": "old", "InitialInstanceCount": 3, "InitialVariantWeight": 90.0}
     beside = {
         **VARIANT,
@@ -72,15 +72,15 @@ def test_a_configuration_keeps_what_the_stack_asked_for():
 
 
 def test_an_endpoint_that_sleeps_is_changed_awake():
-    (variant,) = config_for(Traffic(NEW), STACK_CONFIG, {NEW: "new"}, {MAIN: 0})["ProductionVariants"]
+    (variant,) = config_for(TrafficSplit(NEW), STACK_CONFIG, {NEW: "new"}, {MAIN: 0})["ProductionVariants"]
     assert variant["InitialInstanceCount"] == 1
 
 
 def test_weights_of_the_moment_count():
-    config = config_for(Traffic(OLD, NEW, 10), STACK_CONFIG, {OLD: "old", NEW: "new"}, {})
+    config = config_for(TrafficSplit(OLD, NEW, 10), STACK_CONFIG, {OLD: "old", NEW: "new"}, {})
     described = {"old": pinned(OLD), "new": pinned(NEW)}
-    assert traffic_of(config, described, {MAIN: 1.0, BESIDE: 3.0}) == Traffic(OLD, NEW, 75)
-    assert traffic_of(config, described, {MAIN: 0.0, BESIDE: 0.0}) == Traffic(OLD, NEW, 0)
+    assert traffic_of(config, described, {MAIN: 1.0, BESIDE: 3.0}) == TrafficSplit(OLD, NEW, 75)
+    assert traffic_of(config, described, {MAIN: 0.0, BESIDE: 0.0}) == TrafficSplit(OLD, NEW, 0)
 
 
 def test_another_layout_is_nobodys_traffic():

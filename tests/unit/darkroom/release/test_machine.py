@@ -12,7 +12,7 @@ from darkroom.release.machine import (
     SHIFT_SECONDS,
     Prove,
     Reweigh,
-    Step,
+    Transition,
     Update,
     WritePointer,
     adopt,
@@ -20,25 +20,25 @@ from darkroom.release.machine import (
 )
 from darkroom.release.state import (
     UNPINNED,
+    EndpointStatus,
     Phase,
     Proof,
+    ProofVerdict,
     Release,
     Request,
     Seen,
-    Status,
-    Traffic,
-    Verdict,
+    TrafficSplit,
 )
 
-OLD, NEW, OLDER = Traffic("a" * 16), Traffic("b" * 16), Traffic("c" * 16)
-SPLIT = Traffic(OLD.version, NEW.version, 10)
+OLD, NEW, OLDER = TrafficSplit("a" * 16), TrafficSplit("b" * 16), TrafficSplit("c" * 16)
+SPLIT = TrafficSplit(OLD.version, NEW.version, 10)
 THEN, NOW = 1000.0, 1100.0
 SETTLED = Release(goal=OLD, proven=OLD, pointer=OLD.version, since=THEN, number=3, earlier=(OLDER.version,))
 GOING = replace(SETTLED, goal=NEW, pointer=NEW.version, phase=Phase.PREPARING, number=4)
 RETURNING = replace(GOING, goal=OLD, pointer=OLD.version, number=5, back=True, why="It drew nothing.", failed=NEW)
 
 
-def seen(running=OLD, *, pointer=None, status=Status.READY, now=NOW, **more) -> Seen:
+def seen(running=OLD, *, pointer=None, status=EndpointStatus.READY, now=NOW, **more) -> Seen:
     return Seen(now, pointer or OLD.version, status, running, **more)
 
 
@@ -50,15 +50,15 @@ def seen_new(running=OLD, **more) -> Seen:
     return seen(running, pointer=NEW.version, **more)
 
 
-def rests(step: Step, release: Release) -> bool:
-    return step == Step(release)
+def rests(step: Transition, release: Release) -> bool:
+    return step == Transition(release)
 
 
 # ---- the first look -----------------------------------------------------------------------------------------------
 
 
 def test_what_runs_when_first_looked_at_counts_as_proven():
-    assert adopt(seen(Traffic(UNPINNED))) == Release(goal=OLD, proven=OLD, pointer=OLD.version, since=NOW)
+    assert adopt(seen(TrafficSplit(UNPINNED))) == Release(goal=OLD, proven=OLD, pointer=OLD.version, since=NOW)
     assert adopt(seen(NEW)) == Release(goal=NEW, proven=NEW, pointer=NEW.version, since=NOW)
 
 
@@ -68,7 +68,7 @@ def test_an_endpoint_that_runs_another_version_than_the_pointer_names_is_release
     assert decide(release, seen(NEW)).after.goal == OLD
 
 
-@pytest.mark.parametrize("look", [seen(None), seen(status=Status.BUSY), seen(status=Status.ABSENT)])
+@pytest.mark.parametrize("look", [seen(None), seen(status=EndpointStatus.BUSY), seen(status=EndpointStatus.ABSENT)])
 def test_nothing_is_taken_for_known_before_the_endpoint_is_ready(look):
     assert adopt(look) is None
 
@@ -78,8 +78,8 @@ def test_nothing_is_taken_for_known_before_the_endpoint_is_ready(look):
 
 def test_what_runs_and_was_proven_is_left_alone():
     assert rests(decide(SETTLED, seen()), SETTLED)
-    assert rests(decide(SETTLED, seen(Traffic(UNPINNED))), SETTLED)
-    assert rests(decide(SETTLED, seen(status=Status.BUSY, running=None)), SETTLED)
+    assert rests(decide(SETTLED, seen(TrafficSplit(UNPINNED))), SETTLED)
+    assert rests(decide(SETTLED, seen(status=EndpointStatus.BUSY, running=None)), SETTLED)
 
 
 def test_a_moved_pointer_starts_a_release():
@@ -95,11 +95,11 @@ def test_a_pointer_moved_to_a_version_that_ran_before_goes_back():
 def test_a_pointer_of_our_own_writing_is_recognised():
     """A crash came between the writing and the memory of it."""
     asked = replace(GOING, pointer=OLD.version)
-    assert decide(asked, seen_new()) == Step(replace(asked, pointer=NEW.version))
+    assert decide(asked, seen_new()) == Transition(replace(asked, pointer=NEW.version))
 
 
 def test_a_publication_during_a_release_takes_its_place():
-    after = decide(going(Phase.SHIFTING), seen(pointer=OLDER.version, status=Status.BUSY)).after
+    after = decide(going(Phase.SHIFTING), seen(pointer=OLDER.version, status=EndpointStatus.BUSY)).after
     assert (after.goal, after.proven, after.phase, after.number) == (OLDER, OLD, Phase.PREPARING, 5)
 
 
@@ -120,7 +120,7 @@ def test_a_request_is_taken_up_once():
 @pytest.mark.parametrize("phase", [Phase.PREPARING, Phase.SHIFTING, Phase.PROVING])
 def test_a_request_for_what_is_on_its_way_changes_nothing(phase):
     release = going(phase)
-    assert decide(release, seen_new(request=Request(1, NEW))) == Step(replace(release, answered=1))
+    assert decide(release, seen_new(request=Request(1, NEW))) == Transition(replace(release, answered=1))
 
 
 def test_a_request_restarts_what_is_stuck():
@@ -146,7 +146,7 @@ def test_an_endpoint_that_somebody_else_changed_is_brought_back():
 
 def test_a_split_that_a_change_of_the_stack_undid_is_made_again():
     split = replace(SETTLED, goal=SPLIT, proven=SPLIT)
-    assert decide(split, seen(Traffic(UNPINNED))).after.phase is Phase.PREPARING
+    assert decide(split, seen(TrafficSplit(UNPINNED))).after.phase is Phase.PREPARING
 
 
 # ---- telling the endpoint -----------------------------------------------------------------------------------------
@@ -154,7 +154,7 @@ def test_a_split_that_a_change_of_the_stack_undid_is_made_again():
 
 def test_the_endpoint_is_told_with_care():
     step = decide(GOING, seen_new())
-    assert step == Step(replace(GOING, phase=Phase.SHIFTING, since=NOW), Update(NEW, careful=True))
+    assert step == Transition(replace(GOING, phase=Phase.SHIFTING, since=NOW), Update(NEW, careful=True))
 
 
 def test_the_way_back_is_not_careful():
@@ -171,8 +171,8 @@ def test_another_share_needs_no_new_instances():
 
 def test_a_change_under_way_is_recognised():
     """A crash came between the telling and the memory of it."""
-    look = seen_new(status=Status.BUSY, coming=NEW)
-    assert decide(GOING, look) == Step(replace(GOING, phase=Phase.SHIFTING, since=NOW))
+    look = seen_new(status=EndpointStatus.BUSY, coming=NEW)
+    assert decide(GOING, look) == Transition(replace(GOING, phase=Phase.SHIFTING, since=NOW))
 
 
 def test_a_change_that_is_done_already_is_recognised():
@@ -180,11 +180,11 @@ def test_a_change_that_is_done_already_is_recognised():
 
 
 def test_another_change_is_waited_for():
-    assert rests(decide(GOING, seen_new(status=Status.BUSY, coming=OLDER)), GOING)
+    assert rests(decide(GOING, seen_new(status=EndpointStatus.BUSY, coming=OLDER)), GOING)
 
 
 def test_an_endpoint_that_takes_no_change_ends_the_release():
-    step = decide(GOING, seen_new(status=Status.BUSY, now=THEN + SHIFT_SECONDS + 1))
+    step = decide(GOING, seen_new(status=EndpointStatus.BUSY, now=THEN + SHIFT_SECONDS + 1))
     assert (step.after.goal, step.after.failed) == (OLD, NEW)
     assert step.after.why == "The endpoint did not take the change."
 
@@ -201,12 +201,12 @@ def test_a_bundle_that_cannot_be_served_never_reaches_the_endpoint():
 
 def test_a_shift_takes_its_time():
     release = going(Phase.SHIFTING)
-    assert rests(decide(release, seen_new(status=Status.BUSY, coming=NEW)), release)
+    assert rests(decide(release, seen_new(status=EndpointStatus.BUSY, coming=NEW)), release)
 
 
 def test_a_shift_that_has_happened_is_proven():
     step = decide(going(Phase.SHIFTING), seen_new(NEW))
-    assert step == Step(going(Phase.PROVING, since=NOW))
+    assert step == Transition(going(Phase.PROVING, since=NOW))
 
 
 def test_an_endpoint_that_does_not_show_the_change_yet_is_looked_at_again():
@@ -222,7 +222,7 @@ def test_an_endpoint_that_went_back_by_itself_ends_the_release():
 
 
 def test_a_shift_that_never_ends_calls_for_somebody():
-    look = seen_new(status=Status.BUSY, now=THEN + SHIFT_SECONDS + 1)
+    look = seen_new(status=EndpointStatus.BUSY, now=THEN + SHIFT_SECONDS + 1)
     assert decide(going(Phase.SHIFTING), look).after.phase is Phase.STUCK
 
 
@@ -231,24 +231,24 @@ def test_a_shift_that_never_ends_calls_for_somebody():
 
 def test_an_image_is_asked_of_what_runs():
     step = decide(going(Phase.PROVING), seen_new(NEW))
-    assert step == Step(going(Phase.PROVING, attempt=1), Prove(NEW, 4, 1, THEN))
+    assert step == Transition(going(Phase.PROVING, attempt=1), Prove(NEW, 4, 1, THEN))
 
 
 def test_an_image_is_waited_for():
     release = going(Phase.PROVING, attempt=1)
-    assert rests(decide(release, seen_new(NEW, proof=Proof(Verdict.WAITING))), release)
-    assert rests(decide(going(Phase.PROVING), seen_new(NEW, status=Status.BUSY)), going(Phase.PROVING))
+    assert rests(decide(release, seen_new(NEW, proof=Proof(ProofVerdict.WAITING))), release)
+    assert rests(decide(going(Phase.PROVING), seen_new(NEW, status=EndpointStatus.BUSY)), going(Phase.PROVING))
 
 
 def test_a_good_image_settles_the_release():
-    after = decide(going(Phase.PROVING, attempt=1), seen_new(NEW, proof=Proof(Verdict.GOOD))).after
+    after = decide(going(Phase.PROVING, attempt=1), seen_new(NEW, proof=Proof(ProofVerdict.GOOD))).after
     assert (after.phase, after.goal, after.proven) == (Phase.SETTLED, NEW, NEW)
     assert after.earlier == (OLDER.version, OLD.version)
 
 
 def test_a_failure_that_may_pass_is_given_another_attempt():
     release = going(Phase.PROVING, attempt=1)
-    again = seen_new(NEW, proof=Proof(Verdict.AGAIN, "overloaded"))
+    again = seen_new(NEW, proof=Proof(ProofVerdict.AGAIN, "overloaded"))
     assert decide(release, again).action == Prove(NEW, 4, 2, THEN)
     last = decide(replace(release, attempt=MOST_PROOFS), again).after
     assert (last.goal, last.why) == (OLD, "overloaded")
@@ -257,8 +257,8 @@ def test_a_failure_that_may_pass_is_given_another_attempt():
 @pytest.mark.parametrize(
     ("proof", "now", "why"),
     [
-        (Proof(Verdict.BAD, "It drew nothing."), NOW, "It drew nothing."),
-        (Proof(Verdict.WAITING), THEN + PROOF_SECONDS + 1, "No image came of it in time."),
+        (Proof(ProofVerdict.BAD, "It drew nothing."), NOW, "It drew nothing."),
+        (Proof(ProofVerdict.WAITING), THEN + PROOF_SECONDS + 1, "No image came of it in time."),
     ],
 )
 def test_without_a_good_image_it_goes_back(proof, now, why):
@@ -273,7 +273,7 @@ def test_a_change_during_the_proof_begins_it_anew():
 
 def test_what_it_went_back_to_is_proven_too_and_the_reason_is_kept():
     release = going(Phase.PROVING, RETURNING, attempt=1)
-    after = decide(release, seen(proof=Proof(Verdict.GOOD))).after
+    after = decide(release, seen(proof=Proof(ProofVerdict.GOOD))).after
     assert (after.phase, after.proven, after.earlier) == (Phase.SETTLED, OLD, (OLDER.version,))
     assert (after.why, after.failed) == ("It drew nothing.", NEW)
 
@@ -283,11 +283,11 @@ def test_what_it_went_back_to_is_proven_too_and_the_reason_is_kept():
 
 def test_where_the_way_back_fails_too_somebody_must_look():
     release = going(Phase.PROVING, RETURNING, attempt=1)
-    after = decide(release, seen(proof=Proof(Verdict.BAD, "Nor this one."))).after
+    after = decide(release, seen(proof=Proof(ProofVerdict.BAD, "Nor this one."))).after
     assert (after.phase, after.goal, after.why, after.failed) == (Phase.STUCK, OLD, "Nor this one.", NEW)
 
 
-@pytest.mark.parametrize("status", [Status.BROKEN, Status.ABSENT])
+@pytest.mark.parametrize("status", [EndpointStatus.BROKEN, EndpointStatus.ABSENT])
 @pytest.mark.parametrize("release", [SETTLED, going(Phase.SHIFTING, RETURNING)])
 def test_an_endpoint_that_is_broken_or_gone_calls_for_somebody(release, status):
     step = decide(release, seen(None, status=status))
@@ -322,12 +322,12 @@ def test_a_rollback_that_is_asked_for_twice_does_not_go_further():
 
 def test_after_a_rollback_the_version_that_was_left_is_forgotten():
     release = replace(SETTLED, goal=OLDER, pointer=OLDER.version, phase=Phase.PROVING, attempt=1, back=True)
-    look = seen(OLDER, pointer=OLDER.version, proof=Proof(Verdict.GOOD))
+    look = seen(OLDER, pointer=OLDER.version, proof=Proof(ProofVerdict.GOOD))
     assert decide(release, look).after.earlier == ()
 
 
 def test_a_split_is_no_version_to_go_back_to():
-    look = seen_new(NEW, proof=Proof(Verdict.GOOD))
+    look = seen_new(NEW, proof=Proof(ProofVerdict.GOOD))
     release = going(Phase.PROVING, attempt=1, proven=SPLIT, earlier=(OLD.version,))
     assert decide(release, look).after.earlier == (OLD.version,)
 

@@ -15,7 +15,7 @@ from darkroom.inference.spool import Spool
 from darkroom.manifest import EngineManifest
 from darkroom.release.machine import Prove
 from darkroom.release.proof import AsyncProofs, Judge, RealTimeProofs
-from darkroom.release.state import Proof, Traffic, Verdict
+from darkroom.release.state import Proof, ProofVerdict, TrafficSplit
 from darkroom.storage.directory import DirectoryStore
 from tests.fakes import aws, bundle
 from tests.fakes.container import Container
@@ -70,14 +70,14 @@ def front(container: Container, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fro
 
 
 def prove(manifest: EngineManifest, attempt: int = 1) -> Prove:
-    return Prove(Traffic(manifest.version), 7, attempt, 5.5)
+    return Prove(TrafficSplit(manifest.version), 7, attempt, 5.5)
 
 
 # ---- what a good answer is ----------------------------------------------------------------------------------------
 
 
 def test_an_image_that_is_where_it_says_is_good(judge, served, result):
-    assert judge.result(served.version, result) == Proof(Verdict.GOOD)
+    assert judge.result(served.version, result) == Proof(ProofVerdict.GOOD)
 
 
 def test_another_version_an_absent_or_a_damaged_image_is_bad(judge, served, result, images):
@@ -87,7 +87,7 @@ def test_another_version_an_absent_or_a_damaged_image_is_bad(judge, served, resu
     assert "damaged" in judge.result(served.version, result).why
     images.delete("images/1/0.png")
     proof = judge.result(served.version, result)
-    assert (proof.verdict, "not in the store" in proof.why) == (Verdict.BAD, True)
+    assert (proof.verdict, "not in the store" in proof.why) == (ProofVerdict.BAD, True)
 
 
 def test_the_request_is_an_ordinary_one_that_no_cache_answers(judge, served):
@@ -119,16 +119,16 @@ def test_an_answer_is_waited_for_and_read(asynchronous, front, served, result, t
     proofs.send(prove(served))
     (queued,) = front.received
     assert Invocation.model_validate_json(queued.body).tenant == "release"
-    assert proofs.look("crayon", prove(served)) == Proof(Verdict.WAITING)
+    assert proofs.look("crayon", prove(served)) == Proof(ProofVerdict.WAITING)
     answers = DirectoryStore(tmp_path / "spool")
     answers.put(f"out/{queued.filename}", result.model_dump_json().encode())
-    assert asynchronous().look("crayon", prove(served)) == Proof(Verdict.GOOD)
-    assert asynchronous().look("crayon", prove(served, 2)) == Proof(Verdict.WAITING)
+    assert asynchronous().look("crayon", prove(served)) == Proof(ProofVerdict.GOOD)
+    assert asynchronous().look("crayon", prove(served, 2)) == Proof(ProofVerdict.WAITING)
 
 
 @pytest.mark.parametrize(
     ("error", "verdict"),
-    [(GenerationInvalid(), Verdict.BAD), (Overloaded(), Verdict.AGAIN), (StorageFull(), Verdict.BAD)],
+    [(GenerationInvalid(), ProofVerdict.BAD), (Overloaded(), ProofVerdict.AGAIN), (StorageFull(), ProofVerdict.BAD)],
 )
 def test_a_failure_is_read_too(asynchronous, front, served, tmp_path, error, verdict):
     proofs = asynchronous()
@@ -143,7 +143,7 @@ def test_an_answer_that_cannot_be_read_is_asked_for_again(asynchronous, front, s
     proofs = asynchronous()
     proofs.send(prove(served))
     DirectoryStore(tmp_path / "spool").put(f"out/{front.received[0].filename}", b"?")
-    assert proofs.look("crayon", prove(served)).verdict is Verdict.AGAIN
+    assert proofs.look("crayon", prove(served)).verdict is ProofVerdict.AGAIN
 
 
 # ---- in real time -------------------------------------------------------------------------------------------------
@@ -153,13 +153,15 @@ def test_each_variant_is_asked(judge, front, container, served, result):
     proofs = RealTimeProofs(ENDPOINTS, judge)
     container.then(200, result.model_dump_json())
     proofs.send(prove(served))
-    assert proofs.look("crayon", prove(served)) == Proof(Verdict.GOOD)
-    split = Prove(Traffic(served.version, served.version, 10), 7, 1, 5.5)
-    assert proofs.look("crayon", split) == Proof(Verdict.GOOD)
+    assert proofs.look("crayon", prove(served)) == Proof(ProofVerdict.GOOD)
+    split = Prove(TrafficSplit(served.version, served.version, 10), 7, 1, 5.5)
+    assert proofs.look("crayon", split) == Proof(ProofVerdict.GOOD)
     assert front.variants == ["AllTraffic", "AllTraffic", "Beside"]
 
 
-@pytest.mark.parametrize(("error", "verdict"), [(GenerationInvalid(), Verdict.BAD), (Overloaded(), Verdict.WAITING)])
+@pytest.mark.parametrize(
+    ("error", "verdict"), [(GenerationInvalid(), ProofVerdict.BAD), (Overloaded(), ProofVerdict.WAITING)]
+)
 def test_a_real_time_failure_is_told(judge, front, container, served, error, verdict):
     container.then(error.status, error.problem().model_dump_json())
     assert RealTimeProofs(ENDPOINTS, judge).look("crayon", prove(served)).verdict is verdict
@@ -167,4 +169,4 @@ def test_a_real_time_failure_is_told(judge, front, container, served, error, ver
 
 def test_an_endpoint_out_of_reach_is_asked_again_later(judge, front, served):
     front.name = "gone"
-    assert RealTimeProofs(ENDPOINTS, judge).look("crayon", prove(served)).verdict is Verdict.WAITING
+    assert RealTimeProofs(ENDPOINTS, judge).look("crayon", prove(served)).verdict is ProofVerdict.WAITING

@@ -6,15 +6,17 @@ from itertools import count
 import boto3
 import pytest
 
+from darkroom.database.condition import Condition
+from darkroom.database.records import TABLE
 from darkroom.errors import JobStoreUnavailable, PreconditionFailed
+from darkroom.release import open_releases
 from darkroom.release.dynamodb import DynamoReleaseStore
-from darkroom.release.state import Phase, Release, Request, Traffic
-from darkroom.release.storage import Asked, StoredRelease, open_releases
-from darkroom.scaling.storage import Condition
-from darkroom.scaling.storage.dynamodb import TABLE, DynamoPolicyStore
+from darkroom.release.state import Phase, Release, Request, TrafficSplit
+from darkroom.release.storage import LoggedRequest, StoredRelease
+from darkroom.scaling.storage.dynamodb import DynamoPolicyStore
 from tests.fakes import aws
 
-OLD, NEW = Traffic("a" * 16), Traffic("a" * 16, "b" * 16, 10)
+OLD, NEW = TrafficSplit("a" * 16), TrafficSplit("a" * 16, "b" * 16, 10)
 RELEASE = Release(goal=NEW, proven=OLD, pointer=OLD.version, since=5.5, phase=Phase.SHIFTING, earlier=("c" * 16,))
 _tables = count()
 
@@ -60,7 +62,7 @@ def test_requests_are_numbered_and_audited(store):
     assert (stored.request, stored.etag) == (Request(2, NEW), '"2"')
     assert store.get("crayon") == stored
     at = 1_800_000_000.0
-    assert store.history("crayon") == [Asked(1, at, "a", OLD), Asked(2, at, "b", NEW)]
+    assert store.history("crayon") == [LoggedRequest(1, at, "a", OLD), LoggedRequest(2, at, "b", NEW)]
 
 
 def test_a_request_on_a_condition_that_does_not_hold_changes_nothing(store):

@@ -8,12 +8,12 @@ from botocore.session import get_session
 from botocore.validate import ParamValidator
 
 from darkroom.errors import InvalidPolicy
-from darkroom.scaling.application_autoscaling import MOST_ACTIONS, Endpoint, compile_policy, described
+from darkroom.scaling.application_autoscaling import MOST_ACTIONS, ScalableEndpoint, compile_policy, described
 from darkroom.scaling.document import parse_policy, read_policy_file
 from darkroom.scaling.timeline import timeline
 
 START = datetime(2026, 11, 16, tzinfo=UTC)
-ENDPOINT = Endpoint("crayon", gpus=2, cores=8)
+ENDPOINT = ScalableEndpoint("crayon", gpus=2, cores=8)
 
 
 def compiled(document, endpoint=ENDPOINT, days=366):
@@ -116,8 +116,8 @@ def test_an_asynchronous_endpoint_at_zero_is_woken_by_an_alarm():
 
 def test_a_real_time_endpoint_is_never_put_at_zero():
     with pytest.raises(InvalidPolicy, match="real-time"):
-        compiled({"min": 0}, Endpoint("crayon", asynchronous=False))
-    desired = compiled({"min": 1}, Endpoint("crayon", asynchronous=False))
+        compiled({"min": 0}, ScalableEndpoint("crayon", asynchronous=False))
+    desired = compiled({"min": 1}, ScalableEndpoint("crayon", asynchronous=False))
     check_calls(desired)
     assert "wake" not in "".join(desired.policies)
 

@@ -153,7 +153,7 @@ def aws_firings(action: dict, start: datetime, end: datetime, *, at_jump: str) -
 def test_scheduled_actions_replay_to_the_timeline(at_jump, document):
     policy = parse_policy(document)
     line = timeline(policy, START, START + 366 * DAY)
-    desired = application_autoscaling.compile_policy(policy, line, application_autoscaling.Endpoint("crayon"))
+    desired = application_autoscaling.compile_policy(policy, line, application_autoscaling.ScalableEndpoint("crayon"))
     assert len(desired.actions) <= 200
     events = []
     for action in desired.actions.values():

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from darkroom import uploads
 from darkroom.errors import ImageInvalid, ImageTooLarge, ImageUrlRejected, StorageUnavailable, UploadNotFound
+from darkroom.images import uploads
 from runtime.config import RuntimeConfig
 from runtime.pictures.sources import InputImages, edges
 from tests.fakes.pictures import file, quarters

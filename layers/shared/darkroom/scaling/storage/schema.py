@@ -1,28 +1,12 @@
-"""The tables of the SQL policy store; beside the jobs' tables, with a version of their own."""
+"""The tables of the SQL policy store, beside the jobs' table, and how their older versions become these."""
 
 from __future__ import annotations
 
-from sqlalchemy import (
-    BigInteger,
-    Column,
-    Connection,
-    Double,
-    Index,
-    Integer,
-    MetaData,
-    Table,
-    Text,
-)
+from sqlalchemy import BigInteger, Column, Double, Index, Integer, MetaData, Table, Text
 
-from darkroom.jobs.database import make_tables
-
-# Raise it with every change of a table *or* of the policy document, and add the migration.
-SCHEMA_VERSION = 1
-_CREATING = 0x7363616C  # any number, the same in every process: names the Postgres advisory lock
+from darkroom.database.migrations import Schema
 
 metadata = MetaData()
-
-schema = Table("darkroom_scaling_schema", metadata, Column("version", Integer, nullable=False))
 
 policies = Table(
     "darkroom_scaling_policies",
@@ -46,11 +30,16 @@ changes = Table(
     Column("by", Text, nullable=False),
     Column("old", Text),
     Column("new", Text),
+    Column("nonce", Text),  # by which a writer whose answer was lost knows its own write
     Index("darkroom_scaling_changes_model", "model", "seq"),
     sqlite_autoincrement=True,
 )
 
-
-def create(connection: Connection) -> None:
-    """Make what is missing. Call it inside a write transaction. Raises: as `make_tables` does."""
-    make_tables(connection, schema, SCHEMA_VERSION, lock=_CREATING, store="policy store")
+# A change of a table *or* of the policy document is another step.
+SCHEMA = Schema(
+    metadata,
+    marker="darkroom_scaling_schema",
+    steps=(("ALTER TABLE darkroom_scaling_changes ADD COLUMN nonce TEXT",),),
+    lock=0x7363616C,
+    store="policy store",
+)

@@ -1,13 +1,17 @@
 """What every PolicyStore owes: versions that never come twice, conditional writes, an audit, and a fence."""
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from itertools import count
 
 import pytest
+from botocore.exceptions import ReadTimeoutError
 
-from darkroom.errors import PolicyNotFound, PreconditionFailed
-from darkroom.scaling.storage import Change, Condition, PolicyStore
-from darkroom.scaling.storage.dynamodb import TABLE, DynamoPolicyStore
+from darkroom.database.condition import Condition
+from darkroom.database.records import TABLE
+from darkroom.errors import JobStoreUnavailable, PolicyNotFound, PreconditionFailed
+from darkroom.scaling.storage import Change, PolicyStore
+from darkroom.scaling.storage.dynamodb import DynamoPolicyStore
 from darkroom.scaling.storage.sql import SqlPolicyStore
 
 OLD, NEW = {"min": 0, "max": 2}, {"min": 1, "max": 4, "windows": [{"name": "w", "hours": "09:00-16:00", "min": 2}]}
@@ -15,19 +19,13 @@ NONE_YET = Condition(exists=False)
 _tables = count()
 
 
-@pytest.fixture(scope="module")
-def dynamodb():
-    from tests.fakes import aws
-
-    with aws.serving() as endpoint:
-        yield aws.environment(endpoint)
-
-
-@pytest.fixture(params=["sqlite", "dynamodb"])
+@pytest.fixture(params=["sqlite", "postgres", "dynamodb"])
 def opened(request, tmp_path, monkeypatch):
     """Opens the same store again and again, as other processes would."""
     if request.param == "sqlite":
         kind, place = SqlPolicyStore, f"sqlite:///{tmp_path}/jobs.db"
+    elif request.param == "postgres":
+        kind, place = SqlPolicyStore, request.getfixturevalue("empty_postgres")
     else:
         import boto3
 
@@ -58,6 +56,40 @@ def test_a_policy_is_kept_as_it_was_written(store, opened):
     assert stored is not None
     assert (stored.document, stored.etag, stored.changed_by, stored.changed_at) == (NEW, '"1"', "a", 1_800_000_000.0)
     assert stored.policy.windows[0].min == 2
+
+
+def test_a_write_whose_answer_is_lost_is_known_again(store, opened, monkeypatch):
+    first = store.put("crayon", OLD, by="a")
+    lose_answers(store, monkeypatch)
+    seen = Condition(match=frozenset({first.etag}))
+    stored = store.put("crayon", NEW, by="b", when=seen)
+    assert (stored.version, stored.document, stored.replaces) == (2, NEW, True)
+    assert opened().get("crayon").document == NEW
+    assert [change.version for change in opened().history("crayon")] == [1, 2]
+    with pytest.raises(PreconditionFailed):
+        opened().put("crayon", OLD, by="c", when=seen)
+
+
+def lose_answers(store, monkeypatch):
+    if isinstance(store, SqlPolicyStore):
+        write = store._database.write
+
+        @contextmanager
+        def lost():
+            with write() as connection:
+                yield connection
+            raise JobStoreUnavailable
+
+        monkeypatch.setattr(store._database, "write", lost)
+    else:
+        client = store._records._table._client
+        transact = client.transact_write_items
+
+        def silent(**arguments):
+            transact(**arguments)
+            raise ReadTimeoutError(endpoint_url="https://dynamodb")
+
+        monkeypatch.setattr(client, "transact_write_items", silent)
 
 
 def test_versions_grow_across_a_deletion(store):

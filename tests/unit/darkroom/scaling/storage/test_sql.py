@@ -1,6 +1,7 @@
 """What is particular to policies in SQL: they share a database with the jobs, and refuse a newer one."""
 
 import pytest
+from sqlalchemy import create_engine, text
 
 from darkroom.errors import JobStoreUnavailable
 from darkroom.jobs.sql import SqlJobStore
@@ -29,8 +30,11 @@ def test_it_lives_beside_the_jobs(store, url):
     jobs.close()
 
 
-def test_tables_of_a_newer_version_are_refused(store, url, monkeypatch):
-    monkeypatch.setattr("darkroom.scaling.storage.schema.SCHEMA_VERSION", 0)
+def test_tables_of_a_newer_version_are_refused(store, url):
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE darkroom_scaling_schema SET version = 99"))
+    engine.dispose()
     with pytest.raises(JobStoreUnavailable, match="newer version"):
         SqlPolicyStore(url)
 

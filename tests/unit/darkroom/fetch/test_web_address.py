@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from darkroom.errors import ImageUrlRejected
-from darkroom.web_address import WebAddress, parse
+from darkroom.fetch.web_address import WebAddress, parse
 
 
 @pytest.mark.parametrize(

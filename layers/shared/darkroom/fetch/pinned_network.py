@@ -8,8 +8,8 @@ from typing import Any
 
 import httpcore
 
-from darkroom.addresses import Address
 from darkroom.errors import ImageFetchTimeout, ImageTooLarge
+from darkroom.fetch.addresses import Address
 
 
 class Deadline:

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from darkroom.addresses import is_public
 from darkroom.errors import ImageUrlRejected
-from darkroom.web_address import parse
+from darkroom.fetch.addresses import is_public
+from darkroom.fetch.web_address import parse
 
 PUBLIC = ["1.1.1.1", "8.8.8.8", "93.184.216.34", "100.63.255.255", "100.128.0.0", "172.15.255.255", "172.32.0.0"]
 PUBLIC_6 = ["2606:4700::1111", "2001:4860:4860::8888", "64:ff9b::8.8.8.8", "::ffff:8.8.8.8", "2002:808:808::1"]
@@ -113,6 +113,7 @@ def test_nothing_outside_global_unicast_is_public_but_what_carries_a_public_ipv4
 
 @given(st.ip_addresses())
 def test_what_is_public_is_global_for_the_standard_library_too(address: IPv4Address | IPv6Address) -> None:
-    """Our list refuses more, never less; mapped addresses, which it calls private whatever they carry, aside."""
-    if is_public(address) and getattr(address, "ipv4_mapped", None) is None:
+    """Our list refuses more, never less. Addresses that carry an IPv4 one aside: it may refuse them all."""
+    carries = (getattr(address, "ipv4_mapped", None), getattr(address, "sixtofour", None))
+    if is_public(address) and carries == (None, None):
         assert address.is_global

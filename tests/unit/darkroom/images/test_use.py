@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from darkroom.contracts import Control, GenerationRequest, parse_request
+from darkroom.contracts import Control, GenerationRequest
 from darkroom.errors import DarkroomError
-from darkroom.image_use import image_use, steps_run
+from darkroom.images.use import image_use, steps_run
+from darkroom.parsing import parse_request
 
 URL = "https://example.com/a.png"
 

@@ -1,4 +1,4 @@
-"""Opening the database of the SQL job store, and its failures in our words."""
+"""One SQL database, SQLite or Postgres: transactions, and its failures in our words."""
 
 from __future__ import annotations
 
@@ -8,14 +8,52 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, insert, make_url, select, text
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from darkroom.database.migrations import Schema
 from darkroom.errors import JobStoreUnavailable
 
 _BUSY_MILLISECONDS = 5_000
 _TRIES = 10
+
+
+class Database:
+    """A store's tables. Safe to use from several threads, and from several processes on one database.
+
+    SQLite runs in WAL mode with `synchronous=FULL`: what was committed survives a power cut. There every write takes
+    the database's one write lock at its start (`BEGIN IMMEDIATE`); readers take none.
+
+    Opening it makes the tables of `schema`, or brings them to its version. Raises JobStoreUnavailable when the database
+    cannot be opened or is of a newer version; ValueError for a database in memory, which would forget what it accepted.
+    """
+
+    def __init__(self, url: str, schema: Schema) -> None:
+        self._engine = open_engine(url)
+        self._reading = self._engine.execution_options(sqlite_begin="DEFERRED")
+        try:
+            with self.write() as connection:
+                schema.bring_up_to_date(connection)
+        except JobStoreUnavailable:
+            self.close()
+            raise
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """A transaction that is committed at its end. Raises: JobStoreUnavailable, sqlalchemy's IntegrityError."""
+        with _translated(), self._engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A transaction that only reads. Raises: JobStoreUnavailable."""
+        with _translated(), self._reading.begin() as connection:
+            yield connection
+
+    def close(self) -> None:
+        """Let go of the connections; new ones are opened if the database is used again."""
+        self._engine.dispose()
 
 
 def open_engine(url: str) -> Engine:
@@ -31,7 +69,7 @@ def open_engine(url: str) -> Engine:
 
 def _sqlite(url: URL) -> Engine:
     if not url.database or url.database == ":memory:":
-        raise ValueError("jobs need a database on disk, such as sqlite:///jobs.db")
+        raise ValueError("a store needs a database on disk, such as sqlite:///jobs.db")
     try:
         Path(url.database).parent.mkdir(parents=True, exist_ok=True)
     except OSError as failed:
@@ -73,7 +111,7 @@ def _write_ahead(connection: sqlite3.Connection) -> None:
 
 
 @contextmanager
-def answering() -> Iterator[None]:
+def _translated() -> Iterator[None]:
     """Whatever keeps the database from answering -> JobStoreUnavailable; a broken constraint passes as it is."""
     try:
         yield
@@ -81,20 +119,3 @@ def answering() -> Iterator[None]:
         raise
     except (DBAPIError, PoolTimeout) as failed:
         raise JobStoreUnavailable from failed
-
-
-def make_tables(connection: Connection, marker: Table, version: int, *, lock: int, store: str) -> None:
-    """Make the tables of `marker`'s metadata that are missing, once, even when several processes start together.
-
-    `marker` keeps the `version` they were made at; `lock` names the Postgres advisory lock and `store` the store in the
-    refusal. Call it inside a write transaction. Raises: JobStoreUnavailable, when a newer version made the tables.
-    """
-    if connection.dialect.name == "postgresql":
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": lock})
-    marker.create(connection, checkfirst=True)
-    found = connection.execute(select(marker.c.version)).scalar()
-    if found is None:
-        connection.execute(insert(marker).values(version=version))
-        marker.metadata.create_all(connection, checkfirst=True)
-    elif found > version:
-        raise JobStoreUnavailable(f"The {store} was made by a newer version of Darkroom; upgrade this one.")

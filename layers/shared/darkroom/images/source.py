@@ -11,8 +11,8 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
-from darkroom import data_uri
 from darkroom.errors import RequestError
+from darkroom.images import data_uri
 
 MAX_SOURCE_CHARACTERS = 1_000_000  # a data URI; request bodies are capped below that
 _UPLOAD = re.compile(r"upload:[A-Za-z0-9_-]{1,64}")
@@ -31,8 +31,8 @@ def _checked_data(source: str) -> str:
     try:
         data_uri.decode(source)
     except RequestError as refused:
-        said = refused.detail[0].lower() + refused.detail[1:].removesuffix(".")
-        raise PydanticCustomError(refused.code, "{said}", {"said": said}) from None
+        reason = refused.detail[0].lower() + refused.detail[1:].removesuffix(".")
+        raise PydanticCustomError(refused.code, "{reason}", {"reason": reason}) from None
     return source
 
 

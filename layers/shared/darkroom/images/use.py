@@ -29,8 +29,8 @@ def image_use(request: GenerationRequest, steps: int, control_types: Sequence[st
     if request.image is not None and controls is None and strength is None and request.mask is None:
         if len(control_types) > 1:
             known = ", ".join(control_types)
-            said = f"Say what the image is for: control.type ({known}), or strength for image-to-image."
-            raise InvalidParameter(said, field="/control")
+            detail = f"Say what the image is for: control.type ({known}), or strength for image-to-image."
+            raise InvalidParameter(detail, field="/control")
         if control_types:
             controls = [Control(type=control_types[0])]
         else:

@@ -4,25 +4,54 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from darkroom.errors import JobStoreUnavailable
+from darkroom.retry import Retry
 
+T = TypeVar("T")
 Value = str | int | float | bytes
 Item = dict[str, Any]
 _NAMES, _VALUES = re.compile(r"#(\w+)"), re.compile(r":(\w+)")
-_REFUSED = {"ConditionalCheckFailedException", "ConditionalCheckFailed"}
+_FAILED = {"ConditionalCheckFailedException", "ConditionalCheckFailed"}
 _CONTENDED = {"TransactionConflictException", "TransactionConflict", "TransactionInProgressException"}
+_RACES = Retry(tries=8, pause=0.02)  # racing writers step aside for each other
 
 
-class Refused(Exception):
+class ConditionFailed(Exception):
     """The condition of a write does not hold; nothing was written."""
 
 
 class Contended(Exception):
     """Another transaction was writing the same item; nothing was written, and it may be tried again."""
+
+
+def contested(
+    attempt: Callable[[], T],
+    sleep: Callable[[float], None] = time.sleep,
+    on: type[Exception] | tuple[type[Exception], ...] = (ConditionFailed, Contended),
+) -> T:
+    """Try again while other writers are faster, as `on` shows. Raises: JobStoreUnavailable where they always are."""
+    try:
+        return _RACES.call(attempt, on=on, sleep=sleep)
+    except on as lost:
+        raise JobStoreUnavailable from lost
+
+
+def recognised(write: Callable[[], T], written: Callable[[], T | None]) -> T:
+    """Make a conditional write; where it fails, `written` looks whether it was made after all.
+
+    The table may write and its answer be lost; then botocore's next try meets what the one before has written.
+    """
+    try:
+        return write()
+    except (ConditionFailed, Contended, JobStoreUnavailable):
+        if (earlier := written()) is None:
+            raise
+        return earlier
 
 
 class Table:
@@ -40,24 +69,24 @@ class Table:
     def get(self, key: Mapping[str, Value]) -> Item | None:
         """The newest state of an item."""
         with _translated():
-            answer = self._client.get_item(TableName=self.name, Key=_attributes(key), ConsistentRead=True)
-        return _plain(answer["Item"]) if "Item" in answer else None
+            response = self._client.get_item(TableName=self.name, Key=_attributes(key), ConsistentRead=True)
+        return _plain(response["Item"]) if "Item" in response else None
 
     def update(self, key: Mapping[str, Value], change: str, when: str, values: Mapping[str, Value]) -> Item:
-        """Change one item if the condition `when` holds, and give it as it is then. Raises: Refused, Contended."""
-        asked = {"UpdateExpression": change} | ({"ConditionExpression": when} if when else {})
+        """Change one item if `when` holds, and give it as it is then. Raises: ConditionFailed, Contended."""
+        arguments = {"UpdateExpression": change} | ({"ConditionExpression": when} if when else {})
         with _translated():
-            answer = self._client.update_item(
+            response = self._client.update_item(
                 TableName=self.name,
                 Key=_attributes(key),
                 ReturnValues="ALL_NEW",
-                **asked,
+                **arguments,
                 **_placeholders(f"{change} {when}", values),
             )
-        return _plain(answer["Attributes"])
+        return _plain(response["Attributes"])
 
     def write(self, writes: Sequence[Item]) -> None:
-        """All of these writes or none; each was made by `putting` or `updating`. Raises: Refused, Contended."""
+        """All of these writes or none; each was made by `putting` or `updating`. Raises: ConditionFailed, Contended."""
         with _translated():
             if len(writes) == 1 and "Put" in writes[0]:  # half the price of a transaction of one
                 self._client.put_item(**writes[0]["Put"])
@@ -71,11 +100,15 @@ class Table:
 
     def updating(self, key: Mapping[str, Value], change: str, when: str, values: Mapping[str, Value]) -> Item:
         """A change of one item, for `write`."""
-        asked = {"UpdateExpression": change, "ConditionExpression": when, **_placeholders(f"{change} {when}", values)}
-        return {"Update": {"TableName": self.name, "Key": _attributes(key), **asked}}
+        arguments = {
+            "UpdateExpression": change,
+            "ConditionExpression": when,
+            **_placeholders(f"{change} {when}", values),
+        }
+        return {"Update": {"TableName": self.name, "Key": _attributes(key), **arguments}}
 
     def delete(self, key: Mapping[str, Value], when: str, **values: Value) -> None:
-        """Raises: Refused, Contended."""
+        """Raises: ConditionFailed, Contended."""
         with _translated():
             self._client.delete_item(
                 TableName=self.name, Key=_attributes(key), ConditionExpression=when, **_placeholders(when, values)
@@ -110,7 +143,7 @@ class Table:
                 self._connected = None
 
     def _pages(
-        self, which: str, values: Mapping[str, Value], index: str | None, asked: Mapping[str, Any]
+        self, which: str, values: Mapping[str, Value], index: str | None, arguments: Mapping[str, Any]
     ) -> Iterator[Item]:
         place = {"ConsistentRead": True} if index is None else {"IndexName": index}
         start: Item = {}
@@ -120,7 +153,7 @@ class Table:
                     TableName=self.name,
                     KeyConditionExpression=which,
                     **place,
-                    **asked,
+                    **arguments,
                     **start,
                     **_placeholders(which, values),
                 )
@@ -148,7 +181,7 @@ def _connect() -> Any:
 
 @contextmanager
 def _translated() -> Iterator[None]:
-    """botocore's errors -> Refused, Contended, JobStoreUnavailable."""
+    """botocore's errors -> ConditionFailed, Contended, JobStoreUnavailable."""
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
@@ -156,8 +189,8 @@ def _translated() -> Iterator[None]:
     except ClientError as failed:
         codes = {failed.response.get("Error", {}).get("Code", "")}
         codes |= {reason.get("Code", "") for reason in failed.response.get("CancellationReasons", ())}
-        if codes & _REFUSED:
-            raise Refused from failed
+        if codes & _FAILED:
+            raise ConditionFailed from failed
         if codes & _CONTENDED:
             raise Contended from failed
         raise JobStoreUnavailable from failed

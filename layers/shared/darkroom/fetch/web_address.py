@@ -7,8 +7,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 
-from darkroom.addresses import Address, is_public
 from darkroom.errors import ImageUrlRejected
+from darkroom.fetch.addresses import Address, is_public
 
 MAX_CHARACTERS = 4096
 _PORTS = {"https": 443, "http": 80}
@@ -55,18 +55,18 @@ def parse(url: str, *, trusted: Collection[str] = (), http: bool = False) -> Web
 
     Raises: ImageUrlRejected.
     """
-    found = _URL.fullmatch(url) if len(url) <= MAX_CHARACTERS else None
-    if found is None:
+    match = _URL.fullmatch(url) if len(url) <= MAX_CHARACTERS else None
+    if match is None:
         raise ImageUrlRejected(
             f"Send a plain https:// URL of at most {MAX_CHARACTERS} ASCII characters, without user name or backslash."
         )
-    scheme, host = found["scheme"].lower(), found["host"].lower()
+    scheme, host = match["scheme"].lower(), match["host"].lower()
     if scheme not in _PORTS:
         raise ImageUrlRejected("Only https:// URLs are fetched.")
-    port = int(found["port"] or _PORTS[scheme])
+    port = int(match["port"] or _PORTS[scheme])
     literal = _literal(host)
     host = host if literal is None else str(literal)
-    target = (found["path"] or "/") + (found["query"] or "")
+    target = (match["path"] or "/") + (match["query"] or "")
     address = WebAddress(scheme, host, port, target, literal)
     spelled = f"[{host}]:{port}" if isinstance(literal, IPv6Address) else f"{host}:{port}"
     if spelled in trusted:

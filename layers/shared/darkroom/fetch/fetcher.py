@@ -15,11 +15,11 @@ from urllib.parse import urljoin
 
 import httpcore
 
-from darkroom import web_address
-from darkroom.addresses import Address, is_public
 from darkroom.errors import ImageFetchFailed, ImageTooLarge, ImageUrlRejected
-from darkroom.pinned_network import Deadline, PinnedNetwork
-from darkroom.web_address import WebAddress
+from darkroom.fetch import web_address
+from darkroom.fetch.addresses import Address, is_public
+from darkroom.fetch.pinned_network import Deadline, PinnedNetwork
+from darkroom.fetch.web_address import WebAddress
 
 MAX_REDIRECTS = 3
 _REDIRECTS = (301, 302, 303, 307, 308)
@@ -121,12 +121,12 @@ class Fetcher:
         """Where to connect to, all of it checked. Raises: ImageUrlRejected, ImageFetchFailed, ImageFetchTimeout."""
         if address.literal is not None:
             return [address.literal]  # checked where it was read
-        found = self._look_up(address, deadline)
-        if not found:
+        records = self._look_up(address, deadline)
+        if not records:
             raise ImageFetchFailed
-        if not address.trusted and not all(is_public(record) for record in found):
+        if not address.trusted and not all(is_public(record) for record in records):
             raise ImageUrlRejected("This host name does not lead to a public address.")
-        return found
+        return records
 
     def _look_up(self, address: WebAddress, deadline: Deadline) -> Sequence[Address]:
         """The resolver has no timeout of its own that we could set: whoever waits too long leaves it behind."""

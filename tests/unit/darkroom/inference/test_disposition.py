@@ -4,17 +4,17 @@ import pytest
 
 from darkroom import errors
 from darkroom.inference import Unreached
-from darkroom.inference.verdict import Verdict, verdict
+from darkroom.inference.disposition import Disposition, disposition
 
 
 @pytest.mark.parametrize("error", [errors.Overloaded(), errors.Draining(), Unreached()])
 def test_what_was_not_tried_costs_no_attempt(error: errors.DarkroomError) -> None:
-    assert verdict(error) is Verdict.REQUEUE
+    assert disposition(error) is Disposition.REQUEUE
 
 
 @pytest.mark.parametrize("error", [errors.GenerationFailed(), errors.RuntimeUnavailable()])
 def test_what_may_have_been_bad_luck_is_tried_again(error: errors.DarkroomError) -> None:
-    assert verdict(error) is Verdict.RETRY
+    assert disposition(error) is Disposition.RETRY
 
 
 @pytest.mark.parametrize(
@@ -30,4 +30,4 @@ def test_what_may_have_been_bad_luck_is_tried_again(error: errors.DarkroomError)
     ],
 )
 def test_anything_else_is_the_answer(error: errors.DarkroomError) -> None:
-    assert verdict(error) is Verdict.FAIL
+    assert disposition(error) is Disposition.FAIL

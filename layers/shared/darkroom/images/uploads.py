@@ -44,9 +44,9 @@ def purge(store: ObjectStore, *, made_before: float) -> int:
     Raises: StorageUnavailable.
     """
     purged = 0
-    for found in store.keys(PREFIX):
-        upload_id = found.rpartition("/")[2]
+    for stored in store.keys(PREFIX):
+        upload_id = stored.rpartition("/")[2]
         if _ID.fullmatch(upload_id) and int(upload_id[:8], 16) < made_before:
-            store.delete(found)
+            store.delete(stored)
             purged += 1
     return purged

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from darkroom import uploads
+from darkroom.images import uploads
 from darkroom.storage.directory import DirectoryStore
 
 NOW = 1_800_000_000.0

@@ -1,0 +1,115 @@
+"""How a job lies in DynamoDB: its item, the parts of a large request, and the item of its idempotency key."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Any
+
+from darkroom.contracts import GenerationRequest, GenerationResult, Job, JobStatus, Progress
+from darkroom.database.dynamodb import Item, Table, Value
+from darkroom.errors import Problem
+from darkroom.jobs.store import Idempotency
+
+# What `create_table` makes of the jobs' table. Beside the jobs it holds each request's idempotency key (`key:...`), the
+# parts of requests that are too large for one item (`part:...`), and the number of the last job (`sequence`).
+TABLE: dict[str, Any] = {
+    "AttributeDefinitions": [
+        {"AttributeName": "id", "AttributeType": "S"},
+        {"AttributeName": "status", "AttributeType": "S"},
+        {"AttributeName": "seq", "AttributeType": "N"},
+    ],
+    "KeySchema": [{"AttributeName": "id", "KeyType": "HASH"}],
+    "GlobalSecondaryIndexes": [
+        {
+            "IndexName": "status",
+            "KeySchema": [
+                {"AttributeName": "status", "KeyType": "HASH"},
+                {"AttributeName": "seq", "KeyType": "RANGE"},
+            ],
+            "Projection": {
+                "ProjectionType": "INCLUDE",
+                "NonKeyAttributes": ["token", "beat", "created_at", "finished_at"],
+            },
+        }
+    ],
+    "BillingMode": "PAY_PER_REQUEST",
+}
+EXPIRES = "expires_at"  # the table's TTL attribute
+ID = re.compile(r"[0-9a-f]{32}")
+_PART_BYTES = 300_000  # an item has at most 400 KB
+_KEY_MARGIN = 7 * 86_400  # an idempotency key is remembered for this much longer than its job was to be
+
+
+def key_id(tenant: str, idempotency: Idempotency) -> str:
+    """Keys are each tenant's own; hashed, because both are the caller's words and may be long."""
+    whose = f"{tenant}\n{idempotency.key}"
+    return f"key:{hashlib.sha256(whose.encode()).hexdigest()}"
+
+
+def part_id(job_id: str, number: int) -> str:
+    return f"part:{job_id}:{number}"
+
+
+def writes(
+    table: Table, job: Job, seq: int, idempotency: Idempotency | None, stale: Item | None, *, keep_seconds: float
+) -> list[Item]:
+    """What adds a job to the table, as number `seq` of all; for `Table.write`.
+
+    `stale`: the item of this idempotency key, where the job it stands for is forgotten.
+    """
+    text = job.request.model_dump_json().encode()
+    parts = [text[start : start + _PART_BYTES] for start in range(0, len(text), _PART_BYTES)]
+    whole = len(parts) == 1
+    item: dict[str, Value | None] = {
+        "id": job.id,
+        "seq": seq,
+        "tenant": job.tenant,
+        "model": job.model,
+        "status": job.status.value,
+        "request": text.decode() if whole else None,
+        "parts": None if whole else len(parts),
+        "created_at": job.created_at,
+        "attempts": 0,
+        "step": 0,
+        "steps": 0,
+        "beat": 0,
+        "key": key_id(job.tenant, idempotency) if idempotency else None,
+    }
+    gone = int(job.created_at + keep_seconds + _KEY_MARGIN)
+    puts = [table.putting(item, "attribute_not_exists(#id)")]
+    if not whole:
+        puts += [
+            table.putting({"id": part_id(job.id, number), "part": part, EXPIRES: gone})
+            for number, part in enumerate(parts)
+        ]
+    if idempotency:
+        key = {"id": item["key"], "job": job.id, "fingerprint": idempotency.fingerprint, EXPIRES: gone}
+        free = "attribute_not_exists(#id)" if stale is None else "attribute_not_exists(#id) OR #job = :stale"
+        puts.append(table.putting(key, free, stale="" if stale is None else stale["job"]))
+    return puts
+
+
+def job(table: Table, item: Item) -> Job:
+    """The job in an item; the parts of a large request are read from the table. Raises: JobStoreUnavailable."""
+    return Job(
+        id=item["id"],
+        tenant=item["tenant"],
+        model=item["model"],
+        request=GenerationRequest.model_validate_json(_request(table, item)),
+        status=JobStatus(item["status"]),
+        created_at=item["created_at"],
+        started_at=item.get("started_at"),
+        finished_at=item.get("finished_at"),
+        attempts=item["attempts"],
+        progress=Progress(step=item["step"], steps=item["steps"]),
+        result=GenerationResult.model_validate_json(item["result"]) if "result" in item else None,
+        error=Problem.model_validate_json(item["error"]) if "error" in item else None,
+    )
+
+
+def _request(table: Table, item: Item) -> str | bytes:
+    if "request" in item:
+        return str(item["request"])
+    parts = [table.get({"id": part_id(item["id"], number)}) for number in range(item["parts"])]
+    return b"".join(part["part"] for part in parts if part)

@@ -1,0 +1,105 @@
+"""What every job store owes: each accepted job reaches exactly one end, whatever dies on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Protocol
+
+from darkroom.contracts import GenerationRequest, GenerationResult, Job, JobStatus, Progress
+from darkroom.errors import Problem
+
+FULL_SECONDS = 5  # after which a caller whom a full queue turned away may come again
+
+
+@dataclass(frozen=True)
+class Idempotency:
+    """A caller's Idempotency-Key and the fingerprint (SHA-256 hex) of the body it came with."""
+
+    key: str
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """The job of a submission. `replayed`: it was accepted before under the same idempotency key; nothing was added."""
+
+    job: Job
+    replayed: bool
+
+
+@dataclass(frozen=True)
+class Lease:
+    """The right to work on a job. A token is never reused: a stale holder's writes are refused (fencing)."""
+
+    job: Job
+    token: str
+
+
+class JobStore(Protocol):
+    """Each accepted job reaches exactly one terminal state, whatever dies on the way.
+
+    A lease is kept by beating, not by timestamps: who wants to take a job over watches that its beat has not moved for
+    the lease time *on its own monotonic clock*, so a wall clock that jumps neither loses a job nor runs one twice.
+
+    All methods raise JobStoreUnavailable when the store does not answer.
+    """
+
+    def create(
+        self, model: str, request: GenerationRequest, *, tenant: str, idempotency: Idempotency | None
+    ) -> Accepted:
+        """Accept a request, durably. The same idempotency key with the same fingerprint gives the first job again.
+
+        Keys are unique per tenant. A write whose answer was lost is looked for before it is given up or made again, so
+        that one call makes one job at most. Raises: IdempotencyKeyReused (another fingerprint), Overloaded (the queue
+        is full).
+        """
+
+    def get(self, job_id: str, *, tenant: str) -> Job:
+        """Raises JobNotFound, also for another tenant's job."""
+
+    def claim(self, worker: str, *, models: Collection[str]) -> Lease | None:
+        """The oldest queued job of these models, or a running one whose holder has stopped beating; None where there
+        is nothing.
+
+        A job that was claimed `max_attempts` times and never finished is failed as `poisoned` instead.
+        """
+
+    def beat(self, lease: Lease, progress: Progress) -> bool:
+        """Keep the lease and record progress; False when the job was cancelled, finished or taken over."""
+
+    def succeed(self, lease: Lease, result: GenerationResult) -> bool:
+        """False (and nothing written) when the lease is no longer held."""
+
+    def fail(self, lease: Lease, problem: Problem) -> bool:
+        """False (and nothing written) when the lease is no longer held."""
+
+    def release(self, lease: Lease, *, counts_as_attempt: bool) -> bool:
+        """Put the job back into the queue (the runtime was full, or is shutting down)."""
+
+    def cancel(self, job_id: str, *, tenant: str) -> Job:
+        """End a queued or running job as `cancelled`. Raises JobNotFound, JobFinished."""
+
+    # A service that runs jobs by itself (SageMaker) holds no lease; who hears from it does this.
+
+    def find(self, job_id: str) -> Job:
+        """Any tenant's job. Raises JobNotFound."""
+
+    def settle(self, job_id: str, ended: GenerationResult | Problem) -> bool:
+        """End a job, whoever works on it: False (and nothing written) when it has ended already. Raises JobNotFound."""
+
+    def record_attempts(self, job_id: str, attempts: int, *, was: int) -> bool:
+        """Count an attempt before it is sent, so that of several who would send it one does: False (and nothing
+        written) when the job has ended, or its attempts are not what they were. Raises JobNotFound."""
+
+    def overdue(self, *, accepted_before: float) -> list[Job]:
+        """Every job that was accepted before this epoch time and has not ended."""
+
+    def counts(self) -> dict[JobStatus, int]:
+        """How many jobs there are in each status."""
+
+    def purge(self, *, finished_before: float) -> int:
+        """Forget finished jobs older than this epoch time; returns how many."""
+
+    def close(self) -> None:
+        """Let go of the store's connections; they are opened again if it is used again."""

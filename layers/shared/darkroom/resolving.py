@@ -1,0 +1,40 @@
+"""A request with what it leaves open filled in by its bundle."""
+
+from __future__ import annotations
+
+from darkroom.contracts import GenerationRequest
+from darkroom.errors import InvalidDimensions, InvalidParameter, OutOfRange
+from darkroom.images.use import image_use
+from darkroom.manifest import EngineManifest
+
+
+def resolve(request: GenerationRequest, manifest: EngineManifest) -> GenerationRequest:
+    """The request with every default filled in, or why this model cannot make it.
+
+    Raises: InvalidDimensions, InvalidParameter, OutOfRange; what an image is for is filled in by `image_use`.
+    """
+    defaults, limits = manifest.defaults, manifest.limits
+    filled = request.seeded().model_copy(
+        update={
+            "width": defaults.width if request.width is None else request.width,
+            "height": defaults.height if request.height is None else request.height,
+            "num_inference_steps": request.num_inference_steps or defaults.num_inference_steps,
+            "guidance_scale": defaults.guidance_scale if request.guidance_scale is None else request.guidance_scale,
+            "sampler": request.sampler or defaults.sampler,
+        }
+    )
+    width, height, steps = filled.width or 0, filled.height or 0, filled.num_inference_steps or 0
+    for name, size in (("width", width), ("height", height)):
+        if size % limits.multiple_of:
+            raise InvalidDimensions(f"{name} must be a multiple of {limits.multiple_of}.", field=f"/{name}")
+        if not limits.min_size <= size <= limits.max_size:
+            detail = f"{name} must lie between {limits.min_size} and {limits.max_size} for this model."
+            raise InvalidDimensions(detail, field=f"/{name}")
+    if width * height > limits.max_pixels:
+        raise InvalidDimensions(f"width x height may be at most {limits.max_pixels} pixels.", field="/width")
+    if filled.sampler not in manifest.samplers.names:
+        known = ", ".join(manifest.samplers.names)
+        raise InvalidParameter(f"This model has the samplers {known}.", field="/sampler")
+    if steps > manifest.samplers.max_steps:
+        raise OutOfRange(f"At most {manifest.samplers.max_steps} steps.", field="/num_inference_steps")
+    return filled.model_copy(update=image_use(filled, steps, manifest.control_types, enters=manifest.samplers.entries))
