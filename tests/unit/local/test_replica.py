@@ -2,13 +2,12 @@
 
 import asyncio
 import os
-import re
 import signal
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
+import structlog
 
 from local.replica import Replica, RuntimeDidNotStart
 from tests.fakes import runtime as fake
@@ -55,31 +54,68 @@ def test_it_is_started_again_when_it_dies(tmp_path: Path) -> None:
     assert asyncio.run(run()) == [True, False, True, False]
 
 
-REFUSES = "import sys; print('{\"event\": \"loading\"}'); sys.exit('The bundle is damaged.')"
-DIED = "The runtime ended while it was starting (exit code {}); its log is above."
+SAYS = "import sys; print('{\"event\": \"loading\"}'); print('The bundle is damaged.', file=sys.stderr); "
+
+
+def test_a_first_start_that_is_refused(tmp_path: Path) -> None:
+    async def run() -> None:
+        refusing, ready, lines = replica(tmp_path, ("-c", SAYS + "sys.exit(1)"))
+        with pytest.raises(RuntimeDidNotStart, match=r"^The bundle is damaged\.$"):
+            await refusing.run()
+        await refusing.runtime.close()
+        assert (ready, lines) == ([], [])
+
+    asyncio.run(run())
 
 
 @pytest.mark.parametrize(
-    ("code", "sentence", "passed_on"),
+    ("code", "why", "passed_on"),
     [
-        (REFUSES, "The bundle is damaged.", 0),
-        ("1 / 0", DIED.format(1), 3),
-        ("import os; os.kill(os.getpid(), 9)", DIED.format(-9), 0),
+        ("import os; os.kill(os.getpid(), 9)", "killed by signal 9 while it was starting: perhaps out of memory", 0),
+        ("import os; os.abort()", "killed by signal 6 while it was starting", 0),
+        ("1 / 0", "ended with exit code 1 while it was starting; its log is above", 3),
+        ("import sys; sys.exit(7)", "ended with exit code 7 while it was starting; its log is above", 0),
+        (SAYS + "sys.exit(75)", "The bundle is damaged.", 2),
     ],
 )
-def test_a_first_start_that_fails(tmp_path: Path, code: str, sentence: str, passed_on: int) -> None:
-    async def run() -> None:
-        made, *said = replica(tmp_path, ("-c", code))
-        told.append(said)
-        with pytest.raises(RuntimeDidNotStart, match=f"^{re.escape(sentence)}$"):
-            await made.run()
-        await made.runtime.close()
+def test_a_first_start_that_dies_is_tried_again(tmp_path: Path, code: str, why: str, passed_on: int) -> None:
+    """The first process dies of `code`; the second is a runtime."""
+    program = (
+        f"import asyncio, pathlib, sys\nonce = pathlib.Path({str(tmp_path / 'once')!r})\n"
+        f"if not once.exists():\n    once.touch()\n    {code}\n"
+        "from tests.fakes import runtime\nasyncio.run(runtime.main())"
+    )
 
-    told: list[Any] = []
-    asyncio.run(run())
-    ((readiness, lines),) = told
-    assert readiness == []
-    assert len(lines) >= passed_on
+    async def run() -> None:
+        dying, ready, lines = replica(tmp_path, ("-c", program, str(tmp_path)))
+        task = asyncio.create_task(dying.run())
+        await until(lambda: ready or task.done())
+        assert (ready, dying.restarts) == ([True], 1)
+        assert len(lines) >= passed_on
+        dying.drain()
+        await task
+        await dying.runtime.close()
+
+    with structlog.testing.capture_logs() as logged:
+        asyncio.run(run())
+    (died,) = [line for line in logged if line["event"] == "runtime died"]
+    assert died["why"] == why
+
+
+def test_one_that_we_killed_did_not_run_out_of_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("local.replica._UNREADY_SECONDS", 0.0)
+
+    async def run() -> None:
+        hanging, _, _ = replica(tmp_path, ("-c", "import signal; signal.pause()"))
+        task = asyncio.create_task(hanging.run())
+        await until(lambda: hanging.restarts)
+        hanging.kill()
+        await task
+        await hanging.runtime.close()
+
+    with structlog.testing.capture_logs() as logged:
+        asyncio.run(run())
+    assert "killed by us while it was starting: it was not ready for 0 s" in [line.get("why") for line in logged]
 
 
 def test_draining_while_it_starts(tmp_path: Path) -> None:
