@@ -69,6 +69,11 @@ class Replica:
     def pid(self) -> int | None:
         return self._process.pid if self._process else None
 
+    @property
+    def loaded(self) -> bool:
+        """Whether its process has been ready and is still there, though it may be draining."""
+        return self._held is None and self._process is not None and self._process.returncode is None
+
     async def run(self) -> None:
         """Keep one process alive until it is told to end, whatever it dies of.
 
@@ -146,23 +151,25 @@ class Replica:
             watch.cancel()
             await asyncio.gather(watch, return_exceptions=True)
             was_ready = self._held is None
-            self._said(None)
+            self._told(None)
         return code, was_ready
 
     async def _watch(self, process: asyncio.subprocess.Process) -> None:
         unready_since = self._clock()
         while True:
-            self._said(await self.runtime.readiness())
+            readiness = await self.runtime.readiness()
+            if readiness is not None and readiness.ready:
+                self._release_lines()
+            self._told(readiness)
             if self.readiness.ready:
                 unready_since = self._clock()
-                self._release_lines()
             elif self._clock() - unready_since > _UNREADY_SECONDS and process.returncode is None:
                 log.error("runtime is not ready; killing it", replica=self.name, seconds=_UNREADY_SECONDS)
                 self._overdue = True
                 process.kill()
             await asyncio.sleep(_RUNNING_PING if self._held is None else _STARTING_PING)
 
-    def _said(self, readiness: Readiness | None) -> None:
+    def _told(self, readiness: Readiness | None) -> None:
         before, self.readiness = self.readiness, readiness or Readiness(status="starting")
         if before.ready != self.readiness.ready:
             self._on_ready(self.readiness.ready)
@@ -196,7 +203,6 @@ class Replica:
             return None
         plain = [line for line in self._held or () if line.strip() and not _is_log_record(line)]
         return plain[-1].strip() if plain and "Traceback (most recent call last):" not in plain else None
-
 
     def _cause(self, code: int, sentence: str | None, *, starting: bool) -> str:
         """What ended a process, in a sentence for the operator."""

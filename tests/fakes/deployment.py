@@ -110,7 +110,8 @@ def running(
 ) -> Iterator[Running]:
     """Start a deployment whose data lie under `directory`; `given` are settings. It is stopped at the end.
 
-    Without `until_ready` it is given out at once. With `program=RUNTIME` and the store of a real bundle the runtime is the real one.
+    Without `until_ready` it is given out at once. With `program=RUNTIME` and the store of a real bundle the runtime is
+    the real one.
     """
     steering = directory / "steering"
     steering.mkdir(parents=True, exist_ok=True)
