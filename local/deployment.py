@@ -23,15 +23,15 @@ from functions.wiring import Wiring
 from local import http_server, seeding
 from local.adapter import LambdaAdapter
 from local.app import LocalApp
-from local.autoscaler import Autoscaler, Clock
 from local.bulletin import Bulletin
 from local.errors import CannotStart
 from local.live_events import LiveEvents
 from local.metrics import Metrics
 from local.objects import SignedObjects
-from local.pool import Pool
-from local.replica import RUNTIME, RuntimeDidNotStart
-from local.traffic import Traffic
+from local.replicas.arrival_rate import ArrivalRate
+from local.replicas.autoscaler import Autoscaler, Clock
+from local.replicas.pool import Pool
+from local.replicas.replica import RUNTIME, RuntimeDidNotStart
 
 log = structlog.get_logger(part="deployment")
 
@@ -78,10 +78,10 @@ class Deployment:
         except ValueError as refused:  # a URL that names no store
             raise CannotStart(f"{refused}.") from refused
         clock = clock or Clock()
-        traffic = Traffic(clock.monotonic)
-        self.bulletin = Bulletin(traffic=traffic)
+        arrival_rate = ArrivalRate(clock.monotonic)
+        self.bulletin = Bulletin(arrival_rate=arrival_rate)
         self.pool = Pool(settings, self.jobs, self.bulletin, emit=emit, program=program)
-        self.autoscaler = Autoscaler(settings, self.pool, self.jobs, self.policies, self.bulletin, traffic, clock)
+        self.autoscaler = Autoscaler(settings, self.pool, self.jobs, self.policies, self.bulletin, arrival_rate, clock)
         self._server = http_server.server(self._app())
 
     def _app(self) -> LocalApp:

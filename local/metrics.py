@@ -11,7 +11,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from darkroom.errors import JobStoreUnavailable, NotFound
 from darkroom.jobs import JobStore
 from local.exchange import Exchange
-from local.pool import Pool
+from local.replicas.pool import Pool
 
 PATH = "/metrics"
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")

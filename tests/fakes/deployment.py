@@ -16,9 +16,9 @@ import httpx
 from darkroom.settings import Settings
 from darkroom.storage.directory import DirectoryStore
 from local import data
-from local.autoscaler import Clock
 from local.deployment import Deployment
-from local.replica import RUNTIME
+from local.replicas.autoscaler import Clock
+from local.replicas.replica import RUNTIME
 from tests.fakes import bundle
 from tests.fakes import runtime as fake
 

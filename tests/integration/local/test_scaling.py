@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from local.autoscaler import Clock
+from local.replicas.autoscaler import Clock
 from tests.fakes.deployment import RUNTIME, running
 
 START = datetime(2026, 11, 16, 8, 58, tzinfo=UTC)

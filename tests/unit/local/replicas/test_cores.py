@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from local import cores
+from local.replicas import cores
 
 LINUX = pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="threads are placed on Linux only")
 

@@ -15,10 +15,10 @@ import structlog
 from darkroom.jobs import JobStore
 from darkroom.settings import Settings
 from functions.documents import Health
-from local import cores
 from local.bulletin import Bulletin
 from local.dispatcher import Dispatcher
-from local.replica import RUNTIME, Replica, RuntimeDidNotStart
+from local.replicas import cores
+from local.replicas.replica import RUNTIME, Replica, RuntimeDidNotStart
 
 log = structlog.get_logger(part="pool")
 

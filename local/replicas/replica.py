@@ -36,8 +36,8 @@ class RuntimeDidNotStart(Exception):
 class Replica:
     """Owns the listening socket, so that a connection made while the process restarts waits for the next one.
 
-    `on_ready` is told each time the runtime becomes ready or stops being so; `emit` gets its log, line by line. Lines
-    of a process that is still starting are held back until it is ready, so that a failed start can be said in one.
+    `on_ready` is called each time the runtime becomes ready or stops being so; `emit` gets its log, line by line. Lines
+    of a process that is still starting are held back until it is ready, so that a refusal is one sentence.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Replica:
         return self._held is None and self._process is not None and self._process.returncode is None
 
     async def run(self) -> None:
-        """Keep one process alive until it is told to end, whatever it dies of.
+        """Keep one process alive until it is drained or killed, whatever it dies of.
 
         Raises: RuntimeDidNotStart, where it refused to start (a broken bundle, a wrong setting) and was never ready.
         """
@@ -127,13 +127,13 @@ class Replica:
         descriptor = self._listener.fileno()
         self._process = process = await asyncio.create_subprocess_exec(
             sys.executable,
-            *("-m", "local.tether", str(os.getpid()), *self._program),
+            *("-m", "local.replicas.tether", str(os.getpid()), *self._program),
             env={**self._environment, "RUNTIME_FD": str(descriptor)},
             pass_fds=(descriptor,),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C is for us; the runtime is told to drain
+            start_new_session=True,  # Ctrl-C is for us; the runtime gets a SIGTERM
         )
         if self._stop.is_set():
             process.terminate()
@@ -151,7 +151,7 @@ class Replica:
             watch.cancel()
             await asyncio.gather(watch, return_exceptions=True)
             was_ready = self._held is None
-            self._told(None)
+            self._set_readiness(None)
         return code, was_ready
 
     async def _watch(self, process: asyncio.subprocess.Process) -> None:
@@ -160,7 +160,7 @@ class Replica:
             readiness = await self.runtime.readiness()
             if readiness is not None and readiness.ready:
                 self._release_lines()
-            self._told(readiness)
+            self._set_readiness(readiness)
             if self.readiness.ready:
                 unready_since = self._clock()
             elif self._clock() - unready_since > _UNREADY_SECONDS and process.returncode is None:
@@ -169,7 +169,7 @@ class Replica:
                 process.kill()
             await asyncio.sleep(_RUNNING_PING if self._held is None else _STARTING_PING)
 
-    def _told(self, readiness: Readiness | None) -> None:
+    def _set_readiness(self, readiness: Readiness | None) -> None:
         before, self.readiness = self.readiness, readiness or Readiness(status="starting")
         if before.ready != self.readiness.ready:
             self._on_ready(self.readiness.ready)

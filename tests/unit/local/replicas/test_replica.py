@@ -9,23 +9,23 @@ from pathlib import Path
 import pytest
 import structlog
 
-from local.replica import Replica, RuntimeDidNotStart
+from local.replicas.replica import Replica, RuntimeDidNotStart
 from tests.fakes import runtime as fake
 
 
 def replica(directory: Path, program: tuple[str, ...] | None = None) -> tuple[Replica, list[bool], list[str]]:
-    """A replica, what it told of its readiness, and the lines it passed on."""
-    told: list[bool] = []
+    """A replica, the changes of its readiness, and the lines it passed on."""
+    changes: list[bool] = []
     lines: list[str] = []
     environment = {**os.environ, "RUNTIME_STORE_URL": str(directory / "store")}
-    made = Replica(
+    created = Replica(
         "runtime-0",
         environment,
-        on_ready=told.append,
+        on_ready=changes.append,
         emit=lines.append,
         program=program or (*fake.PROGRAM, str(directory)),
     )
-    return made, told, lines
+    return created, changes, lines
 
 
 async def until(condition: object) -> None:
@@ -36,20 +36,20 @@ async def until(condition: object) -> None:
 
 def test_it_is_started_again_when_it_dies(tmp_path: Path) -> None:
     async def run() -> list[bool]:
-        made, told, lines = replica(tmp_path)
-        task = asyncio.create_task(made.run())
-        await until(lambda: told == [True])
-        first = made.pid
+        tested, changes, lines = replica(tmp_path)
+        task = asyncio.create_task(tested.run())
+        await until(lambda: changes == [True])
+        first = tested.pid
         assert first
         os.kill(first, signal.SIGKILL)
-        await until(lambda: told == [True, False, True])
-        assert made.pid != first
-        assert made.restarts == 1
+        await until(lambda: changes == [True, False, True])
+        assert tested.pid != first
+        assert tested.restarts == 1
         assert lines == ["fake runtime is up"] * 2
-        made.drain()
+        tested.drain()
         await task
-        await made.runtime.close()
-        return told
+        await tested.runtime.close()
+        return changes
 
     assert asyncio.run(run()) == [True, False, True, False]
 
@@ -103,7 +103,7 @@ def test_a_first_start_that_dies_is_tried_again(tmp_path: Path, code: str, why: 
 
 
 def test_one_that_we_killed_did_not_run_out_of_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("local.replica._UNREADY_SECONDS", 0.0)
+    monkeypatch.setattr("local.replicas.replica._UNREADY_SECONDS", 0.0)
 
     async def run() -> None:
         hanging, _, _ = replica(tmp_path, ("-c", "import signal; signal.pause()"))
@@ -120,12 +120,12 @@ def test_one_that_we_killed_did_not_run_out_of_memory(tmp_path: Path, monkeypatc
 
 def test_draining_while_it_starts(tmp_path: Path) -> None:
     async def run() -> None:
-        made, _, _ = replica(tmp_path, ("-c", "import time; time.sleep(600)"))
-        task = asyncio.create_task(made.run())
-        await until(lambda: made.pid)
-        made.drain()
+        tested, _, _ = replica(tmp_path, ("-c", "import time; time.sleep(600)"))
+        task = asyncio.create_task(tested.run())
+        await until(lambda: tested.pid)
+        tested.drain()
         await task
-        await made.runtime.close()
+        await tested.runtime.close()
 
     asyncio.run(run())
 
@@ -133,26 +133,26 @@ def test_draining_while_it_starts(tmp_path: Path) -> None:
 def test_a_process_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
     async def run() -> None:
         code = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); signal.pause()"
-        made, _, _ = replica(tmp_path, ("-c", code))
-        task = asyncio.create_task(made.run())
-        await until(lambda: made.pid)
-        made.drain()
-        made.kill()
+        tested, _, _ = replica(tmp_path, ("-c", code))
+        task = asyncio.create_task(tested.run())
+        await until(lambda: tested.pid)
+        tested.drain()
+        tested.kill()
         await task
-        await made.runtime.close()
+        await tested.runtime.close()
 
     asyncio.run(run())
 
 
 def test_cancelling_leaves_no_process(tmp_path: Path) -> None:
     async def run() -> int:
-        made, told, _ = replica(tmp_path)
-        task = asyncio.create_task(made.run())
-        await until(lambda: told)
-        pid = made.pid
+        tested, changes, _ = replica(tmp_path)
+        task = asyncio.create_task(tested.run())
+        await until(lambda: changes)
+        pid = tested.pid
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-        await made.runtime.close()
+        await tested.runtime.close()
         assert pid
         return pid
 
@@ -165,7 +165,7 @@ def test_cancelling_leaves_no_process(tmp_path: Path) -> None:
 def test_a_program_whose_parent_is_already_gone_does_not_start() -> None:
     async def run() -> int | None:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "local.tether", "1", "-c", "print('started')"
+            sys.executable, "-m", "local.replicas.tether", "1", "-c", "print('started')"
         )
         return await process.wait()
 
