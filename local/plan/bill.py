@@ -66,9 +66,8 @@ def bill(
         "API Gateway": (requests + polls) * aws.gateway_million_requests / _MILLION,
         "DynamoDB": (deployed.writes * requests * aws.dynamodb_million_writes + reads * aws.dynamodb_million_reads)
         / _MILLION,
-        "S3": requests
-        * (deployed.s3_writes * aws.s3_thousand_writes + deployed.s3_reads * aws.s3_thousand_reads)
-        / 1000
+        "S3": requests * deployed.s3_writes * aws.s3_thousand_writes / 1000
+        + requests * deployed.s3_reads * aws.s3_thousand_reads / 1000
         + gigabytes * aws.s3_gb_month * deployed.image_days / _MONTH_DAYS,
         "SNS": requests * aws.sns_million_messages / _MILLION,
         "images sent out": gigabytes * aws.gb_out,

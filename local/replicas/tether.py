@@ -1,4 +1,4 @@
-"""Become another program that the kernel kills when its parent dies: `python -m local.replicas.tether PARENT_PID ARGUMENT...`.
+"""Become another program that the kernel kills when its parent dies: `python -m local.replicas.tether PID ARGUMENT...`.
 
 Where the kernel cannot (it is Linux's prctl), the program simply starts. Killing is safe: work is on a lease, and
 images are written whole or not at all.
