@@ -59,10 +59,9 @@ def seen(image: Pixels) -> tuple[Background, list[tuple[Shape, Colour]]]:
 
 
 def from_page(deployment: Any, remote: Remote, number: int) -> dict[str, Any]:
-    """The answer to a curl line of the section on images in docs/requests.md, with this deployment's addresses in it."""
-    section = (
-        (ROOT / "docs" / "requests.md").read_text().partition("## An image in, an image out")[2].partition("\n## ")[0]
-    )
+    """The answer to a curl line of docs/requests.md's section on images, with this deployment's addresses in it."""
+    page = (ROOT / "docs" / "requests.md").read_text()
+    section = page.partition("## An image in, an image out")[2].partition("\n## ")[0]
     line = re.findall(r"```sh\n(curl .*?)```", section, re.DOTALL)[number]
     for name in ("star.png", "star-mask.png"):
         remote.serves(f"/{name}", (ROOT / "docs" / "images" / name).read_bytes())
