@@ -1,4 +1,4 @@
-"""Follow the README to the letter: `make run`, paste its curl lines, look at what the URLs give, stop."""
+"""Follow README and docs/requests.md to the letter: `make run`, paste their curl lines, look at what comes, stop."""
 
 import json
 import os
@@ -24,13 +24,15 @@ def descendants(pid: int) -> list[int]:
 
 
 def main() -> None:
-    readme = (ROOT / "README.md").read_text()
-    curls = re.findall(r"```(?:sh|bash)\n(curl [^`]*?:predict.*?)```", readme, re.DOTALL)
-    assert len(curls) >= 4, "README.md should have a curl line for text, and three for images"
-    allowed = re.search(r"RUNTIME_FETCH_ALLOW=(\S+) make run", readme)
-    pictures = re.search(r"python3 (-m http\.server .*?)(?:  |$)", readme, re.MULTILINE)
-    assert allowed, "README.md does not say how an image may be fetched"
-    assert pictures, "README.md does not serve its pictures"
+    pages = [(ROOT / page).read_text() for page in ("README.md", "docs/requests.md")]
+    text = "\n".join(pages)
+    curls = re.findall(r"```(?:sh|bash)\n(curl [^`]*?:predict.*?)```", text, re.DOTALL)
+    assert ":predict" in pages[0], "README.md should have a curl line for text"
+    assert len(curls) >= 4, "docs/requests.md should have three curl lines for images"
+    allowed = re.search(r"RUNTIME_FETCH_ALLOW=(\S+) make run", text)
+    pictures = re.search(r"python3 (-m http\.server .*?)(?:  |$)", text, re.MULTILINE)
+    assert allowed, "docs/requests.md does not say how an image may be fetched"
+    assert pictures, "docs/requests.md does not serve its pictures"
     server = subprocess.Popen(
         ["make", "run"],
         cwd=ROOT,
@@ -60,7 +62,7 @@ def main() -> None:
                 png = image.read()
             assert image.headers["content-type"] == "image/png", image.headers
             assert png.startswith(b"\x89PNG\r\n\x1a\n"), png[:16]
-            print(f"the README's curl line gave {body['image'].split('?')[0]}: {len(png)} bytes of PNG")
+            print(f"a page's curl line gave {body['image'].split('?')[0]}: {len(png)} bytes of PNG")
     finally:
         files.terminate()
         files.wait()

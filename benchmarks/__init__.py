@@ -1,1 +1,1 @@
-"""Every figure in the README comes from here: `make bench PART=...`."""
+"""Every figure in docs/figures.md comes from here: `make bench PART=...`."""

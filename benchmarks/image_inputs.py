@@ -1,4 +1,4 @@
-"""Requests that bring an image: the README's pictures, and how far from its input each strength leads."""
+"""Requests that bring an image: the pictures of docs/requests.md, and how far from its input each strength leads."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def data_uri(image: Pixels) -> str:
 
 
 def illustrate(served: Served, folder: Path) -> None:
-    """The README's input, its mask, and what its three requests make of them, seed 1: nothing is chosen."""
+    """That page's input, its mask, and what its three requests make of them, seed 1: nothing is chosen."""
     star, mask = draw(STAR, random.Random(7)), disc(52)
     (folder / "star.png").write_bytes(_png(star))
     (folder / "star-mask.png").write_bytes(_png(mask))

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from benchmarks import bundles, readme
+from benchmarks import bundles, page
 from benchmarks.engine import InProcess
 from benchmarks.measure import RESULTS, Row, interleaved, keep, medians
 from crayon.judge.evaluate import SUITES, Judged, Suite, judge_suite, summary
@@ -24,7 +24,7 @@ _STEPS, _ROUNDS, _CHUNK = 25, 9, 20
 _BRIEFLY = ("--guidance", "4", "--verify-steps", "4", "--repeats", "0")
 _TOLD = f"""What speed costs: crayon, {_SUITE.count} prompts held out from training, {_STEPS} steps, read back by the
 judge (`{COMMAND}` writes the table, and the picture of the first prompts)."""
-_PICTURES = "![The same prompts in every precision and merging](benchmarks/results/quality.png)"
+_PICTURES = "![The same prompts in every precision and merging](../benchmarks/results/quality.png)"
 _TILE, _GAP, _LABEL, _COLUMNS = 128, 8, 190, 8
 _PAPER, _INK = (255, 255, 255), (70, 70, 70)
 
@@ -93,7 +93,7 @@ def run(quick: bool = False) -> None:
         print(table(found, seconds, agreements))
         return
     _draw(found)
-    readme.write("quality", f"{_TOLD}\n\n{table(found, seconds, agreements)}\n{_PICTURES}")
+    page.write("quality", f"{_TOLD}\n\n{table(found, seconds, agreements)}\n{_PICTURES}")
     raw = {str(setting): {"shares": read.shares, "psnr": agreements.get(setting)} for setting, read in found.items()}
     keep("quality", list(rows(found, seconds, agreements)), {"seconds": seconds, "settings": raw})
 

@@ -76,10 +76,10 @@ def _ready_line(deployment: Deployment, seconds: float) -> str:
 
 
 def _port() -> int:
-    said = os.environ.get("PORT", "8080")
-    if not (said.isascii() and said.isdigit() and 0 < int(said) < 65536):
+    port = os.environ.get("PORT", "8080")
+    if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
         raise CannotStart("PORT must be a number from 1 to 65535.")
-    return int(said)
+    return int(port)
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -21,15 +21,15 @@ from darkroom.settings import Settings
 from darkroom.storage import open_store
 from darkroom.storage.directory import DirectoryStore
 from local import app, http_server, seeding
-from local.autoscaler import Autoscaler, Clock
-from local.bulletin import Bulletin
-from local.deadlines import Deadlines
 from local.errors import CannotStart
 from local.metrics import Metrics
 from local.objects import SignedObjects
-from local.pool import Pool
-from local.replica import RUNTIME, RuntimeDidNotStart
-from local.traffic import Traffic
+from local.replicas.arrival_rate import ArrivalRate
+from local.replicas.autoscaler import Autoscaler, Clock
+from local.replicas.bulletin import Bulletin
+from local.replicas.deadlines import Deadlines
+from local.replicas.pool import Pool
+from local.replicas.replica import RUNTIME, RuntimeDidNotStart
 from local.waiting import BulletinWaiting
 
 log = structlog.get_logger(part="deployment")
@@ -71,10 +71,10 @@ class Deployment:
         except ValueError as refused:  # a URL that names no store
             raise CannotStart(f"{refused}.") from refused
         clock = clock or Clock()
-        traffic = Traffic(clock.monotonic)
-        self.bulletin = Bulletin(traffic=traffic)
+        arrival_rate = ArrivalRate(clock.monotonic)
+        self.bulletin = Bulletin(arrival_rate=arrival_rate)
         self.pool = Pool(settings, self.jobs, self.bulletin, emit=emit, program=program)
-        self.autoscaler = Autoscaler(settings, self.pool, self.jobs, self.policies, self.bulletin, traffic, clock)
+        self.autoscaler = Autoscaler(settings, self.pool, self.jobs, self.policies, self.bulletin, arrival_rate, clock)
         self._server = http_server.server(self._app())
 
     def _app(self) -> ControlPlane:

@@ -12,7 +12,7 @@ from api.blocking import in_thread
 from api.call import Call
 from darkroom.errors import JobStoreUnavailable, NotFound
 from darkroom.jobs import JobStore
-from local.pool import Pool
+from local.replicas.pool import Pool
 
 PATH = "/metrics"
 _HEADERS = {"Content-Type": CONTENT_TYPE_LATEST}

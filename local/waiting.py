@@ -11,7 +11,7 @@ from api.waiting import News
 from darkroom.contracts import Job
 from darkroom.errors import JobStoreUnavailable
 from darkroom.jobs import JobStore
-from local.bulletin import Bulletin
+from local.replicas.bulletin import Bulletin
 
 _LOOK_SECONDS = 1.0  # how often to ask the job store about a job that another process may be working on
 _QUIET_SECONDS = 15.0  # without news, after which a follower is told that there are none

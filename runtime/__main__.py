@@ -8,7 +8,8 @@ import sys
 
 
 def main() -> None:
-    """Serve; exit 0 after a signal, 1 with one sentence on stderr where it cannot start."""
+    """Serve; exit 0 after a signal. Where it cannot start, one sentence on stderr and exit 1, or `EX_TEMPFAIL` (75)
+    where another try may find the cause gone."""
     # A signal that comes while the libraries are still being imported ends the process cleanly too.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
@@ -17,13 +18,16 @@ def main() -> None:
 
     from darkroom.settings import SettingsError
     from runtime import config, logs
-    from runtime.process import StartError, serve
+    from runtime.process import StartAgain, StartError, serve
 
     try:
         settings = config.load()
         logs.configure(settings.log_level)
         logs.adopt("uvicorn.error")
         serve(settings)
+    except StartAgain as error:
+        print(f"runtime: {error}", file=sys.stderr)
+        sys.exit(os.EX_TEMPFAIL)
     except (SettingsError, StartError) as error:
         sys.exit(f"runtime: {error}")
     sys.stdout.flush()

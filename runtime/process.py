@@ -40,13 +40,17 @@ class StartError(Exception):
     """One sentence for the operator."""
 
 
+class StartAgain(StartError):
+    """What kept it from starting may have passed at another try: memory ran out, or the store did not answer."""
+
+
 def serve(config: RuntimeConfig) -> None:
     """Serve until a signal ends it.
 
     A thread may be left in a call that nothing can interrupt: a compilation, a hung step, an upload to a store that
     does not answer. So the caller must end the process without waiting for threads.
 
-    Raises: StartError.
+    Raises: StartError, StartAgain.
     """
     asyncio.run(_serve(config))
 
@@ -107,9 +111,9 @@ async def _serve(config: RuntimeConfig) -> None:
     await server.serve([listening])
     watching.cancel()
     await asyncio.gather(*(asyncio.to_thread(each.stop, _LAST_STEP_SECONDS) for each in replicas.values()))
-    failures = [each.failure for each in replicas.values() if each.failure is not None]
-    if failures:
-        raise StartError(failures[0])
+    for each in replicas.values():
+        if each.failure is not None:
+            raise (StartAgain if each.may_pass else StartError)(each.failure)
 
 
 class _Server(uvicorn.Server):

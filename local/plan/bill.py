@@ -51,23 +51,24 @@ def bill(
     outcome: Outcome, hours: float, instance: Price, aws: ServicePrices, deployed: Deployment | None = None
 ) -> dict[str, float]:
     """Service -> money, for `outcome` over an interval of so many hours."""
-    told = deployed or Deployment()
+    deployed = deployed or Deployment()
     requests = len(outcome.latencies)
-    waits = [min(latency, told.wait) for latency in outcome.latencies]
-    polls = sum(int(max(latency - told.wait, 0.0)) for latency in outcome.latencies)
-    ticks = told.ticks_an_hour * hours
-    busy = told.api_gb * (sum(waits) + told.handler * (requests + polls))
-    busy += told.event_gb * (told.event * requests + told.tick * ticks)
-    reads = told.reads * requests + sum(map(looks, waits)) + polls
-    gigabytes = requests * told.image_kilobytes * 1000 / _GB
+    waits = [min(latency, deployed.wait) for latency in outcome.latencies]
+    polls = sum(int(max(latency - deployed.wait, 0.0)) for latency in outcome.latencies)
+    ticks = deployed.ticks_an_hour * hours
+    busy = deployed.api_gb * (sum(waits) + deployed.handler * (requests + polls))
+    busy += deployed.event_gb * (deployed.event * requests + deployed.tick * ticks)
+    reads = deployed.reads * requests + sum(map(looks, waits)) + polls
+    gigabytes = requests * deployed.image_kilobytes * 1000 / _GB
     return {
         "SageMaker": outcome.replica_hours * instance.per_hour,
         "Lambda": busy * aws.lambda_gb_second + (2 * requests + polls + ticks) * aws.lambda_million_requests / _MILLION,
         "API Gateway": (requests + polls) * aws.gateway_million_requests / _MILLION,
-        "DynamoDB": (told.writes * requests * aws.dynamodb_million_writes + reads * aws.dynamodb_million_reads)
+        "DynamoDB": (deployed.writes * requests * aws.dynamodb_million_writes + reads * aws.dynamodb_million_reads)
         / _MILLION,
-        "S3": requests * (told.s3_writes * aws.s3_thousand_writes + told.s3_reads * aws.s3_thousand_reads) / 1000
-        + gigabytes * aws.s3_gb_month * told.image_days / _MONTH_DAYS,
+        "S3": requests * deployed.s3_writes * aws.s3_thousand_writes / 1000
+        + requests * deployed.s3_reads * aws.s3_thousand_reads / 1000
+        + gigabytes * aws.s3_gb_month * deployed.image_days / _MONTH_DAYS,
         "SNS": requests * aws.sns_million_messages / _MILLION,
         "images sent out": gigabytes * aws.gb_out,
     }

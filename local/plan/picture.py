@@ -116,10 +116,10 @@ def _replicas(panel: _Panel, moments: Sequence[Moment]) -> list[str]:
 
 
 def _series(panel: _Panel, moments: Sequence[Moment], name: str, colour: str) -> list[str]:
-    said = {"unfinished": "unfinished requests", "arrived": "requests a minute"}[name]
+    label = {"unfinished": "unfinished requests", "arrived": "requests a minute"}[name]
     path = panel.steps(_changed((moment.at, getattr(moment, name)) for moment in moments))
     return [
-        *_axes(panel, said, (0, panel.most / 1.08)),
+        *_axes(panel, label, (0, panel.most / 1.08)),
         f'<path d="{path}" fill="none" stroke="{colour}" stroke-width="1.2"/>',
     ]
 
@@ -152,9 +152,9 @@ def _times(panel: _Panel, top: float) -> list[str]:
     while tick < line.end:
         if tick >= line.start:
             x = panel.x(tick)
-            said = f"{tick:%H:%M}" if step < timedelta(days=1) and tick.hour else f"{tick:%a %d %b}"
+            label = f"{tick:%H:%M}" if step < timedelta(days=1) and tick.hour else f"{tick:%a %d %b}"
             drawn.append(f'<path d="M{x:.1f} {TOP}V{top + 5}" stroke="{FAINT}" stroke-width="0.6"/>')
-            drawn.append(f'<text x="{x:.1f}" y="{top + 20}" text-anchor="middle">{said}</text>')
+            drawn.append(f'<text x="{x:.1f}" y="{top + 20}" text-anchor="middle">{label}</text>')
         tick += step
     drawn.append(f'<text x="{WIDTH - RIGHT}" y="{top + 36}" text-anchor="end" fill="{LOAD}">{first.tzname()}</text>')
     return drawn

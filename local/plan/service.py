@@ -27,7 +27,7 @@ class Service:
 
 
 @dataclass(eq=False)
-class Replica:
+class SimulatedReplica:
     """One replica; times are simulated seconds. `batch` holds [steps left, arrival] of each image in work."""
 
     ordered: float
@@ -40,37 +40,37 @@ class Replica:
 
 
 @dataclass
-class Pool:
+class SimulatedPool:
     """Replicas and the queue they all take from. The simulation tells it what happens when."""
 
     service: Service
     queue: deque[float] = field(default_factory=deque)
-    replicas: list[Replica] = field(default_factory=list)
+    replicas: list[SimulatedReplica] = field(default_factory=list)
     replica_seconds: float = 0.0
     starts: int = 0
 
     @property
-    def wanted(self) -> list[Replica]:
+    def wanted(self) -> list[SimulatedReplica]:
         """The replicas that are to stay."""
         return [replica for replica in self.replicas if not replica.draining]
 
-    def ready_at(self, now: float) -> list[Replica]:
+    def ready_at(self, now: float) -> list[SimulatedReplica]:
         return [replica for replica in self.replicas if replica.ready <= now and not replica.draining]
 
     @property
     def unfinished(self) -> int:
         return len(self.queue) + sum(len(replica.batch) for replica in self.replicas)
 
-    def resize(self, number: int, now: float, *, warm: bool = False) -> list[Replica]:
+    def resize(self, number: int, now: float, *, warm: bool = False) -> list[SimulatedReplica]:
         """Order or drain replicas so that `number` are to stay; returns those ordered. `warm`: ready at once."""
         stay = self.wanted
         for replica in self.replicas:  # one that still drains is the cheapest to have back
             if replica.draining and len(stay) < number:
                 replica.draining = False
                 stay.append(replica)
-        ordered: list[Replica] = []
+        ordered: list[SimulatedReplica] = []
         while len(stay) + len(ordered) < number:
-            replica = Replica(now, now if warm else now + self.service.start)
+            replica = SimulatedReplica(now, now if warm else now + self.service.start)
             ordered.append(replica)
             self.starts += not warm
         self.replicas += ordered
@@ -82,7 +82,7 @@ class Pool:
                 self._end(replica, now)
         return ordered
 
-    def step(self, replica: Replica, now: float) -> tuple[list[float], float | None]:
+    def step(self, replica: SimulatedReplica, now: float) -> tuple[list[float], float | None]:
         """One step boundary: the arrivals of images that are finished, and when the next boundary is, if any."""
         finished = []
         if replica.stepping:
@@ -115,7 +115,7 @@ class Pool:
             replica.busy = beyond
         return 100.0 * worked / len(ready) if ready else 0.0
 
-    def _end(self, replica: Replica, now: float) -> None:
+    def _end(self, replica: SimulatedReplica, now: float) -> None:
         self.replicas.remove(replica)
         self.replica_seconds += now - replica.ordered
 

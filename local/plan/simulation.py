@@ -13,7 +13,7 @@ from itertools import count
 from darkroom.scaling.policy import Metric, MetricName, ScalingPolicy
 from darkroom.scaling.pool import LoadSample, PoolState, ReplicaBounds, decide
 from darkroom.scaling.timeline import Timeline
-from local.plan.service import Pool, Replica, Service
+from local.plan.service import Service, SimulatedPool, SimulatedReplica
 
 OBSERVE_EVERY = 15.0  # seconds between two decisions
 WITHIN = 60.0  # seconds that rates and latencies are taken over
@@ -67,10 +67,10 @@ class _Simulation:
     ) -> None:
         self.label, self.policy, self.line, self.arrivals, self.service = label, policy, line, arrivals, service
         self.seconds = (line.end - line.start).total_seconds()
-        self.pool = Pool(service)
+        self.pool = SimulatedPool(service)
         self.pool.resize(line.breakpoints[0].min, 0.0, warm=True)
         self.state = PoolState.fresh(line.breakpoints[0].min, 0.0)
-        self.boundaries: list[tuple[float, int, Replica]] = []
+        self.boundaries: list[tuple[float, int, SimulatedReplica]] = []
         self.order = count()
         self.latencies: list[float] = []
         self.recent: deque[tuple[float, float]] = deque()  # answered at, latency
@@ -115,7 +115,7 @@ class _Simulation:
             self._step(idle, now)
         self.deepest = max(self.deepest, len(self.pool.queue))
 
-    def _step(self, replica: Replica, now: float) -> None:
+    def _step(self, replica: SimulatedReplica, now: float) -> None:
         if replica not in self.pool.replicas or (replica.stepping and replica.busy_until > now):
             return  # it has gone, or a boundary of an earlier plan
         finished, following = self.pool.step(replica, now)

@@ -36,11 +36,11 @@ class Trace:
     def arrivals(self, seed: int = 0) -> list[float]:
         """Seconds after `start` at which requests arrive: uniformly within each minute, in order."""
         draw = random.Random(seed)  # noqa: S311 (a simulation)
-        found: list[float] = []
+        seconds: list[float] = []
         for at in sorted(self.counts):
             offset = (at - self.start).total_seconds()
-            found += sorted(offset + 60.0 * draw.random() for _ in range(self.counts[at]))
-        return found
+            seconds += sorted(offset + 60.0 * draw.random() for _ in range(self.counts[at]))
+        return seconds
 
 
 def shipped() -> list[str]:

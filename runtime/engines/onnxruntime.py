@@ -58,6 +58,8 @@ def load_graphs(
     settings.log_severity_level = 3
     if provider in gpu.PROVIDERS:
         return _on_gpu(provider, components, options, settings, bounds)
+    # Threads that spin while they wait take the time of those that work, where a replica has fewer cores than threads.
+    settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
     told = {name: value for name, value in options.items() if name != "provider"}
 
     def load(path: Path) -> Graph:

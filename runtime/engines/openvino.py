@@ -66,6 +66,8 @@ def load_graphs(
         "PERFORMANCE_HINT": "LATENCY",
         "NUM_STREAMS": "1",
         "INFERENCE_NUM_THREADS": str(threads),
+        # Pinned, threads would go back to cores of their own at every call, though another replica were there by now.
+        "ENABLE_CPU_PINNING": "NO",
         **options,
     }
 

@@ -10,13 +10,21 @@ from enum import StrEnum
 import structlog
 
 from darkroom.contracts import Invocation
-from darkroom.errors import DarkroomError, Draining, RuntimeUnavailable
+from darkroom.errors import (
+    DarkroomError,
+    Draining,
+    OutOfMemory,
+    RuntimeUnavailable,
+    StorageFull,
+    StorageUnavailable,
+)
 from runtime.arrays import Floats
 from runtime.metrics import Metrics
 from runtime.serving.generation import Generation, Listener
 from runtime.serving.service import Service
 
 _RETRY_AFTER = 5
+_MAY_PASS = (OutOfMemory, StorageFull, StorageUnavailable)  # another start may find it gone
 
 
 class EngineStatus(StrEnum):
@@ -40,7 +48,8 @@ class EngineThread:
     ) -> None:
         """`load` fetches, verifies and compiles a bundle, and raises DarkroomError where it is not good.
 
-        `on_failure` is called from the engine thread when that or the warm-up went wrong; `failure` then says why.
+        `on_failure` is called from the engine thread when that or the warm-up went wrong; `failure` then says why, and
+        `may_pass` whether it was the machine's or the store's state, and not the bundle, that was at fault.
         """
         self._load = load
         self.metrics = metrics
@@ -51,6 +60,7 @@ class EngineThread:
         self._draining = False
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self.failure: str | None = None
+        self.may_pass = False
         metrics.ready.set_function(lambda: self.status is EngineStatus.READY)
 
     def start(self) -> None:
@@ -117,7 +127,11 @@ class EngineThread:
             service.warm()
         except DarkroomError as error:
             self._log.error("start failed", code=error.code, detail=error.detail, exc_info=error.__cause__)
-            self._fail(error.detail)
+            self._fail(error.detail, may_pass=isinstance(error, _MAY_PASS))
+            return
+        except MemoryError:
+            self._log.exception("start failed")
+            self._fail("There was not enough memory to start the engine.", may_pass=True)
             return
         except Exception as error:  # an engine library's own: its text is in the log, not in the sentence
             self._log.exception("start failed")
@@ -134,6 +148,7 @@ class EngineThread:
         self._log.info("ready", seconds=round(seconds, 3), **identity)
         service.loop.run()
 
-    def _fail(self, reason: str) -> None:
+    def _fail(self, reason: str, *, may_pass: bool = False) -> None:
+        self.may_pass = may_pass
         self.failure = reason
         self._on_failure()

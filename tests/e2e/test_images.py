@@ -1,4 +1,4 @@
-"""An image in, an image out: what the README promises of edges, strength and masks, through the whole deployment."""
+"""An image in, an image out: what docs/requests.md says of edges, strength and masks, through the whole deployment."""
 
 import base64
 import io
@@ -58,9 +58,10 @@ def seen(image: Pixels) -> tuple[Background, list[tuple[Shape, Colour]]]:
     return reading.background, [(found.shape, found.colour) for found in reading.objects]
 
 
-def from_readme(deployment: Any, remote: Remote, number: int) -> dict[str, Any]:
-    """The answer to a curl line of the README's section on images, with this deployment's addresses in it."""
-    section = (ROOT / "README.md").read_text().partition("## An image in, an image out")[2].partition("\n## ")[0]
+def from_page(deployment: Any, remote: Remote, number: int) -> dict[str, Any]:
+    """The answer to a curl line of docs/requests.md's section on images, with this deployment's addresses in it."""
+    page = (ROOT / "docs" / "requests.md").read_text()
+    section = page.partition("## An image in, an image out")[2].partition("\n## ")[0]
     line = re.findall(r"```sh\n(curl .*?)```", section, re.DOTALL)[number]
     for name in ("star.png", "star-mask.png"):
         remote.serves(f"/{name}", (ROOT / "docs" / "images" / name).read_bytes())
@@ -72,7 +73,7 @@ def from_readme(deployment: Any, remote: Remote, number: int) -> dict[str, Any]:
 
 
 def test_the_inputs_edges_and_the_prompts_colours(deployment: Any, remote: Remote) -> None:
-    told = from_readme(deployment, remote, 0)
+    told = from_page(deployment, remote, 0)
     made, star = picture(deployment, told["image"]), pixels(ROOT / "docs" / "images" / "star.png")
     assert seen(made) == (Background.YELLOW, [(Shape.STAR, Colour.PURPLE)])
     assert edge_agreement(canny(star), canny(made)) >= 0.9
@@ -96,7 +97,7 @@ def test_an_edge_map_needs_no_preprocessing(deployment: Any) -> None:
 
 
 def test_an_image_drawn_again_keeps_its_place(deployment: Any, remote: Remote) -> None:
-    made = picture(deployment, from_readme(deployment, remote, 1)["image"])
+    made = picture(deployment, from_page(deployment, remote, 1)["image"])
     assert seen(made) == (Background.RED, [(Shape.STAR, Colour.BLUE)])
 
 
@@ -119,7 +120,7 @@ def test_more_strength_leads_further_from_the_image(deployment: Any) -> None:
 
 
 def test_nothing_changes_outside_the_mask(deployment: Any, remote: Remote) -> None:
-    told = from_readme(deployment, remote, 2)
+    told = from_page(deployment, remote, 2)
     made, star = picture(deployment, told["image"]), pixels(ROOT / "docs" / "images" / "star.png")
     mask = pixels(ROOT / "docs" / "images" / "star-mask.png")[:, :, 0]
     assert np.array_equal(made[~reached(mask)], star[~reached(mask)])

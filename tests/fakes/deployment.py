@@ -16,9 +16,9 @@ import httpx
 from darkroom.settings import Settings
 from darkroom.storage.directory import DirectoryStore
 from local import data
-from local.autoscaler import Clock
 from local.deployment import Deployment
-from local.replica import RUNTIME
+from local.replicas.autoscaler import Clock
+from local.replicas.replica import RUNTIME
 from tests.fakes import bundle
 from tests.fakes import runtime as fake
 
@@ -62,6 +62,11 @@ class Running:
     def exists(self, name: str) -> bool:
         return (self.directory / name).exists()
 
+    @property
+    def pid(self) -> int:
+        """The process of the first runtime, once there is one."""
+        return int(self.until(lambda: self.deployment.pool.replicas[0].pid))
+
     def touch(self, name: str) -> None:
         (self.directory / name).touch()
 
@@ -100,11 +105,13 @@ def running(
     program: Sequence[str] | None = None,
     bundle_store: Path | None = None,
     clock: Clock | None = None,
+    until_ready: bool = True,
     **given: Any,
 ) -> Iterator[Running]:
     """Start a deployment whose data lie under `directory`; `given` are settings. It is stopped at the end.
 
-    With `program=RUNTIME` and the store of a real bundle the runtime is the real one.
+    Without `until_ready` it is given out at once. With `program=RUNTIME` and the store of a real bundle the runtime is
+    the real one.
     """
     steering = directory / "steering"
     steering.mkdir(parents=True, exist_ok=True)
@@ -150,7 +157,7 @@ def running(
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE_SECONDS) as client:
         started = Running(deployment, loop, port, steering, client, thread, lines)
         try:
-            assert ready.wait(PATIENCE_SECONDS), lines
+            assert not until_ready or ready.wait(PATIENCE_SECONDS), lines
             yield started
         finally:
             started.touch("go")

@@ -5,6 +5,7 @@ Words in the prompt make it misbehave; a directory shared with the test steers a
 - `hold` stops after the first step until the file `go` is there; `gone-{id}` tells that the client left meanwhile
 - `busy` answers `overloaded` (and makes `turned-away`) until the file `room` is there
 - `crash` ends the process; `fail:{code}` answers that error
+- while the file `hold-start` is there, a process that starts does not become ready
 - `made` gets a line `{id} {seed}` for every image that was stored
 """
 
@@ -155,6 +156,8 @@ async def serving(fake: FakeRuntime) -> AsyncIterator[str]:
 async def main() -> None:
     """Run as a process of the pool: the directory to share is the one argument."""
     fake = FakeRuntime(os.environ["RUNTIME_STORE_URL"], Path(sys.argv[1]))
+    while (fake.directory / "hold-start").exists():  # noqa: ASYNC110  (another process removes it)
+        await asyncio.sleep(LOOK_SECONDS)
     listener, running = socket.socket(fileno=int(os.environ["RUNTIME_FD"])), server(fake)
 
     def drain() -> None:

@@ -153,6 +153,18 @@ def test_row_58_the_runtime_is_killed_under_load(deployment: Running) -> None:
     assert deployment.deployment.pool.replicas[0].pid != killed
 
 
+def test_row_58_the_runtime_is_killed_before_it_was_ever_ready(tmp_path: Path) -> None:
+    (tmp_path / "steering").mkdir()
+    (tmp_path / "steering" / "hold-start").touch()
+    with running(tmp_path, until_ready=False) as deployment:
+        job = deployment.submit("a dog")
+        os.kill(deployment.pid, signal.SIGKILL)
+        deployment.until(lambda: deployment.deployment.pool.replicas[0].restarts)
+        (deployment.directory / "hold-start").unlink()
+        assert deployment.finished(job)["status"] == "succeeded"
+        assert deployment.made() == [job]
+
+
 def test_row_58_one_of_two_runtimes_is_killed(tmp_path: Path) -> None:
     with running(tmp_path, runtimes=2, jobs_in_flight=1) as deployment:
         replicas = deployment.deployment.pool.replicas

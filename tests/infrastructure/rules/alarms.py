@@ -168,9 +168,9 @@ def _calculated(expression: str, values: dict[str, float]) -> float:
 
 
 def explained() -> dict[str, tuple[str, str]]:
-    """Alarm -> what it means and what to do, as the table of docs/operations.md has it."""
-    page = (ROOT / "docs/operations.md").read_text(encoding="utf-8").partition("\n### Alarms\n")[2]
-    rows = re.findall(r"^\| `([a-z-]+)` \| (.{10,}) \| (.{10,}) \|$", page.partition("\n### ")[0], re.MULTILINE)
+    """Alarm -> what it means and what to do, as the table of docs/aws.md has it."""
+    page = (ROOT / "docs/aws.md").read_text(encoding="utf-8").partition("\n## Alarms\n")[2]
+    rows = re.findall(r"^\| `([a-z-]+)` \| (.{10,}) \| (.{10,}) \|$", page.partition("\n## ")[0], re.MULTILINE)
     return {name: (means, do) for name, means, do in rows}
 
 
@@ -189,8 +189,8 @@ def alarms_tell_somebody_what_to_do(stack: Stack) -> Iterator[str]:
         yield from wants(alarm["TreatMissingData"] == missing, f"{alarm.name}: no data must be {missing}")
         if silent:
             continue
-        yield from wants(f'"{short}" in docs/operations.md' in description, f"{alarm.name} does not say where to look")
-        yield from wants(short in page, f"docs/operations.md does not say what {short} means and what to do")
+        yield from wants(f'"{short}" in docs/aws.md' in description, f"{alarm.name} does not say where to look")
+        yield from wants(short in page, f"docs/aws.md does not say what {short} means and what to do")
         for when in ("AlarmActions", "OKActions"):
             yield from wants(alarm[when] == [told], f"{alarm.name}: {when}")
 

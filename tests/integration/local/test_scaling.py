@@ -1,17 +1,25 @@
 """The pool follows the policy: windows by a clock that the test sets, zero and back, and no request that fails."""
 
+import os
+import signal
 import threading
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
-from local.autoscaler import Clock
+from local.replicas.autoscaler import Clock
 from tests.fakes.deployment import RUNTIME, running
 
 START = datetime(2026, 11, 16, 8, 58, tzinfo=UTC)
 PATH = "/v1/models/{}/scaling-policy"
 WINDOW = {"min": 1, "max": 1, "windows": [{"name": "busy", "hours": "09:00-09:10", "min": 2, "max": 2}]}
+
+
+SEVERAL_CORES = pytest.mark.skipif(
+    not hasattr(os, "sched_setaffinity") or len(os.sched_getaffinity(0)) < 2, reason="one core cannot be divided"
+)
 
 
 @dataclass
@@ -45,6 +53,24 @@ def gauges(deployment):
 def counts(deployment, ready):
     pool = deployment.deployment.pool
     return lambda: len(pool.members) == pool.ready_count == ready
+
+
+def cores_of(deployment):
+    """The cores of each replica that is ready: those that any of its threads may run on; of one that ends, none."""
+
+    def cores(pid):
+        try:
+            return set().union(*(os.sched_getaffinity(int(task.name)) for task in Path(f"/proc/{pid}/task").iterdir()))
+        except OSError:
+            return set()
+
+    return [cores(replica.pid) for replica in deployment.deployment.pool.replicas if replica.readiness.ready]
+
+
+def divided(deployment):
+    """Whether two replicas have all cores between them, and none in common."""
+    shares = cores_of(deployment)
+    return len(shares) == 2 and set.union(*shares) == os.sched_getaffinity(0) and not set.intersection(*shares)
 
 
 class Load(threading.Thread):
@@ -111,6 +137,23 @@ def test_a_replica_that_leaves_finishes_its_work_first(tmp_path, hands):
         assert sorted(deployment.made()) == sorted(jobs)  # each was made once
 
 
+@SEVERAL_CORES
+def test_the_cores_are_divided_among_the_replicas_there_are(tmp_path, hands):
+    every = os.sched_getaffinity(0)
+    with running(tmp_path, clock=hands.clock) as deployment:
+        assert cores_of(deployment) == [every]
+        deployment.client.put(PATH.format("crayon"), json=WINDOW)
+        hands.move(minutes=2)
+        deployment.until(lambda: divided(deployment))
+        survivor, killed = deployment.deployment.pool.replicas
+        os.kill(killed.pid, signal.SIGKILL)
+        deployment.until(lambda: cores_of(deployment) == [every])
+        deployment.until(lambda: divided(deployment))
+        hands.move(minutes=10)
+        deployment.until(lambda: cores_of(deployment) == [every])
+        assert survivor.restarts == 0
+
+
 def test_zero_and_back_and_ping_stays_true(tmp_path, hands):
     with running(tmp_path, clock=hands.clock) as deployment:
         deployment.client.put(PATH.format("crayon"), json={"min": 0, "max": 2, "scale_to_zero_after": "20s"})
@@ -174,6 +217,9 @@ def test_the_real_runtime_wakes_from_zero_and_follows_a_window(tmp_path, tiny_st
         with Load(deployment, "tiny", **small) as load:
             hands.move(seconds=60)
             deployment.until(counts(deployment, 2))
+            seen = len(load.statuses)
+            deployment.until(lambda: len(load.statuses) > seen + 4)  # OpenVINO's threads stay where they were put
+            assert len(os.sched_getaffinity(0)) < 2 or divided(deployment)
             hands.move(minutes=10)
             deployment.until(counts(deployment, 1))
         assert set(load.statuses) == {200}

@@ -8,9 +8,9 @@ import pytest
 
 from darkroom.scaling.document import parse_policy
 from darkroom.scaling.timeline import timeline
-from local.autoscaler import Clock
 from local.plan.service import Service
 from local.plan.simulation import OBSERVE_EVERY, simulate
+from local.replicas.autoscaler import Clock
 from tests.fakes.deployment import running
 
 START = datetime(2026, 11, 16, 8, 55, tzinfo=UTC)

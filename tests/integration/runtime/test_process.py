@@ -237,6 +237,19 @@ def test_what_keeps_it_from_starting_is_one_sentence(start, variables, sentence:
     assert err.count("\n") == 1
 
 
+def test_what_may_have_passed_at_another_try_has_an_exit_code_of_its_own(start) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]  # nothing listens there once it is closed
+    away = {
+        "RUNTIME_STORE_URL": "s3://away",
+        "AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{port}",
+        "AWS_ACCESS_KEY_ID": "id",
+        "AWS_SECRET_ACCESS_KEY": "key",
+    }
+    code, _, err = start(**away).end()
+    assert (code, err) == (os.EX_TEMPFAIL, "runtime: The object store does not answer\n")
+
+
 def test_a_port_in_use_is_one_sentence(start) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])

@@ -13,7 +13,7 @@ from api.waiting import News
 from darkroom.contracts import GenerationRequest, Job, JobStatus, Progress
 from darkroom.errors import JobStoreUnavailable
 from darkroom.jobs.sql import SqlJobStore
-from local.bulletin import Bulletin
+from local.replicas.bulletin import Bulletin
 from local.waiting import BulletinWaiting
 
 

@@ -8,7 +8,7 @@ from darkroom.scaling.document import parse_policy, read_policy_file
 from darkroom.scaling.prices import Price
 from darkroom.scaling.timeline import timeline
 from local.plan.comparison import always, compare
-from local.plan.service import Pool, Service
+from local.plan.service import Service, SimulatedPool
 from local.plan.simulation import percentile, simulate
 from local.plan.trace import read_trace
 
@@ -75,7 +75,7 @@ def test_a_window_is_followed_to_the_minute():
 
 
 def test_draining_finishes_what_is_in_work():
-    pool = Pool(SERVICE)
+    pool = SimulatedPool(SERVICE)
     (replica,) = pool.resize(1, 0.0, warm=True)
     pool.queue.append(0.0)
     now = 0.0
@@ -92,7 +92,7 @@ def test_draining_finishes_what_is_in_work():
 
 
 def test_one_that_drains_is_taken_back_before_another_is_started():
-    pool = Pool(SERVICE)
+    pool = SimulatedPool(SERVICE)
     (replica,) = pool.resize(1, 0.0, warm=True)
     pool.queue.append(0.0)
     pool.step(replica, 0.0)

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from darkroom.contracts import GenerationRequest, Invocation
-from darkroom.errors import Draining, EngineIntegrity, RuntimeUnavailable
+from darkroom.errors import Draining, EngineIntegrity, OutOfMemory, RuntimeUnavailable, StorageUnavailable
 from runtime.serving.engine_thread import EngineStatus, EngineThread
 
 PATIENCE = 10
@@ -68,13 +68,16 @@ def test_ready_it_says_what_it_serves(ready, manifest) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fault", "sentence"),
+    ("fault", "sentence", "may_pass"),
     [
-        (EngineIntegrity("unet.bin is not what its manifest says."), "unet.bin is not what its manifest says."),
-        (ValueError("/secret/path"), "The engine could not be started (ValueError); see the log."),
+        (EngineIntegrity("unet.bin is not what its manifest says."), "unet.bin is not what its manifest says.", False),
+        (ValueError("/secret/path"), "The engine could not be started (ValueError); see the log.", False),
+        (MemoryError(), "There was not enough memory to start the engine.", True),
+        (OutOfMemory("The warm-up needs more."), "The warm-up needs more.", True),
+        (StorageUnavailable("The store is away."), "The store is away.", True),
     ],
 )
-def test_a_failed_load_is_one_sentence(metrics, fault, sentence) -> None:
+def test_a_failed_load_is_one_sentence(metrics, fault, sentence, may_pass) -> None:
     failed = threading.Event()
 
     def load():
@@ -83,7 +86,7 @@ def test_a_failed_load_is_one_sentence(metrics, fault, sentence) -> None:
     replica = EngineThread(load, metrics, on_failure=failed.set)
     replica.start()
     assert failed.wait(PATIENCE)
-    assert (replica.status, replica.failure) == (EngineStatus.FAILED, sentence)
+    assert (replica.status, replica.failure, replica.may_pass) == (EngineStatus.FAILED, sentence, may_pass)
     with pytest.raises(RuntimeUnavailable):
         replica.admit(INVOCATION)
 

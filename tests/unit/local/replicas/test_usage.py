@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from local.usage import Usage
+from local.replicas.usage import Usage
 
 
 @pytest.mark.skipif(not hasattr(os, "sysconf"), reason="POSIX only")

@@ -14,8 +14,8 @@ from darkroom.inference.disposition import Disposition
 from darkroom.inference.http import HttpRuntime
 from darkroom.jobs import JobStore, Lease
 from darkroom.settings import Settings
-from local.attempt import Attempt
-from local.bulletin import Bulletin
+from local.replicas.attempt import Attempt
+from local.replicas.bulletin import Bulletin
 
 log = structlog.get_logger(part="dispatcher")
 

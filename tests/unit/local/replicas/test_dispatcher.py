@@ -14,8 +14,8 @@ from darkroom.inference.http import HttpRuntime
 from darkroom.jobs.sql import SqlJobStore
 from darkroom.retry import Retry
 from darkroom.settings import Settings
-from local.bulletin import Bulletin
-from local.dispatcher import Dispatcher
+from local.replicas.bulletin import Bulletin
+from local.replicas.dispatcher import Dispatcher
 from tests.fakes import runtime as fake
 
 TENANT = "default"
@@ -216,7 +216,7 @@ def test_a_job_of_another_model_is_left_to_who_serves_it(tmp_path: Path) -> None
 def test_no_call_of_the_job_store_that_breaks_ends_the_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str, error: type[Exception]
 ) -> None:
-    monkeypatch.setattr("local.attempt._SETTLING", Retry(tries=2))
+    monkeypatch.setattr("local.replicas.attempt._SETTLING", Retry(tries=2))
     prompts = {"beat": "hold", "fail": "fail:storage_full", "release": "fail:generation_failed"}
 
     async def run() -> None:

@@ -16,7 +16,7 @@ from darkroom.inference.disposition import Disposition, disposition
 from darkroom.inference.http import HttpRuntime, StepProgress
 from darkroom.jobs import JobStore, Lease
 from darkroom.retry import Retry
-from local.bulletin import Bulletin
+from local.replicas.bulletin import Bulletin
 
 log = structlog.get_logger(part="dispatcher")
 

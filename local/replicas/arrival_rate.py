@@ -11,7 +11,7 @@ from darkroom.scaling.policy import Metric
 WITHIN = 60.0  # seconds that rates and latencies are taken over, as the simulation of `plan` has it
 
 
-class Traffic:
+class ArrivalRate:
     """Lives on one event loop; `clock` is monotonic, in seconds."""
 
     def __init__(self, clock: Callable[[], float]) -> None:

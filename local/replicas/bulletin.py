@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from api.waiting import News
 from darkroom.contracts import Job
-from local.traffic import Traffic
+from local.replicas.arrival_rate import ArrivalRate
 
 
 class Watch:
@@ -38,10 +38,10 @@ class Watch:
 class Bulletin:
     """Lives on one event loop; `submit` and `withdraw` (darkroom.inference.Inference) may be called from any thread."""
 
-    def __init__(self, *, clock: Callable[[], float] = time.monotonic, traffic: Traffic | None = None) -> None:
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic, arrival_rate: ArrivalRate | None = None) -> None:
         self._loop = asyncio.get_running_loop()
         self._clock = clock
-        self._traffic = traffic
+        self._arrival_rate = arrival_rate
         self._submitted_at: dict[str, float] = {}
         self._watches: defaultdict[str, set[Watch]] = defaultdict(set)
         self._withdrawals: dict[str, asyncio.Event] = {}
@@ -108,8 +108,8 @@ class Bulletin:
             watch.put(news)
         if news.finished:
             age = self.age(job_id)
-            if self._traffic is not None and age is not None:
-                self._traffic.answered(age)
+            if self._arrival_rate is not None and age is not None:
+                self._arrival_rate.answered(age)
             self._submitted_at.pop(job_id, None)
             self._newest.pop(job_id, None)
 
@@ -129,8 +129,8 @@ class Bulletin:
 
     def _announce_arrival(self, job_id: str) -> None:
         self._submitted_at[job_id] = self._clock()
-        if self._traffic is not None:
-            self._traffic.arrived()
+        if self._arrival_rate is not None:
+            self._arrival_rate.arrived()
         self.wake()
 
     def _announce_withdrawal(self, job_id: str) -> None:

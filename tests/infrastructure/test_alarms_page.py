@@ -1,4 +1,4 @@
-"""docs/operations.md: every alarm that a deployment may have is explained there, and no other."""
+"""docs/aws.md: every alarm that a deployment may have is explained there, and no other."""
 
 from tests.infrastructure.rules.alarms import explained
 from tests.infrastructure.stack import CONFIGURATIONS, Stack, read

@@ -13,8 +13,8 @@ from darkroom.contracts import GenerationRequest, Job, JobStatus
 from darkroom.errors import JobStoreUnavailable
 from darkroom.jobs.sql import SqlJobStore
 from local import deadlines
-from local.bulletin import Bulletin
-from local.deadlines import GRACE_SECONDS, Deadlines
+from local.replicas.bulletin import Bulletin
+from local.replicas.deadlines import GRACE_SECONDS, Deadlines
 
 JOB_SECONDS = 900.0
 

@@ -28,7 +28,7 @@ class Usage:
 
     def look(self, pids: Iterable[int]) -> list[Used]:
         """One entry for each process that was there at the last look too."""
-        seen, found = {}, []
+        seen, used = {}, []
         for pid in pids:
             try:
                 seconds, memory = self._read(pid)
@@ -39,9 +39,9 @@ class Usage:
             before = self._seen.get(pid)
             if before is not None and now > before[0]:
                 share = (seconds - before[1]) / (now - before[0]) / (os.cpu_count() or 1)
-                found.append(Used(min(max(100.0 * share, 0.0), 100.0), memory))
+                used.append(Used(min(max(100.0 * share, 0.0), 100.0), memory))
         self._seen = seen
-        return found
+        return used
 
     def _read(self, pid: int) -> tuple[float, float]:
         fields = (self._proc / str(pid) / "stat").read_text().rpartition(")")[2].split()

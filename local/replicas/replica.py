@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 import socket
 import sys
 import time
@@ -25,6 +26,7 @@ _STEADY_SECONDS = 60.0  # a runtime that lived this long did not die of its star
 _UNREADY_SECONDS = 120.0  # one that is not ready for so long is killed
 _DRAIN_SECONDS = 28.0  # the runtime itself gives up after 25
 _KEPT_LINES = 200
+_REFUSED = 1  # the runtime's own exit code, after one sentence; Python's too, after a traceback
 
 
 class RuntimeDidNotStart(Exception):
@@ -34,8 +36,8 @@ class RuntimeDidNotStart(Exception):
 class Replica:
     """Owns the listening socket, so that a connection made while the process restarts waits for the next one.
 
-    `on_ready` is told each time the runtime becomes ready or stops being so; `emit` gets its log, line by line. Lines
-    of a process that is still starting are held back until it is ready, so that a failed start can be said in one.
+    `on_ready` is called each time the runtime becomes ready or stops being so; `emit` gets its log, line by line. Lines
+    of a process that is still starting are held back until it is ready, so that a refusal is one sentence.
     """
 
     def __init__(
@@ -60,14 +62,23 @@ class Replica:
         self._clock = clock
         self._process: asyncio.subprocess.Process | None = None
         self._held: deque[str] | None = None
+        self._overdue = False
         self._stop = asyncio.Event()
 
     @property
     def pid(self) -> int | None:
         return self._process.pid if self._process else None
 
+    @property
+    def loaded(self) -> bool:
+        """Whether its process has been ready and is still there, though it may be draining."""
+        return self._held is None and self._process is not None and self._process.returncode is None
+
     async def run(self) -> None:
-        """Keep one process alive until `stop`. Raises: RuntimeDidNotStart, where the first one never became ready."""
+        """Keep one process alive until it is drained or killed, whatever it dies of.
+
+        Raises: RuntimeDidNotStart, where it refused to start (a broken bundle, a wrong setting) and was never ready.
+        """
         pause, ever_ready = _FIRST_PAUSE, False
         try:
             while not self._stop.is_set():
@@ -76,12 +87,19 @@ class Replica:
                 ever_ready = ever_ready or was_ready
                 if self._stop.is_set():
                     return
-                if not ever_ready:
-                    raise RuntimeDidNotStart(self._last_words(code))
+                sentence = self._sentence(code)
+                if code == _REFUSED and sentence and not ever_ready:
+                    raise RuntimeDidNotStart(sentence)
                 self._release_lines()
                 if self._clock() - started > _STEADY_SECONDS:
                     pause = _FIRST_PAUSE
-                log.warning("runtime died", replica=self.name, exit_code=code, starting_again_in=pause)
+                log.warning(
+                    "runtime died",
+                    why=self._cause(code, sentence, starting=not was_ready),
+                    replica=self.name,
+                    exit_code=code,
+                    starting_again_in=pause,
+                )
                 self.restarts += 1
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._stop.wait(), pause)
@@ -105,16 +123,17 @@ class Replica:
     async def _live(self) -> tuple[int, bool]:
         """One process from start to end: its exit code, and whether it was ever ready."""
         self._held = deque(maxlen=_KEPT_LINES)
+        self._overdue = False
         descriptor = self._listener.fileno()
         self._process = process = await asyncio.create_subprocess_exec(
             sys.executable,
-            *("-m", "local.tether", str(os.getpid()), *self._program),
+            *("-m", "local.replicas.tether", str(os.getpid()), *self._program),
             env={**self._environment, "RUNTIME_FD": str(descriptor)},
             pass_fds=(descriptor,),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C is for us; the runtime is told to drain
+            start_new_session=True,  # Ctrl-C is for us; the runtime gets a SIGTERM
         )
         if self._stop.is_set():
             process.terminate()
@@ -132,22 +151,25 @@ class Replica:
             watch.cancel()
             await asyncio.gather(watch, return_exceptions=True)
             was_ready = self._held is None
-            self._said(None)
+            self._set_readiness(None)
         return code, was_ready
 
     async def _watch(self, process: asyncio.subprocess.Process) -> None:
         unready_since = self._clock()
         while True:
-            self._said(await self.runtime.readiness())
+            readiness = await self.runtime.readiness()
+            if readiness is not None and readiness.ready:
+                self._release_lines()
+            self._set_readiness(readiness)
             if self.readiness.ready:
                 unready_since = self._clock()
-                self._release_lines()
             elif self._clock() - unready_since > _UNREADY_SECONDS and process.returncode is None:
                 log.error("runtime is not ready; killing it", replica=self.name, seconds=_UNREADY_SECONDS)
+                self._overdue = True
                 process.kill()
             await asyncio.sleep(_RUNNING_PING if self._held is None else _STARTING_PING)
 
-    def _said(self, readiness: Readiness | None) -> None:
+    def _set_readiness(self, readiness: Readiness | None) -> None:
         before, self.readiness = self.readiness, readiness or Readiness(status="starting")
         if before.ready != self.readiness.ready:
             self._on_ready(self.readiness.ready)
@@ -175,13 +197,23 @@ class Replica:
         for line in held or ():
             self._emit(line)
 
-    def _last_words(self, code: int) -> str:
-        """The sentence with which a runtime refuses to start; if it died of something else, its log goes out."""
-        said = [line for line in self._held or () if line.strip() and not _is_log_record(line)]
-        if code == 1 and said and "Traceback (most recent call last):" not in said:
-            return said[-1].strip()
-        self._release_lines()
-        return f"The runtime ended while it was starting (exit code {code}); its log is above."
+    def _sentence(self, code: int) -> str | None:
+        """What a process that never became ready gave as its reason, if it ended by itself with one."""
+        if code not in (_REFUSED, os.EX_TEMPFAIL):
+            return None
+        plain = [line for line in self._held or () if line.strip() and not _is_log_record(line)]
+        return plain[-1].strip() if plain and "Traceback (most recent call last):" not in plain else None
+
+    def _cause(self, code: int, sentence: str | None, *, starting: bool) -> str:
+        """What ended a process, in a sentence for the operator."""
+        when = "while it was starting" if starting else "while it was serving"
+        if self._overdue:
+            return f"killed by us {when}: it was not ready for {_UNREADY_SECONDS:.0f} s"
+        if code == -signal.SIGKILL:
+            return f"killed by signal 9 {when}: perhaps out of memory"
+        if code < 0:
+            return f"killed by signal {-code} {when}"
+        return sentence or f"ended with exit code {code} {when}; its log is above"
 
 
 def _is_log_record(line: str) -> bool:

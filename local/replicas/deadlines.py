@@ -12,7 +12,7 @@ from api.waiting import News
 from darkroom.contracts import Job, JobStatus
 from darkroom.errors import DeadlineExceeded, JobNotFound, JobStoreUnavailable
 from darkroom.jobs import JobStore
-from local.bulletin import Bulletin
+from local.replicas.bulletin import Bulletin
 
 log = structlog.get_logger(part="deadlines")
 

@@ -20,10 +20,10 @@ from darkroom.scaling.pool import LoadSample, PoolState, ReplicaBounds, decide
 from darkroom.scaling.storage import PolicyStore
 from darkroom.scaling.timeline import Timeline, timeline
 from darkroom.settings import Settings
-from local.bulletin import Bulletin
-from local.pool import Pool
-from local.traffic import Traffic
-from local.usage import Usage
+from local.replicas.arrival_rate import ArrivalRate
+from local.replicas.bulletin import Bulletin
+from local.replicas.pool import Pool
+from local.replicas.usage import Usage
 
 log = structlog.get_logger(part="autoscaler")
 
@@ -56,7 +56,7 @@ class Autoscaler:
         jobs: JobStore,
         policies: PolicyStore,
         bulletin: Bulletin,
-        traffic: Traffic,
+        arrival_rate: ArrivalRate,
         clock: Clock,
     ) -> None:
         self._settings = settings
@@ -64,7 +64,7 @@ class Autoscaler:
         self._jobs = jobs
         self._policies = policies
         self._bulletin = bulletin
-        self._traffic = traffic
+        self._arrival_rate = arrival_rate
         self._clock = clock
         self._usage = Usage(clock.monotonic)
         self._followed: _Followed | None = None
@@ -106,7 +106,7 @@ class Autoscaler:
             state,
             now,
             ready=self._pool.ready_count,
-            last_work=self._traffic.last_work,
+            last_work=self._arrival_rate.last_work,
         )
         self.state = decision.state
         if decision.replicas != state.replicas:
@@ -136,12 +136,12 @@ class Autoscaler:
 
     async def _readings(self, policy: ScalingPolicy) -> dict[MetricName, LoadSample]:
         """What can be known on one machine; a metric that is left out is missing, and the pool holds on it."""
-        values: dict[MetricName, float] = {"requests_per_second": self._traffic.requests_per_second()}
+        values: dict[MetricName, float] = {"requests_per_second": self._arrival_rate.requests_per_second()}
         with contextlib.suppress(JobStoreUnavailable):
             counts = await asyncio.to_thread(self._jobs.counts)
             values["queue_depth"] = float(counts[JobStatus.QUEUED] + counts[JobStatus.RUNNING])
         if policy.metrics.latency is not None:
-            latency = self._traffic.latency(policy.metrics.latency)
+            latency = self._arrival_rate.latency(policy.metrics.latency)
             if latency is None and values.get("queue_depth") == 0:
                 latency = 0.0  # nothing came and nothing waits
             if latency is not None:

@@ -4,7 +4,7 @@ import asyncio
 
 from api.waiting import News
 from darkroom.contracts import GenerationRequest, Job, Progress
-from local.bulletin import Bulletin
+from local.replicas.bulletin import Bulletin
 
 JOB = Job(id="job", tenant="default", model="crayon", request=GenerationRequest(prompt="a dog"), created_at=0.0)
 

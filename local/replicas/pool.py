@@ -15,9 +15,10 @@ import structlog
 from api.schemas.models import Health
 from darkroom.jobs import JobStore
 from darkroom.settings import Settings
-from local.bulletin import Bulletin
-from local.dispatcher import Dispatcher
-from local.replica import RUNTIME, Replica, RuntimeDidNotStart
+from local.replicas import cores
+from local.replicas.bulletin import Bulletin
+from local.replicas.dispatcher import Dispatcher
+from local.replicas.replica import RUNTIME, Replica, RuntimeDidNotStart
 
 log = structlog.get_logger(part="pool")
 
@@ -60,7 +61,7 @@ class Pool:
         self._may_wake = True
         self._members: list[Member] = []
         for _ in range(settings.runtimes):
-            self._add(sharing=settings.runtimes, first=True)
+            self._add(first=True)
 
     @property
     def members(self) -> list[Member]:
@@ -115,7 +116,7 @@ class Pool:
         self._may_wake = may_wake
         staying = [member for member in self._members if not member.leaving]
         for _ in range(number - len(staying)):
-            member = self._add(sharing=number, first=False)
+            member = self._add(first=False)
             self._group.create_task(self._live(member, self._group))
         # What is not ready goes first, then what has least in work, then the youngest.
         going = sorted(staying, key=lambda one: (one.replica.readiness.ready, one.dispatcher.in_flight, -one.number))
@@ -148,13 +149,13 @@ class Pool:
             return Health(status="stopped")
         return Health(status="ready" if self.ready_count or self._rested else "starting")
 
-    def _add(self, *, sharing: int, first: bool) -> Member:
+    def _add(self, *, first: bool) -> Member:
         taken = {member.number for member in self._members}
         number = next(number for number in count() if number not in taken)
         name = f"runtime-{number}"
         replica = Replica(
             name,
-            runtime_environment(self._settings, sharing),
+            runtime_environment(self._settings),
             on_ready=lambda ready: self._on_ready(member, ready),
             emit=self._emit,
             program=self._program,
@@ -177,6 +178,7 @@ class Pool:
             await asyncio.gather(feeding, return_exceptions=True)
             await member.replica.runtime.close()
             self._members.remove(member)
+            self._share()
 
     async def _feed(self, member: Member) -> None:
         """Until the dispatcher ends: it was stopped, and what it had in flight has ended. Then the process may go."""
@@ -202,19 +204,26 @@ class Pool:
             self._rested = False
         elif not self.draining and not member.leaving:
             available.clear()
+        self._share()
         self._changed.set()
 
+    def _share(self) -> None:
+        """Divide the cores among the processes that work.
 
-def runtime_environment(settings: Settings, sharing: int) -> dict[str, str]:
-    """This process's environment (so that RUNTIME_TARGET and the like reach the runtime) with what the pool decides.
+        Each has as many threads as there are cores, so that one that is left alone can use them all; confined to a
+        share, they take turns. What still starts counts the cores it sees, and is confined once it is ready.
+        """
+        working = [member.replica.pid for member in self._members if member.replica.loaded]
+        for pid, share in zip(working, cores.divided(cores.processors(), len(working)), strict=False):
+            if pid is not None:
+                cores.confine(pid, share)
 
-    `sharing`: how many replicas share this machine's processors.
-    """
+
+def runtime_environment(settings: Settings) -> dict[str, str]:
+    """This process's environment (so that RUNTIME_TARGET and the like reach the runtime) with what the pool decides."""
     given = {name: value for name, value in os.environ.items() if not name.startswith("DARKROOM_")}
-    threads = max(1, (os.cpu_count() or 1) // sharing)
     return {
         "RUNTIME_CACHE_DIR": str(Path(settings.data_dir).resolve() / "cache"),
-        **({"RUNTIME_THREADS": str(threads)} if sharing > 1 else {}),
         **given,
         "RUNTIME_STORE_URL": settings.store_url,
         "RUNTIME_IMAGES_URL": settings.images_url,
