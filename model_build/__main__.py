@@ -22,7 +22,7 @@ from darkroom.storage import ObjectStore, open_store
 from model_build import BuildRefused
 from model_build.build import Build
 from model_build.cache.trials import Effort
-from model_build.compile import GPU_TARGETS, TARGETS
+from model_build.compile.targets import GPU_TARGETS, TARGETS
 from model_build.doctor.examination import Baseline, Device
 from model_build.plan import Plan
 from model_build.progress import BuildProgress

@@ -10,39 +10,28 @@ from typing import Any
 
 from darkroom import signing
 from darkroom.manifest import Defaults, EngineManifest
-from darkroom.pace import PACE, Pace
+from darkroom.pace import PACE
 from darkroom.storage import ObjectStore
 from model_build import plan as planning
 from model_build.cache.calibration import load as load_cache
 from model_build.checkpoints.controlnet import control_spec
 from model_build.checkpoints.lora import CHANGED
-from model_build.compile import INT8_ENGINES, Format, TargetSpec, engine_format, target_spec
+from model_build.compile import Format
 from model_build.compile.device import Device, compiled_for, require
+from model_build.compile.formats import engine_format
+from model_build.compile.targets import INT8_ENGINES, TargetSpec, target_spec
 from model_build.hardware import hardware, libraries, threads
 from model_build.int8 import stages as int8
 from model_build.layout import COMPONENTS, MAX_STEPS, REPORT, SAMPLERS, TABLES, TOKENIZER
 from model_build.own_engines import OwnEngines
 from model_build.plan import Plan
 from model_build.progress import BuildProgress
-from model_build.proof.generation import Setting, control_settings, token_ids
+from model_build.proof.generation import Setting, control_settings
 from model_build.publish import Outputs, manifest, publish
 from model_build.sources import Sources
 from model_build.stages import Finished, Stage, Work, Workspace
 
-_VERIFIES = (
-    "proof.verify",
-    "proof.psnr",
-    "proof.generation",
-    "proof.control",
-    "proof.reference",
-    "samplers",
-    "proof.trial",
-)
 _TORCH = ("torch", "diffusers", "transformers")
-_EXPORT = tuple(
-    f"model_build.{name}"
-    for name in ("graphs.export", "proof.reference", "checkpoints.checkpoint", "checkpoints.controlnet")
-)
 
 
 class Build:
@@ -139,7 +128,7 @@ class Build:
         stage = Stage(
             f"export/{component}",
             code=(
-                *_EXPORT,
+                *("model_build.graphs.export", "model_build.checkpoints.loading"),
                 *(("model_build.graphs.token_merging",) if merged else ()),
                 *(("model_build.checkpoints.lora",) if changed else ()),
             ),
@@ -157,7 +146,7 @@ class Build:
         exported = self._run(stage, export)
         stage = Stage(
             f"optimize/{component}",
-            code=("model_build.graphs.optimize", "model_build.graphs.weights"),
+            code=("model_build.graphs.optimize",),
             libraries=("onnx-ir", "numpy"),
             inputs={"graph": exported.digest},
         )
@@ -165,11 +154,11 @@ class Build:
 
     def _engine(self, format_: Format, component: str, graph: Finished) -> Finished:
         def work(folder: Path, _: Callable[[], None]) -> None:
-            engine_format(format_).compile(graph.folder / f"{component}.onnx", folder, component)
+            engine_format(format_).compile_component(graph.folder / f"{component}.onnx", folder, component)
 
         stage = Stage(
             f"compile/{format_}/{component}",
-            code=(f"model_build.compile.{format_}", "model_build.graphs.weights"),
+            code=(f"model_build.compile.{format_}",),
             libraries=(format_, "numpy"),
             inputs={"graph": graph.digest},
         )
@@ -191,7 +180,7 @@ class Build:
 
         stage = Stage(
             "samplers",
-            code=("model_build.samplers", "model_build.layout"),
+            code=("model_build.samplers",),
             libraries=("diffusers", "torch", "numpy", "safetensors"),
             parameters={"config": config},
         )
@@ -206,7 +195,7 @@ class Build:
 
         stage = Stage(
             "tokenizer",
-            code=("model_build.checkpoints.tokenizer",),
+            code=("model_build.checkpoints.tokenizer", "model_build.checkpoints.loading"),
             libraries=("transformers", "tokenizers"),
             inputs={"checkpoint": self.sources.checkpoint.sha256},
         )
@@ -219,7 +208,7 @@ class Build:
         def work(folder: Path, _: Callable[[], None]) -> None:
             from model_build.preview import fit
 
-            decode = engine_format("onnxruntime").open(decoder.folder / "vae_decoder.onnx", {}, 1)
+            decode = engine_format("onnxruntime").open_component(decoder.folder / "vae_decoder.onnx", {}, 1)
             (folder / "preview.json").write_text(json.dumps(fit(decode, channels, downscale, scaling)))
 
         stage = Stage(
@@ -245,24 +234,28 @@ class Build:
         usual = self._setting(self.defaults.sampler, steps)
         controlled = control_settings(usual, [net.type for net in self.sources.controlnets])
         settings = [*(self._setting(sampler, steps) for sampler in SAMPLERS), *controlled]
+        floors = {target.name: target.psnr_floor for target in self.targets}
 
         def work(folder: Path, advance: Callable[[], None]) -> None:
             from model_build.proof.reference import Reference
             from model_build.proof.verify import verify
 
             reference = Reference(self.sources.checkpoint, self.sources.pipeline, self.sources.networks)
-            found = verify(reference, made, outputs.files(), self.targets, settings, threads(), advance)
-            (folder / "verify.json").write_text(json.dumps([asdict(agreement) for agreement in found], indent=1))
+            agreements = verify(reference, made, outputs.files(), floors, settings, threads(), advance)
+            (folder / "verify.json").write_text(json.dumps([asdict(each) for each in agreements], indent=1))
 
         stage = Stage(
             "verify",
-            code=tuple(f"model_build.{name}" for name in _VERIFIES),
+            code=(
+                *("model_build.proof.verify", "model_build.checkpoints.loading"),
+                *("model_build.checkpoints.lora", "model_build.graphs.token_merging"),
+            ),
             libraries=tuple(libraries()),
             inputs={"version": made.version},
             parameters={
                 "hardware": hardware(),
                 "settings": [asdict(setting) for setting in settings],
-                "floors": {target.name: target.psnr_floor for target in self.targets},
+                "floors": floors,
             },
         )
         return self._run(stage, work, total=len(settings) * (1 + len(self.targets)))
@@ -272,30 +265,15 @@ class Build:
         setting = self._setting(self.defaults.sampler, plan.verify_steps or self.defaults.num_inference_steps)
 
         def work(folder: Path, advance: Callable[[], None]) -> None:
-            from model_build.proof.measure import BundleSide, ReferenceSide, compare, row_costs
-            from model_build.proof.report import assemble
-            from model_build.proof.trial import trial_inputs
+            from model_build.proof.report import write_report
 
-            files, readings, costs = outputs.files(), {}, {}
-            ids = token_ids(files[TOKENIZER], made.text, "", setting.prompt)
-            for target in self.targets if plan.repeats else ():
-                side = BundleSide(made, target.name, files, threads())
-                baseline = ReferenceSide(self.sources.checkpoint, threads())
-                readings[target.name] = compare(baseline, side, setting, ids, repeats=plan.repeats, advance=advance)
-                rows = trial_inputs("unet", made, ids, setting.height, setting.width)
-                costs[target.name] = row_costs(side, rows, repeats=plan.repeats)
-                advance()
-            pace = Pace(processor=hardware()["processor"], threads=threads(), targets=costs)
-            (folder / PACE).write_text(pace.model_dump_json(indent=1))
             agreements = json.loads((verified.folder / "verify.json").read_text())
-            report = assemble(made, setting, agreements, readings, outputs.notes(), repeats=plan.repeats)
-            (folder / REPORT).write_text(json.dumps(report, indent=1) + "\n")
+            subject = self.sources.checkpoint, made, outputs.files(), agreements, outputs.notes()
+            write_report(folder, *subject, setting, repeats=plan.repeats, advance=advance)
 
         stage = Stage(
             "report",
-            code=tuple(
-                f"model_build.proof.{name}" for name in ("report", "measure", "generation", "reference", "trial")
-            ),
+            code=("model_build.proof.report",),
             libraries=tuple(libraries()),
             inputs={"version": made.version, "verified": verified.digest},
             parameters={"hardware": hardware(), "setting": asdict(setting), "repeats": plan.repeats},

@@ -13,8 +13,8 @@ from darkroom.gpu import TENSORRT, captures
 from darkroom.storage import ObjectStore
 from model_build import plan as planning
 from model_build.checkpoints.checkpoint import Checkpoint
-from model_build.compile import TargetSpec
 from model_build.compile.device import Device
+from model_build.compile.targets import TargetSpec
 from model_build.hardware import hardware, installed
 from model_build.int8.stages import paired
 from model_build.layout import NOTES
@@ -128,7 +128,7 @@ class OwnEngines:
 
         stage = Stage(
             f"fuse/{component}",
-            code=("model_build.graphs.fusion", "model_build.graphs.halving"),
+            code=("model_build.graphs.fusion",),
             libraries=("onnx", "onnxruntime", "onnx-ir"),
             inputs={"graph": graph.digest},
             parameters={"half": half},

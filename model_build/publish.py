@@ -29,7 +29,8 @@ from darkroom.storage import ObjectStore
 from model_build import BuildRefused
 from model_build.cache.calibration import Calibration
 from model_build.checkpoints.checkpoint import Checkpoint
-from model_build.compile import CONTEXT_SUFFIX, ENTRY_SUFFIX, TargetSpec
+from model_build.compile import CONTEXT_SUFFIX, ENTRY_SUFFIX
+from model_build.compile.targets import TargetSpec
 from model_build.hardware import installed, libraries
 from model_build.layout import CACHE, MAX_STEPS, NOTES, SAMPLERS, TABLES, TOKENIZER
 from model_build.stages import Finished

@@ -10,13 +10,13 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
 from model_build import BuildRefused
 from model_build.checkpoints.checkpoint import file_sha256
 from model_build.hardware import installed
+from model_build.imports import closure
 
 _RECORD = "stage.json"
 _ASIDE = ".unfinished-"
@@ -26,8 +26,8 @@ _ASIDE = ".unfinished-"
 class Stage:
     """What a stage's outputs depend on; its key is a hash over all of it.
 
-    `code` names the modules whose source makes the outputs, `libraries` the distributions whose version does, `inputs`
-    the digests of what is read, `parameters` whatever else (JSON).
+    `code` names the modules that do the work, and covers all they import (`imports.closure`); `libraries` are the
+    distributions whose version counts, `inputs` the digests of what is read, `parameters` whatever else (JSON).
     """
 
     name: str
@@ -38,7 +38,7 @@ class Stage:
 
     def key(self) -> str:
         content = {
-            "code": {module: _source_sha256(module) for module in self.code},
+            "code": {module: file_sha256(path) for module, path in closure(*self.code).items()},
             "libraries": {library: installed(library) for library in self.libraries},
             "inputs": dict(self.inputs),
             "parameters": dict(self.parameters),
@@ -129,11 +129,3 @@ class Workspace:
 
 def _files(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-
-
-def _source_sha256(module: str) -> str:
-    """SHA-256 of a module's source, found without importing it (the build's modules import torch)."""
-    spec = find_spec(module)
-    if spec is None or spec.origin is None:
-        raise ModuleNotFoundError(module)
-    return file_sha256(Path(spec.origin))

@@ -10,7 +10,7 @@ from pathlib import Path
 from darkroom import gpu
 from darkroom.gpu import TENSORRT, Gpu, NoGpu
 from model_build import BuildRefused
-from model_build.compile import TargetSpec
+from model_build.compile.targets import TargetSpec
 
 _INSTALL = "pip uninstall onnxruntime, then pip install --constraint constraints.txt '.[gpu]'"
 

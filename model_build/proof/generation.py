@@ -13,7 +13,7 @@ from safetensors import safe_open
 from tokenizers import Tokenizer
 
 from darkroom.manifest import EngineManifest, TextSpec
-from model_build.compile import engine_format
+from model_build.compile.formats import engine_format
 from model_build.proof.control import ControlSetting, residuals
 from model_build.proof.trial import Arrays
 
@@ -72,10 +72,10 @@ class BundlePipeline:
 
     def __init__(self, manifest: EngineManifest, target_name: str, files: Mapping[str, Path], threads: int) -> None:
         target = next(target for target in manifest.targets if target.name == target_name)
-        opener = engine_format(target.format)
+        engines = engine_format(target.format)
         self.manifest = manifest
         self.engines = {
-            component: opener.open(files[path], target.options, threads)
+            component: engines.open_component(files[path], target.options, threads)
             for component, path in target.components.items()
         }
         self.tokenizer = files[manifest.text.tokenizer]

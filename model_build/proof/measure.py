@@ -68,7 +68,8 @@ class ReferenceSide:
     def __call__(self) -> Contestant:
         import torch
 
-        from model_build.proof.reference import Reference, load
+        from model_build.checkpoints.loading import load
+        from model_build.proof.reference import Reference
 
         torch.set_num_threads(self.threads)
         pipeline = load(self.checkpoint).to(self.device, torch.float16 if self.half else torch.float32)

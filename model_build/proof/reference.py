@@ -2,73 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import diffusers
-import diffusers.utils.logging
 import numpy as np
 import torch
-import transformers
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 
-from model_build import BuildRefused, samplers
+from model_build import samplers
 from model_build.checkpoints.checkpoint import Checkpoint
-from model_build.checkpoints.controlnet import COMPONENT, MID, ControlNetSource
+from model_build.checkpoints.controlnet import COMPONENT, MID
 from model_build.graphs.export import NO_CONTROLNETS, ControlledUNet, component_graph
 from model_build.proof.control import control_image
 from model_build.proof.generation import Floats, Setting, noises
 from model_build.proof.trial import Arrays
-
-
-def load(checkpoint: Checkpoint) -> Any:
-    """diffusers' pipeline in float32 (fp16 weights become float32 without a change).
-
-    Latent consistency models are loaded as StableDiffusionPipeline too, which gives their UNet the guidance scale.
-
-    Raises: BuildRefused.
-    """
-    transformers.logging.set_verbosity_error()  # torchvision, which it misses at import, is not used
-    transformers.logging.disable_progress_bar()
-    diffusers.utils.logging.set_verbosity_error()
-    diffusers.utils.logging.disable_progress_bar()
-    told: dict[str, Any] = {"feature_extractor": None, "image_encoder": None}
-    pipeline_class: Any = diffusers.StableDiffusionPipeline
-    if checkpoint.pipeline == "stable-diffusion-xl":
-        pipeline_class = diffusers.StableDiffusionXLPipeline
-        told |= {"add_watermarker": False}
-    else:
-        told |= {"safety_checker": None, "requires_safety_checker": False}
-    common = {"dtype": torch.float32, "use_safetensors": True, "local_files_only": True}
-    try:
-        if checkpoint.vae is not None:
-            vae_class = getattr(diffusers, checkpoint.configs["vae"]["_class_name"])
-            told["vae"] = vae_class.from_pretrained(checkpoint.vae, variant=checkpoint.variant("vae"), **common)
-        pipeline = pipeline_class.from_pretrained(
-            checkpoint.folder, variant=checkpoint.variant("unet"), **common, **told
-        )
-    except (OSError, RuntimeError, SafetensorError, ValueError) as refused:
-        reason = str(refused).strip().split("\n")[0]
-        raise BuildRefused(f"diffusers cannot load the checkpoint: {reason}") from None
-    if checkpoint.pooled_dim is not None and pipeline.tokenizer.get_vocab() != pipeline.tokenizer_2.get_vocab():
-        raise BuildRefused("The checkpoint's two tokenizers have different vocabularies, which is not supported.")
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
-
-
-def load_controlnets(sources: Sequence[ControlNetSource]) -> dict[str, Any]:
-    """diffusers' ControlNetModels in float32, by component. Raises: BuildRefused."""
-    loaded = {}
-    for source in sources:
-        try:
-            loaded[source.component] = diffusers.ControlNetModel.from_pretrained(
-                source.folder, torch_dtype=torch.float32, use_safetensors=True, local_files_only=True
-            )
-        except (OSError, RuntimeError, SafetensorError, ValueError) as refused:
-            reason = str(refused).strip().split("\n")[0]
-            raise BuildRefused(f"diffusers cannot load the ControlNet: {reason}") from None
-    return loaded
 
 
 class Reference:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.box import SIMPLE
 from rich.table import Table
 
 from darkroom.manifest import EngineManifest
+from darkroom.pace import PACE, Pace
+from model_build.checkpoints.checkpoint import Checkpoint
 from model_build.hardware import hardware, software, threads
 from model_build.layout import REPORT
-from model_build.proof.generation import Setting
-from model_build.proof.measure import IMAGE, WORKS, Measurement
+from model_build.proof.generation import Setting, token_ids
+from model_build.proof.measure import IMAGE, WORKS, BundleSide, Measurement, ReferenceSide, compare, row_costs
+from model_build.proof.trial import trial_inputs
 
 _LABELS = {
     "text_encoder": "text encoder",
@@ -21,6 +26,33 @@ _LABELS = {
     "vae_encoder": "VAE encoder",
 }
 Readings = dict[str, tuple[Measurement, Measurement]]
+
+
+def write_report(
+    folder: Path,
+    checkpoint: Checkpoint,
+    manifest: EngineManifest,
+    files: Mapping[str, Path],
+    agreements: Sequence[Mapping[str, Any]],
+    notes: Mapping[str, Mapping[str, Any]],
+    setting: Setting,
+    *,
+    repeats: int,
+    advance: Callable[[], None],
+) -> None:
+    """Measure every target `repeats` times beside diffusers (0: not at all); write what was measured into `folder`."""
+    readings, costs = {}, {}
+    ids = token_ids(files[manifest.text.tokenizer], manifest.text, "", setting.prompt)
+    for target in manifest.targets if repeats else ():
+        side, baseline = BundleSide(manifest, target.name, files, threads()), ReferenceSide(checkpoint, threads())
+        readings[target.name] = compare(baseline, side, setting, ids, repeats=repeats, advance=advance)
+        rows = trial_inputs("unet", manifest, ids, setting.height, setting.width)
+        costs[target.name] = row_costs(side, rows, repeats=repeats)
+        advance()
+    pace = Pace(processor=hardware()["processor"], threads=threads(), targets=costs)
+    (folder / PACE).write_text(pace.model_dump_json(indent=1))
+    report = assemble(manifest, setting, agreements, readings, notes, repeats=repeats)
+    (folder / REPORT).write_text(json.dumps(report, indent=1) + "\n")
 
 
 def assemble(

@@ -142,13 +142,42 @@ def test_one_build_at_a_time(workspace: Workspace) -> None:
         pass
 
 
-def test_the_key_is_of_source_not_of_a_cached_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    module = tmp_path / "a_stage_of_this_test.py"
+@pytest.fixture
+def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A package whose `work` imports `near`, `near` lazily `room.far`; `other` imports `work`."""
+    house = tmp_path / "a_house_of_this_test"
+    (house / "room").mkdir(parents=True)
+    for file, source in {
+        "__init__.py": "",
+        "work.py": "import json\nfrom a_house_of_this_test import near\n",
+        "near.py": "def late():\n    from a_house_of_this_test.room.far import STEPS\n    return STEPS\n",
+        "room/__init__.py": "",
+        "room/far.py": "from .. import near  # a circle\nSTEPS = 1\n",
+        "room/beside.py": "STEPS = 1\n",
+        "other.py": "from a_house_of_this_test import work\n",
+    }.items():
+        (house / file).write_text(source)
     monkeypatch.syspath_prepend(tmp_path)
-    module.write_text("STEPS = 1\n")
-    stage = Stage("x", code=("a_stage_of_this_test",))
-    first = stage.key()
-    module.write_text("STEPS = 2\n")
-    assert stage.key() != first
-    with pytest.raises(ModuleNotFoundError):
-        Stage("x", code=("no_module_of_this_name",)).key()
+    return house
+
+
+@pytest.mark.parametrize(
+    ("file", "counts"),
+    [
+        *[("__init__.py", True), ("work.py", True), ("near.py", True), ("room/__init__.py", True)],
+        *[("room/far.py", True), ("room/beside.py", False), ("other.py", False)],
+    ],
+)
+def test_the_key_covers_what_the_work_imports_and_nothing_else(house: Path, file: str, counts: bool) -> None:
+    stage = Stage("x", code=("a_house_of_this_test.work",))
+    before = stage.key()
+    changed = house / file
+    changed.write_text(changed.read_text() + "MORE = 2\n")
+    assert (stage.key() != before) is counts
+    assert "a_house_of_this_test" not in sys.modules, "read, and never imported"
+
+
+def test_a_module_that_is_not_there() -> None:
+    for name in ("no_module_of_this_name", "model_build.no_module_of_this_name"):
+        with pytest.raises(ModuleNotFoundError):
+            Stage("x", code=(name,)).key()
