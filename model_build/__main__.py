@@ -143,7 +143,7 @@ def calibrate_cache(
     out: Annotated[Path, typer.Option(help="Folder for what build takes with --cache.")],
     target: Annotated[str | None, typer.Option(help="The engines to measure with; else the first target's.")] = None,
     criterion: Annotated[
-        str, typer.Option(help="What says that an image is wrong: moved, or crayon for crayon's judge.")
+        str, typer.Option(help="What says that an image is wrong: moved, or module:attribute, called for a criterion.")
     ] = "moved",
     prompts: Annotated[
         Path | None, typer.Option(help="Prompts as users write them, a line each; needed for the criterion moved.")
