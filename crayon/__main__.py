@@ -44,10 +44,10 @@ def train(
     from crayon.judge import train_judge
     from crayon.training import stages
     from crayon.training.checkpoint import CHECKPOINT, CONTROLNET
+    from crayon.training.devices import limit_threads, resolve_device
     from crayon.training.train_controlnet import ControlTraining
     from crayon.training.train_unet import UnetTraining
     from crayon.training.train_vae import VaeTraining
-    from crayon.training.training import limit_threads, resolve_device
 
     if stage is Stage.ALL and (steps is not None or decay_steps is not None):
         raise typer.BadParameter("steps are given for one stage at a time")
@@ -82,7 +82,7 @@ def evaluate(
     """Draws prompts that training never saw and has the judge read the pictures."""
     from crayon.judge import evaluate as evaluation
     from crayon.training.checkpoint import CHECKPOINT
-    from crayon.training.training import limit_threads, resolve_device
+    from crayon.training.devices import limit_threads, resolve_device
 
     limit_threads(threads)
     target = str(resolve_device(device))
@@ -117,7 +117,7 @@ def evaluate_control(
     from crayon.judge import evaluate as evaluation
     from crayon.judge import evaluate_control as control
     from crayon.training.checkpoint import CHECKPOINT, CONTROLNET
-    from crayon.training.training import limit_threads, resolve_device
+    from crayon.training.devices import limit_threads, resolve_device
 
     limit_threads(threads)
     target, folder = str(resolve_device(device)), checkpoint or CHECKPOINT

@@ -1,6 +1,5 @@
 """Does crayon draw what it is asked for? Generates from prompts that training never saw, and lets the judge read."""
 
-import importlib.metadata
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -15,10 +14,10 @@ from PIL import Image
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from crayon.judge.judge import Marks, read, score
+from crayon.reports import versions, write_json
 from crayon.scenes.captions import canonical_caption
 from crayon.scenes.dataset import to_pixels
 from crayon.scenes.grammar import Scene, Split, distinct_scenes
-from crayon.training.training import write_json
 
 # Prompts and one seed for each to uint8 pictures (count, 128, 128, 3): any engine can be judged by this.
 Generate = Callable[[Sequence[str], Sequence[int]], NDArray[np.uint8]]
@@ -181,14 +180,13 @@ def evaluate(
         failed += [one for one in judged if not one.marks.all]
     free = generate(FREE_TEXT, range(len(FREE_TEXT)))
     if report is not None:
-        versions = {name: importlib.metadata.version(name) for name in ("torch", "diffusers", "transformers", "numpy")}
         content = {
             "settings": settings,
             "suites": results,
             "suite_seeds": {suite.name: suite.seed for suite in SUITES},
             "free_text": {"prompts": list(FREE_TEXT), "contrast": [round(float(image.std()), 2) for image in free]},
             "seconds": round(time.perf_counter() - started, 1),
-            "versions": versions,
+            "versions": versions("torch", "diffusers", "transformers", "numpy"),
         }
         write_json(report, content)
     if sheet is not None:

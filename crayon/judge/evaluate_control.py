@@ -1,6 +1,5 @@
 """Does the ControlNet keep an edge map's edges while the prompt still decides colour and background?"""
 
-import importlib.metadata
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,10 +16,10 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 
 from crayon.judge.evaluate import Generate
 from crayon.judge.judge import Marks, read, score
+from crayon.reports import versions, write_json
 from crayon.scenes.control_suites import CONTROL_SUITES, Change, ControlCase, ControlSuite
 from crayon.scenes.dataset import to_pixels, to_unit_range
 from crayon.scenes.edges import HIGH_THRESHOLD, LOW_THRESHOLD, TOLERANCE, canny, control_image, edge_agreement
-from crayon.training.training import write_json
 
 # Prompts, one seed and one control image for each, uint8 (count, 128, 128, 3), to pictures of the same form.
 ControlGenerate = Callable[[Sequence[str], Sequence[int], NDArray[np.uint8]], NDArray[np.uint8]]
@@ -182,13 +181,12 @@ def evaluate_control(
         shown[0].extend(controlled[:12])
         shown[1].extend(free[:12])
     if report is not None:
-        versions = ("torch", "diffusers", "transformers", "numpy", "opencv-python-headless")
         content = {
             "settings": {**settings, "canny": [LOW_THRESHOLD, HIGH_THRESHOLD], "tolerance_pixels": TOLERANCE},
             "suites": results,
             "suite_seeds": {suite.name: suite.seed for suite in CONTROL_SUITES},
             "seconds": round(time.perf_counter() - started, 1),
-            "versions": {name: importlib.metadata.version(name) for name in versions},
+            "versions": versions("torch", "diffusers", "transformers", "numpy", "opencv-python-headless"),
         }
         write_json(report, content)
     if sheet is not None:

@@ -12,10 +12,12 @@ from safetensors.torch import save_file
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from crayon.judge.judge import WEIGHTS, Marks, ObjectClassifier, look, read, score, to_classifier_input
+from crayon.reports import write_json
 from crayon.scenes.drawing import draw
 from crayon.scenes.grammar import Colour, Scene, Shape, Split, sample_pair, sample_single
 from crayon.training.checkpoint import parameter_count
-from crayon.training.training import set_learning_rate, step_seed, write_json
+from crayon.training.optimizers import set_learning_rate
+from crayon.training.trainer import step_seed
 
 _SHAPES, _COLOURS = list(Shape), list(Colour)
 

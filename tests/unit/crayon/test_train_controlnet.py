@@ -90,7 +90,7 @@ def test_training_learns_and_leaves_the_unet_alone(data: ControlScenes, tmp_path
     for fresh, frozen in zip(toy_unet().parameters(), trainer._unet.parameters(), strict=True):
         assert torch.equal(fresh, frozen)
     edges = data.edge_maps(torch.arange(4), torch.ones(4, dtype=torch.long))
-    assert all(residual.any() for residual in residuals(trainer.controlnet, edges))
+    assert all(residual.any() for residual in residuals(trainer._module, edges))
 
 
 def test_resuming_changes_nothing(data: ControlScenes, tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_resuming_changes_nothing(data: ControlScenes, tmp_path: Path) -> None:
     assert resumed.step == 2
     for _ in range(2):
         resumed.train_step()
-    for expected, actual in zip(straight.average.values, resumed.average.values, strict=True):
+    for expected, actual in zip(straight.average.parameters(), resumed.average.parameters(), strict=True):
         torch.testing.assert_close(actual, expected, rtol=0, atol=0)
 
 
@@ -113,14 +113,14 @@ def test_every_save_hands_out_averaged_weights(data: ControlScenes, tmp_path: Pa
     trainer = toy_trainer(data, tmp_path / "state.pt", workers=2)
     saved: list[int] = []
 
-    def write(done: ControlTrainer) -> None:
-        saved.append(done.step)
-        save_controlnet(tmp_path / "controlnet", done.controlnet)
+    def write(averaged: ControlNetModel) -> None:
+        saved.append(trainer.step)
+        save_controlnet(tmp_path / "controlnet", averaged)
 
     trainer.run(write)
     assert saved == [5, 10, 12]
     written = ControlNetModel.from_pretrained(tmp_path / "controlnet", torch_dtype=torch.float32)
-    for expected, actual in zip(trainer.average.values, written.parameters(), strict=True):
+    for expected, actual in zip(trainer.average.parameters(), written.parameters(), strict=True):
         torch.testing.assert_close(actual, expected.half().float(), rtol=0, atol=0)
     assert str(tmp_path) not in json.dumps(json.loads((tmp_path / "controlnet" / "config.json").read_text()))
 

@@ -12,11 +12,11 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from crayon.scenes.dataset import DrawnScenes, drawn_scenes, to_unit_range
 from crayon.scenes.grammar import Position, Split, distinct_scenes
 from crayon.training.autoencoder import latent_means, new_autoencoder, whiten
-from crayon.training.averaging import WeightAverage
-from crayon.training.muon import Muon, orthogonalized
+from crayon.training.optimizers import optimizers_for, set_learning_rate
 from crayon.training.tokenizer import build_tokenizer
 from crayon.training.train_unet import UnetTrainer, UnetTraining
 from crayon.training.train_vae import VaeTrainer, VaeTraining, signal_to_noise
+from crayon.training.trainer import Trainer
 from crayon.training.warm_up import place_targets, warm_up
 
 CPU = torch.device("cpu")
@@ -92,7 +92,7 @@ def test_resuming_changes_nothing(
     assert resumed.step == 2
     for _ in range(2):
         resumed.train_step()
-    for expected, actual in zip(straight.average.values, resumed.average.values, strict=True):
+    for expected, actual in zip(straight.average.parameters(), resumed.average.parameters(), strict=True):
         torch.testing.assert_close(actual, expected, rtol=0, atol=0)
 
 
@@ -106,10 +106,10 @@ def test_the_end_of_unet_training_may_be_chosen_late() -> None:
 def test_every_save_hands_out_averaged_weights(drawings: DrawnScenes, tmp_path: Path) -> None:
     trainer = unet_trainer(drawings, tmp_path / "state.pt")
     saved: list[tuple[int, torch.Tensor]] = []
-    trainer.run(lambda now: saved.append((now.step, next(now.unet.parameters()).detach().clone())))
+    trainer.run(lambda averaged: saved.append((trainer.step, next(averaged.parameters()).detach().clone())))
     assert [step for step, _ in saved] == [5, 10, 12]
-    torch.testing.assert_close(saved[-1][1], trainer.average.values[0])
-    assert not torch.equal(saved[-1][1], next(trainer.unet.parameters()))
+    torch.testing.assert_close(saved[-1][1], next(trainer.average.parameters()).detach())
+    assert not torch.equal(saved[-1][1], next(trainer._module.parameters()))
 
 
 def test_replicas_change_who_computes_and_not_what(drawings: DrawnScenes, tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_replicas_change_who_computes_and_not_what(drawings: DrawnScenes, tmp_pa
     shared = unet_trainer(drawings, tmp_path / "shared.pt", workers=2)
     for _ in range(2):
         assert shared.train_step() == pytest.approx(alone.train_step(), rel=1e-4)
-    for expected, actual in zip(alone.unet.parameters(), shared.unet.parameters(), strict=True):
+    for expected, actual in zip(alone._module.parameters(), shared._module.parameters(), strict=True):
         torch.testing.assert_close(actual, expected, rtol=0, atol=2e-3)
 
 
@@ -137,40 +137,65 @@ def test_whitening_changes_units_and_not_pictures(drawings: DrawnScenes) -> None
     assert signal_to_noise(autoencoder, images) > 0
 
 
-def test_average_follows_and_gives_back() -> None:
-    layer = nn.Linear(2, 2)
-    average = WeightAverage(layer.parameters(), decay=0.9)
-    before = layer.weight.detach().clone()
-    with torch.no_grad():
-        layer.weight.add_(1.0)
-    average.update(1000)
-    with average.applied():
-        torch.testing.assert_close(layer.weight.detach(), before + 0.1)
-    torch.testing.assert_close(layer.weight.detach(), before + 1.0)
+class Steady(Trainer):
+    """Every gradient is 1."""
+
+    def backward(self, generator: torch.Generator) -> float:
+        for parameter in self._module.parameters():
+            parameter.grad = torch.ones_like(parameter)
+        return 0.0
 
 
-@pytest.mark.parametrize("shape", [(8, 24), (24, 8), (16, 16)])
-def test_orthogonalized_matrices_stretch_nothing_much(shape: tuple[int, int]) -> None:
-    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(1))
-    values = torch.linalg.svdvals(orthogonalized(matrix))
-    assert values.max() < 1.4
-    assert values.median() > 0.6
+def test_the_average_soon_forgets_its_beginning_and_then_follows_slowly(tmp_path: Path) -> None:
+    layer = nn.Linear(1, 1, bias=False)
+    settings = UnetTraining(steps=200, average_decay=0.9, learning_rate=1.0, decay_steps=0, rise_steps=1)
+    trainer = Steady("steady", settings, layer, [torch.optim.SGD(layer.parameters())], tmp_path / "state.pt")
+    start = layer.weight.item()
+    behind = []
+    for _ in range(200):
+        trainer.train_step()
+        behind.append(trainer.average.module.weight.item() - layer.weight.item())
+    assert layer.weight.item() == pytest.approx(start - 200)
+    assert behind[0] == 0, "nothing of the weights before the first step"
+    assert behind[9] == pytest.approx(1.5, abs=1)
+    assert behind[-1] == pytest.approx(9, abs=0.1), "steps behind, at a decay of 0.9"
 
 
-def test_muon_treats_a_convolution_as_a_matrix() -> None:
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_a_convolution_is_trained_as_a_matrix_however_it_lies_in_memory(layout: torch.memory_format) -> None:
+    convolution, losses = _trained_convolution(layout)
+    assert losses[-1] < 0.8 * losses[0]
+    other, _ = _trained_convolution(torch.contiguous_format)
+    torch.testing.assert_close(convolution.weight, other.weight, rtol=0, atol=0.02)
+    assert convolution.weight.is_contiguous(memory_format=layout)
+
+
+def _trained_convolution(layout: torch.memory_format) -> tuple[nn.Conv2d, list[float]]:
     torch.manual_seed(0)
-    convolution = nn.Conv2d(4, 8, 3, bias=False)
-    target = torch.randn(1, 8, 6, 6)
-    images = torch.randn(1, 4, 8, 8)
-    optimizer = Muon(convolution.parameters(), 0.02)
+    convolution = nn.Conv2d(4, 8, 3, bias=False).to(memory_format=layout)
+    target, images = torch.randn(1, 8, 6, 6), torch.randn(1, 4, 8, 8)
+    optimizers = optimizers_for(nn.ModuleDict({"inner": convolution, "outer": nn.Linear(1, 1)}), 0.02, 0.01, ())
     losses = []
     for _ in range(20):
+        for optimizer in optimizers:
+            set_learning_rate(optimizer, 0.02)
+            optimizer.zero_grad()
+        convolution.zero_grad()
         loss = (convolution(images) - target).pow(2).mean()
-        optimizer.zero_grad()
         loss.backward()
-        optimizer.step()
+        for optimizer in optimizers:
+            optimizer.step()
         losses.append(loss.item())
-    assert losses[-1] < 0.8 * losses[0]
+    return convolution, losses
+
+
+def test_layers_that_face_the_data_and_vectors_are_left_to_adam() -> None:
+    layers = nn.ModuleDict({"conv_in": nn.Conv2d(3, 4, 3), "hidden": nn.Linear(4, 4), "norm": nn.LayerNorm(4)})
+    muon, adam = optimizers_for(layers, 0.02, 0.01, ("conv_in",))
+    assert [tuple(weight.shape) for weight in muon.param_groups[0]["params"]] == [(4, 4)]
+    assert {id(weight) for weight in adam.param_groups[0]["params"]} == {
+        id(weight) for weight in layers.parameters() if weight is not layers["hidden"].weight
+    }
 
 
 def test_warm_up_teaches_places(drawings: DrawnScenes) -> None:
