@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -11,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import checkpoints
-from benchmarks.engine import InProcess
 from benchmarks.measure import Row, Timing, interleaved, judged, keep, medians, ratio
-from benchmarks.plain_unet import open_plain_unet
+from benchmarks.subjects import bundles, checkpoints
+from benchmarks.subjects.engine import InProcess
+from benchmarks.subjects.plain_unet import open_plain_unet
 from model_build.proof.control import control_image
 from runtime.arrays import Floats
 from runtime.denoising.control import Control
@@ -56,16 +54,10 @@ def build(work: Path, narrow: int = 1) -> Path:
     Raises: CalledProcessError.
     """
     work = work.resolve()
-    store = work / "control-store"
-    if (store / "models" / MODEL / "current.json").exists():
-        return store
     checkpoint = checkpoints.write("sd15", work / "checkpoint", narrow=narrow)
     controlnet = checkpoints.write_controlnet(work / "controlnet", narrow=narrow)
-    print("building the bundle (minutes, once) ...", flush=True)
-    command = [sys.executable, "-m", "model_build", "build", str(checkpoint), "--name", MODEL, "--target", TARGET]
-    command += ["--controlnet", f"canny={controlnet}", "--store", str(store), "--work", str(work / "build"), *_BRIEFLY]
-    subprocess.run([*command, "--steps", str(STEPS)], check=True, stdout=subprocess.DEVNULL)
-    return store
+    options = ["--target", TARGET, "--controlnet", f"canny={controlnet}", "--steps", str(STEPS), *_BRIEFLY]
+    return bundles.build(checkpoint, work, MODEL, options)
 
 
 def _trajectory(engine: InProcess, seed: int, *, controlled: bool = False) -> Trajectory:

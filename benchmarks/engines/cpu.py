@@ -13,9 +13,13 @@ from typing import Annotated
 
 import typer
 
-from benchmarks import bundles, chart, checkpoints, environment, image, limits, peers
+from benchmarks.engines import limits
 from benchmarks.measure import Row, judged, keep
-from benchmarks.sides import Found, Side, SideDied, faster, first_image, in_turns
+from benchmarks.peers import environment as peers
+from benchmarks.peers.sides import Found, Side, SideDied, faster, first_image, in_turns
+from benchmarks.pictures import chart
+from benchmarks.sizes import environment, image
+from benchmarks.subjects import bundles, checkpoints
 from darkroom.catalog import load_manifest
 from darkroom.manifest import EngineManifest
 from darkroom.storage import open_store
@@ -89,7 +93,7 @@ def run(narrow: int = 1) -> None:
         print(*rows, sep="\n")
         return
     drawn = {name: (median(each.seconds()), each.peak) for name, each in _each(measured).items()}
-    chart.draw("cpu", drawn, STEPS)
+    chart.bars("cpu", drawn, STEPS)
     keep("cpu", rows, raw)
     shutil.rmtree(results)  # the next run measures everything again
 

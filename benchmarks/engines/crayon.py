@@ -5,19 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
 
-from benchmarks import sheet
-from benchmarks.engine import InProcess, TimedEngine
 from benchmarks.measure import Row, interleaved, judged, keep, medians, ratio
+from benchmarks.pictures import sheet
+from benchmarks.subjects.engine import CHECKPOINT, InProcess, TimedEngine
 from crayon.judge.evaluate import SUITES, diffusers_generate, judge_suite, summary
 
 PROMPT = "a large red heart on a blue background"
-CHECKPOINT = Path(__file__).parent.parent / "crayon" / "checkpoint"
 TARGETS = ("openvino-fp32", "openvino-bf16")
 STEPS = 25
 COMMAND = "make bench PART=crayon"

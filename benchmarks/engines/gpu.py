@@ -15,10 +15,12 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from benchmarks import arrivals, checkpoints, gpu_memory
-from benchmarks.engine import InProcess
+from benchmarks.engines import gpu_memory
 from benchmarks.measure import Row, judged, keep
-from benchmarks.sides import Found, Side, faster, in_turns
+from benchmarks.peers.sides import Found, Side, faster, in_turns
+from benchmarks.serving import arrivals
+from benchmarks.subjects import checkpoints
+from benchmarks.subjects.engine import InProcess
 from darkroom import catalog, gpu
 from darkroom.storage import open_store
 from model_build.compile.device import lacks
@@ -35,7 +37,7 @@ _IMAGES = (1, 2, 4, 8)  # guided ones in a call, two rows each
 
 @dataclass(frozen=True)
 class Shape:
-    """An architecture of `benchmarks.checkpoints` at the side its images have, and what its network multiplies: 10^9
+    """An architecture of `subjects.checkpoints` at the side its images have, and what its network multiplies: 10^9
     operations of one row of the UNet and of the decoder, by torch's own counter.
     """
 
@@ -149,18 +151,8 @@ def _built(checkpoint: Path, shape: Shape, work: Path, targets: Sequence[str], t
     store = work / "store"
     print(f"{shape.name}, building {', '.join(targets)} (minutes, once) ...", flush=True)
     command = [sys.executable, "-m", "model_build", "build", str(checkpoint), "--name", f"{shape.name}-gpu"]
-    command += [
-        "--store",
-        str(store),
-        "--work",
-        str(work / "build"),
-        "--rows",
-        str(2 * _IMAGES[-1]),
-        "--verify-steps",
-        "4",
-        "--repeats",
-        "0",
-    ]
+    command += ["--store", str(store), "--work", str(work / "build"), "--rows", str(2 * _IMAGES[-1])]
+    command += ["--verify-steps", "4", "--repeats", "0"]
     pixels = str(shape.size)
     size = ["--width", pixels, "--height", pixels, "--max-size", pixels, "--max-pixels", str(shape.size**2)]
     chosen = [option for target in targets for option in ("--target", target)]

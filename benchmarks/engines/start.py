@@ -12,30 +12,19 @@ import time
 from pathlib import Path
 from statistics import median
 
-from benchmarks.measure import Row, keep
+from benchmarks.measure import ROOT, Row, keep
 
 COMMAND = "make bench PART=start"
-ROOT = Path(__file__).parent.parent
 
 
 def run() -> None:
     """Measure, print and keep everything of this part."""
-    rows, starts = [], []
+    starts, goal = [], 20.0
     for number in range(5):
         starts.append(_start_to_ready())
         print(f"  start {number + 1} of 5: {starts[-1]:.2f} s", flush=True)
-    goal = 20.0
-    rows.append(
-        Row(
-            "start",
-            "installed to ready, fresh data directory",
-            round(median(starts), 2),
-            "s",
-            COMMAND,
-            f"<= {goal:g}",
-            max(starts) <= goal,
-        )
-    )
+    metric, seconds = "installed to ready, fresh data directory", round(median(starts), 2)
+    rows = [Row("start", metric, seconds, "s", COMMAND, f"<= {goal:g}", max(starts) <= goal)]
     for name in (".venv", ".venv-dev"):
         if (ROOT / name).exists():
             rows.append(Row("start", f"size of {name}", round(_megabytes(ROOT / name)), "MB", COMMAND))
@@ -69,5 +58,5 @@ def _start_to_ready() -> float:
 
 
 def _megabytes(folder: Path) -> float:
-    told = subprocess.run(["du", "-sm", str(folder)], capture_output=True, text=True, check=True)
-    return float(told.stdout.split()[0])
+    listed = subprocess.run(["du", "-sm", str(folder)], capture_output=True, text=True, check=True)
+    return float(listed.stdout.split()[0])

@@ -8,7 +8,7 @@ import subprocess
 import venv
 from pathlib import Path
 
-from benchmarks.sides import ROOT
+from benchmarks.measure import ROOT
 
 ENVIRONMENT = ROOT / ".venv-peers"
 PYTHON = ENVIRONMENT / "bin" / "python"

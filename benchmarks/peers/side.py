@@ -1,6 +1,6 @@
 """One side of a comparison, in a process and an environment of its own: makes images when told to, a line for each.
 
-`python benchmarks/side.py KIND '{"folder": ..., ...}'` prints a line when it is loaded. For each line on standard
+`python benchmarks/peers/side.py KIND '{"folder": ..., ...}'` prints a line when it is loaded. For each line on standard
 input, a number of steps, it makes one image and prints a line: the moments when it began, ended each step and was done,
 each as the monotonic clock and as this process's CPU-seconds, and the process's peak memory in bytes; ours also when
 each call of its engine began and ended. Whoever reads may stop it meanwhile. Nothing of this repository is imported but
@@ -43,7 +43,7 @@ def diffusers(
 
 def bundle(*, store: str, model: str, target: str, size: int, threads: int) -> Draw:
     """Ours: the runtime's parts on one thread, one image at a time as the others are."""
-    from benchmarks.engine import InProcess, TimedEngine
+    from benchmarks.subjects.engine import InProcess, TimedEngine
 
     engine = InProcess(target, threads, Path(store), model, size=size, max_rows=2)
     timed = TimedEngine(engine.engine)

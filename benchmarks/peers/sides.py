@@ -20,13 +20,14 @@ from typing import Any, Literal
 
 from tqdm import tqdm  # type: ignore[import-untyped]
 
-ROOT = Path(__file__).parent.parent
+from benchmarks.measure import ROOT
+
 Clock = Literal["wall", "cpu"]
 
 
 @dataclass(frozen=True)
 class Side:
-    """How to start one: `benchmarks/side.py` under this interpreter, a kind of side and its arguments; and for how many
+    """How to start one: `side.py` under this interpreter, a kind of side and its arguments; and for how many
     seconds each of its answers is waited for.
     """
 
@@ -200,7 +201,12 @@ class Process:
         self._started = time.perf_counter()
         with log.open("wb") as said:
             self._child = subprocess.Popen(
-                [str(side.python), str(ROOT / "benchmarks" / "side.py"), side.kind, json.dumps(dict(side.arguments))],
+                [
+                    str(side.python),
+                    str(Path(__file__).with_name("side.py")),
+                    side.kind,
+                    json.dumps(dict(side.arguments)),
+                ],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=said,

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-from benchmarks import sheet
-from benchmarks.measure import RESULTS, Row, keep
-from benchmarks.served import Served
+from benchmarks.measure import RESULTS, ROOT, Row, keep
+from benchmarks.pictures import sheet
+from benchmarks.subjects.served import Served
 from crayon.scenes.captions import canonical_caption
 from crayon.scenes.drawing import draw
 from crayon.scenes.grammar import (
@@ -33,7 +33,7 @@ from darkroom.contracts import GenerationRequest
 
 COMMAND = "make bench PART=image_inputs"
 TARGET = "openvino-bf16"
-PICTURES = Path(__file__).parent.parent / "docs" / "images"
+PICTURES = ROOT / "docs" / "images"
 STRENGTHS = (0.2, 0.4, 0.6, 0.8, 1.0)
 CASES = 50
 REACH = 4  # pixels around the mask in which an inpainted picture fades into the old one

@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from benchmarks import bundles, readme
-from benchmarks.engine import InProcess
 from benchmarks.measure import RESULTS, Row, interleaved, keep, medians
+from benchmarks.pictures import readme
+from benchmarks.subjects import bundles
+from benchmarks.subjects.engine import CHECKPOINT, InProcess
 from crayon.judge.evaluate import SUITES, Judged, Suite, judge_suite, summary
 
 COMMAND = "make bench PART=quality"
-CHECKPOINT = Path(__file__).parent.parent / "crayon" / "checkpoint"
 WORK = Path(".darkroom") / "bench" / "quality"
 _SUITE = SUITES[0]  # 500 prompts that training never saw
 _STEPS, _ROUNDS, _CHUNK = 25, 9, 20

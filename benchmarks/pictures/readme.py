@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-README = Path(__file__).parent.parent / "README.md"
+from benchmarks.measure import ROOT
+
+README = ROOT / "README.md"
 
 
 def write(name: str, passage: str, path: Path = README) -> None:

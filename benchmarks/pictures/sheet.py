@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from benchmarks.engine import InProcess
+from benchmarks.measure import ROOT
+from benchmarks.subjects.engine import InProcess
 
-PICTURE = Path(__file__).parent.parent / "docs" / "images" / "crayon.png"
+PICTURE = ROOT / "docs" / "images" / "crayon.png"
 PROMPTS = (
     "a large red heart on a blue background",
     "a small green tree on the left at night",

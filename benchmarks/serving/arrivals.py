@@ -17,11 +17,12 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import peers, servers
-from benchmarks.batching import PROMPT, ByRequest, ByStep, Serves, answers, step
-from benchmarks.engine import InProcess
 from benchmarks.measure import Row, judged, keep
-from benchmarks.poisson import MIX, Answered, Arrival, all_at_once, by_chance, p95
+from benchmarks.peers import environment as peers
+from benchmarks.serving import servers
+from benchmarks.serving.batching import PROMPT, ByRequest, ByStep, Serves, answers, step
+from benchmarks.serving.poisson import MIX, Answered, Arrival, all_at_once, by_chance, p95
+from benchmarks.subjects.engine import InProcess
 from runtime import config, logs
 from runtime.serving.service import batcher
 

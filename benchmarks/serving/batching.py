@@ -12,8 +12,8 @@ from typing import Protocol
 
 from tqdm import tqdm  # type: ignore[import-untyped]
 
-from benchmarks.engine import InProcess
-from benchmarks.poisson import Answered, Arrival
+from benchmarks.serving.poisson import Answered, Arrival
+from benchmarks.subjects.engine import InProcess
 from darkroom.contracts import GenerationRequest, GenerationResult
 from runtime.arrays import Pixels
 from runtime.denoising.batcher import Batcher

@@ -1,6 +1,6 @@
 """What one would write with LitServe: a diffusers pipeline behind its dynamic batching. Runs in `.venv-peers`.
 
-`python benchmarks/lit_server.py FOLDER PORT BATCH`; POST /predict of a prompt and a number of steps answers a PNG.
+`python lit_server.py FOLDER PORT BATCH`; POST /predict of a prompt and a number of steps answers a PNG.
 One call of a pipeline has one number of steps, so a batch takes as many as the request in it that asks for most. At
 crayon's size that is the better choice for LitServe: in bf16, the quicker precision here, a step of four images takes
 half as long again as a step of one, and a call for each number of steps would make a third more steps.

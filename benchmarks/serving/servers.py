@@ -17,12 +17,11 @@ from typing import Any
 
 import httpx
 
-from benchmarks import peers
-from benchmarks.engine import BUNDLE
-from benchmarks.poisson import Answered, Arrival
+from benchmarks.measure import ROOT
+from benchmarks.peers import environment as peers
+from benchmarks.serving.poisson import Answered, Arrival
+from benchmarks.subjects.engine import BUNDLE, CHECKPOINT
 
-ROOT = Path(__file__).parent.parent
-CHECKPOINT = ROOT / "crayon" / "checkpoint"
 PROMPT = "a large red heart on a blue background"
 _READY_WITHIN, _ANSWER_WITHIN = 300.0, 1800.0
 
@@ -63,7 +62,13 @@ def darkroom(target: str, rows: int, data: Path) -> Server:
 def litserve(images: int) -> Server:
     """LitServe in the peers' environment, with at most so many images in a batch."""
     port = _free_port()
-    command = [str(peers.PYTHON), str(ROOT / "benchmarks" / "lit_server.py"), str(CHECKPOINT), str(port), str(images)]
+    command = [
+        str(peers.PYTHON),
+        str(Path(__file__).with_name("lit_server.py")),
+        str(CHECKPOINT),
+        str(port),
+        str(images),
+    ]
 
     def body(_: int, steps: int) -> Mapping[str, Any]:
         return {"prompt": PROMPT, "steps": steps}

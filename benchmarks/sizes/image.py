@@ -11,11 +11,10 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-from benchmarks.measure import Row, keep
+from benchmarks.measure import ROOT, Row, keep
 
 _COMMAND = "make bench PART=image"
-_ROOT = Path(__file__).parents[1]
-_CONTAINER = _ROOT / "infra" / "container"
+_CONTAINER = ROOT / "infra" / "container"
 _CODE = ("layers/shared/darkroom", "runtime")
 # The extras of infra/container/Dockerfile's stages, and the constraints beside the project's own.
 _IMAGES = {
@@ -30,7 +29,7 @@ _MB = 1e6
 def run() -> None:
     """Download each image's wheels (no cache of packages is needed, 3 GB of disk is) and add up what is in them."""
     raw = {image: _weigh(extras, constraints) for image, (extras, constraints) in _IMAGES.items()}
-    raw["code"] = {"darkroom": {"unpacked": sum(_tree(_ROOT / folder) for folder in _CODE), "to_pull": 0}}
+    raw["code"] = {"darkroom": {"unpacked": sum(_tree(ROOT / folder) for folder in _CODE), "to_pull": 0}}
     keep("image", list(_rows(raw)), {"images": raw, "left_out": "the Python base image; TensorRT's own libraries"})
 
 
@@ -46,9 +45,9 @@ def _rows(raw: dict[str, dict[str, dict[str, int]]]) -> Iterator[Row]:
 
 def _weigh(extras: list[str], constraints: list[str]) -> dict[str, dict[str, int]]:
     listed = [sys.executable, str(_CONTAINER / "requirements.py"), *extras]
-    lines = subprocess.run(listed, cwd=_ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    lines = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
     chosen = [line for line in lines if not line.startswith(_ELSEWHERE)]
-    pins = [_ROOT / "constraints.txt", *(_CONTAINER / name for name in constraints)]
+    pins = [ROOT / "constraints.txt", *(_CONTAINER / name for name in constraints)]
     limits = [part for path in pins for part in ("--constraint", str(path))]
     with tempfile.TemporaryDirectory() as folder:
         print(f"  downloading what {', '.join(extras)} install ...", flush=True)

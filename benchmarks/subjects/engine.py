@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.measure import ROOT
 from darkroom.storage import open_store
 from runtime import config
 from runtime.bundles.bundle import fetch_bundle, kept_graphs, load_bundle, static_shapes
@@ -22,7 +23,7 @@ from runtime.denoising.runner import Runner
 from runtime.denoising.trajectory import Trajectory
 from runtime.engines import Engine, OnCpu, open_engine
 
-BUNDLE = Path(__file__).parent.parent / "crayon" / "bundle"
+BUNDLE, CHECKPOINT = ROOT / "crayon" / "bundle", ROOT / "crayon" / "checkpoint"
 _CACHE = Path(".darkroom/cache")
 
 

@@ -15,7 +15,7 @@ import structlog
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmarks.engine import BUNDLE
+from benchmarks.subjects.engine import BUNDLE
 from darkroom.contracts import GenerationRequest, Invocation
 from darkroom.storage import open_store
 from darkroom.storage.directory import DirectoryStore

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.arrivals import OURS, rows, rows_over_http
-from benchmarks.poisson import MIX, Answered, by_chance, p95
+from benchmarks.serving.arrivals import OURS, rows, rows_over_http
+from benchmarks.serving.poisson import MIX, Answered, by_chance, p95
 
 
 def test_arrivals_come_at_the_rate_asked_for_and_are_drawn_once() -> None:

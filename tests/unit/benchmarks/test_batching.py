@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from benchmarks.batching import Clock, answers
-from benchmarks.poisson import Answered, Arrival, all_at_once
+from benchmarks.serving.batching import Clock, answers
+from benchmarks.serving.poisson import Answered, Arrival, all_at_once
 
 
 def test_idle_time_is_passed_over_and_never_taken_back() -> None:

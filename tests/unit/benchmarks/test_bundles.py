@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import bundles
-from benchmarks.bundles import Cost
+from benchmarks.subjects import bundles
+from benchmarks.subjects.bundles import Cost
 
 
 def test_a_command_tells_its_status_and_its_memory() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import checkpoints
+from benchmarks.subjects import checkpoints
 from model_build.checkpoints.checkpoint import open_checkpoint
 from model_build.checkpoints.controlnet import control_spec, open_controlnets
 

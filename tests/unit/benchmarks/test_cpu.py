@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import cpu, engine, environment
-from benchmarks.cpu import BF16, DIFFUSERS, MERGED
-from benchmarks.sides import Found, Image
+from benchmarks.engines import cpu
+from benchmarks.engines.cpu import BF16, DIFFUSERS, MERGED
+from benchmarks.peers.sides import Found, Image
+from benchmarks.sizes import environment
+from benchmarks.subjects import engine
 from darkroom.catalog import load_manifest
 from darkroom.storage import open_store
 from runtime.bundles.bundle import fetch_bundle

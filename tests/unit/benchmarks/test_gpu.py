@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from benchmarks import gpu, gpu_memory
-from benchmarks.gpu import COMPILED, EAGER, PLAIN, SD15, SDXL, chosen, compared, saturated
-from benchmarks.sides import Found, Image
+from benchmarks.engines import gpu, gpu_memory
+from benchmarks.engines.gpu import COMPILED, EAGER, PLAIN, SD15, SDXL, chosen, compared, saturated
+from benchmarks.peers.sides import Found, Image
 from model_build.compile.device import Lack
 
 

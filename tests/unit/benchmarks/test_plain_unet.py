@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.plain_unet import open_plain_unet
+from benchmarks.subjects.plain_unet import open_plain_unet
 from darkroom.storage import open_store
 from model_build.proof.control import no_residuals
 from runtime.bundles.bundle import fetch_bundle, load_bundle

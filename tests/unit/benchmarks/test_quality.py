@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.quality import FP32, Read, Setting, losses, psnr, rows, table
+from benchmarks.pictures.quality import FP32, Read, Setting, losses, psnr, rows, table
 
 INT8 = Setting("int8", allowed=0.01)
 MERGED = Setting("int8", 0.4, allowed=0.02)

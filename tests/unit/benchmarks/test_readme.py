@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import readme
+from benchmarks.pictures import readme
 
 TEXT = "# A\n<!-- figures: made by a command -->\n<!-- /figures -->\nrest \\1\n"
 

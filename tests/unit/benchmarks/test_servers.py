@@ -8,8 +8,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from benchmarks.poisson import Arrival
-from benchmarks.servers import Server, ServerDied, _free_port, answers, running
+from benchmarks.serving.poisson import Arrival
+from benchmarks.serving.servers import Server, ServerDied, _free_port, answers, running
 
 _SERVER = """
 import sys

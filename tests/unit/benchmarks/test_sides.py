@@ -6,7 +6,7 @@ import json
 import sys
 from pathlib import Path
 
-from benchmarks.sides import Image, Side, faster, in_turns
+from benchmarks.peers.sides import Image, Side, faster, in_turns
 from tests.tiny_checkpoint import write_tiny_checkpoint
 
 
