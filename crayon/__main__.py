@@ -10,7 +10,7 @@ app = typer.Typer(add_completion=False, help="Train and evaluate crayon, the bun
 WORKSHOP = Path(".darkroom/crayon")
 
 
-class Stage(StrEnum):
+class Trainable(StrEnum):
     """What to train."""
 
     VAE = "vae"
@@ -26,7 +26,7 @@ def _given(**options: Any) -> dict[str, Any]:
 
 @app.command()
 def train(
-    stage: Annotated[Stage, typer.Argument(help="vae, unet, controlnet, in this order; judge any time; all.")],
+    stage: Annotated[Trainable, typer.Argument(help="vae, unet, controlnet, in this order; judge any time; all.")],
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     steps: Annotated[int | None, typer.Option(help="Total steps of the vae, unet or controlnet stage.")] = None,
     decay_steps: Annotated[
@@ -49,20 +49,20 @@ def train(
     from crayon.training.train_unet import UnetTraining
     from crayon.training.train_vae import VaeTraining
 
-    if stage is Stage.ALL and (steps is not None or decay_steps is not None):
+    if stage is Trainable.ALL and (steps is not None or decay_steps is not None):
         raise typer.BadParameter("steps are given for one stage at a time")
     limit_threads(threads)
     place, target = stages.Workshop(workshop), resolve_device(device)
-    if stage in (Stage.VAE, Stage.ALL):
+    if stage in (Trainable.VAE, Trainable.ALL):
         ratio = stages.train_vae(place, VaeTraining(**_given(steps=steps)), target)
         typer.echo(f"autoencoder: {ratio:.2f} dB on scenes it never saw")
-    if stage in (Stage.UNET, Stage.ALL):
+    if stage in (Trainable.UNET, Trainable.ALL):
         settings = UnetTraining(**_given(steps=steps, decay_steps=decay_steps, batch=batch, workers=workers))
         stages.train_unet(place, settings, target, checkpoint or CHECKPOINT)
-    if stage in (Stage.CONTROLNET, Stage.ALL):
+    if stage in (Trainable.CONTROLNET, Trainable.ALL):
         control = ControlTraining(**_given(steps=steps, decay_steps=decay_steps, batch=batch, workers=workers))
         stages.train_controlnet(place, control, target, checkpoint or CHECKPOINT, controlnet or CONTROLNET)
-    if stage in (Stage.JUDGE, Stage.ALL):
+    if stage in (Trainable.JUDGE, Trainable.ALL):
         accuracy = train_judge.train_judge()
         typer.echo("judge: " + "  ".join(f"{name} {share:.4f}" for name, share in accuracy.items()))
 

@@ -29,7 +29,7 @@ from model_build.progress import BuildProgress
 from model_build.proof.generation import Setting, control_settings
 from model_build.publish import Outputs, manifest, publish
 from model_build.sources import Sources
-from model_build.stages import Finished, Stage, Work, Workspace
+from model_build.stages import FinishedStage, Stage, Work, Workspace
 
 _TORCH = ("torch", "diffusers", "transformers")
 
@@ -70,7 +70,7 @@ class Build:
             in_int8 = any(target.precision == "int8" for target in self.targets)
             recorded = [target_spec(int8.RECORDED)] if in_int8 else []
             formats = dict.fromkeys(target.format for target in (*self.targets, *recorded) if not target.own)
-            engines: dict[str, Mapping[str, Finished]] = {
+            engines: dict[str, Mapping[str, FinishedStage]] = {
                 format_: {component: self._engine(format_, component, graph) for component, graph in graphs.items()}
                 for format_ in formats
             }
@@ -78,8 +78,8 @@ class Build:
             if in_int8:
                 self.sources.release()  # quantizing needs the memory more
                 whole = replace(parts, engines={target.engines: engines[target.engines] for target in recorded})
-                made = self._manifest(whole, recorded)
-                calls = int8.calibrated(self._run, made, whole.files(), self.plan.calibration)
+                built = self._manifest(whole, recorded)
+                calls = int8.calibrated(self._run, built, whole.files(), self.plan.calibration)
                 if INT8_ENGINES in {target.engines for target in self.targets}:
                     engines[INT8_ENGINES] = int8.engines(self._run, graphs, calls)
             fingerprints = {}
@@ -88,27 +88,27 @@ class Build:
                 engines[target.engines], fingerprints[target.engines] = made_of
             used = dict.fromkeys(target.engines for target in self.targets)
             outputs = replace(parts, engines={name: engines[name] for name in used}, fingerprints=fingerprints)
-            made = self._manifest(outputs, self.targets)
-            measured = self._report(made, outputs, self._verified(made, outputs)).folder
+            built = self._manifest(outputs, self.targets)
+            measured = self._report(built, outputs, self._verified(built, outputs)).folder
             with self.progress.running("publish"):
-                made = made if self.plan.key is None else signing.sign(made, self.plan.key)
-                publish(self.store, made, outputs, {name: measured / name for name in (REPORT, PACE)})
-            return made, json.loads((measured / REPORT).read_text())
+                built = built if self.plan.key is None else signing.sign(built, self.plan.key)
+                publish(self.store, built, outputs, {name: measured / name for name in (REPORT, PACE)})
+            return built, json.loads((measured / REPORT).read_text())
 
     @property
     def defaults(self) -> Defaults:
         return planning.defaults(self.plan, self.sources.checkpoint)
 
-    def _run(self, stage: Stage, work: Work, total: int | None = None) -> Finished:
+    def _run(self, stage: Stage, work: Work, total: int | None = None) -> FinishedStage:
         """A stage's outputs: those of an earlier run with the same key, or what `work(folder, advance)` writes."""
-        found = self.workspace.unchanged(stage)
-        if found is not None:
+        unchanged = self.workspace.unchanged(stage)
+        if unchanged is not None:
             self.progress.skipped(stage.name)
-            return found
+            return unchanged
         with self.progress.running(stage.name, total) as advance:
             return self.workspace.run(stage, lambda folder: work(folder, advance))
 
-    def _optimized(self, component: str) -> Finished:
+    def _optimized(self, component: str) -> FinishedStage:
         """A component's ONNX graph, exported and then optimised."""
         file = f"{component}.onnx"
 
@@ -152,7 +152,7 @@ class Build:
         )
         return self._run(stage, optimize)
 
-    def _engine(self, format_: Format, component: str, graph: Finished) -> Finished:
+    def _engine(self, format_: Format, component: str, graph: FinishedStage) -> FinishedStage:
         def work(folder: Path, _: Callable[[], None]) -> None:
             engine_format(format_).compile_component(graph.folder / f"{component}.onnx", folder, component)
 
@@ -164,11 +164,11 @@ class Build:
         )
         return self._run(stage, work)
 
-    def _maker(self, target: TargetSpec, calls: Finished | None = None) -> OwnEngines:
+    def _maker(self, target: TargetSpec, calls: FinishedStage | None = None) -> OwnEngines:
         device = self.device if target.needs_gpu else None
         return OwnEngines(self.plan, self.sources, self._run, self.store, device, calls)
 
-    def _samplers(self) -> Finished:
+    def _samplers(self) -> FinishedStage:
         config = self.sources.checkpoint.sampler_config
 
         def work(folder: Path, advance: Callable[[], None]) -> None:
@@ -186,7 +186,7 @@ class Build:
         )
         return self._run(stage, work, total=len(SAMPLERS) * MAX_STEPS)
 
-    def _tokenizer(self) -> Finished:
+    def _tokenizer(self) -> FinishedStage:
         def work(folder: Path, _: Callable[[], None]) -> None:
             from model_build.checkpoints.tokenizer import write
 
@@ -201,7 +201,7 @@ class Build:
         )
         return self._run(stage, work)
 
-    def _preview(self, decoder: Finished) -> Finished:
+    def _preview(self, decoder: FinishedStage) -> FinishedStage:
         channels, downscale = self.sources.checkpoint.latent_channels, self.sources.checkpoint.downscale
         scaling = self.sources.checkpoint.scaling_factor
 
@@ -229,7 +229,7 @@ class Build:
             control=control_spec(self.sources.controlnets, checkpoint),
         )
 
-    def _verified(self, made: EngineManifest, outputs: Outputs) -> Finished:
+    def _verified(self, manifest: EngineManifest, outputs: Outputs) -> FinishedStage:
         steps = self.plan.verify_steps or self.defaults.num_inference_steps
         usual = self._setting(self.defaults.sampler, steps)
         controlled = control_settings(usual, [net.type for net in self.sources.controlnets])
@@ -241,7 +241,7 @@ class Build:
             from model_build.proof.verify import verify
 
             reference = Reference(self.sources.checkpoint, self.sources.pipeline, self.sources.networks)
-            agreements = verify(reference, made, outputs.files(), floors, settings, threads(), advance)
+            agreements = verify(reference, manifest, outputs.files(), floors, settings, threads(), advance)
             (folder / "verify.json").write_text(json.dumps([asdict(each) for each in agreements], indent=1))
 
         stage = Stage(
@@ -251,7 +251,7 @@ class Build:
                 *("model_build.checkpoints.lora", "model_build.graphs.token_merging"),
             ),
             libraries=tuple(libraries()),
-            inputs={"version": made.version},
+            inputs={"version": manifest.version},
             parameters={
                 "hardware": hardware(),
                 "settings": [asdict(setting) for setting in settings],
@@ -260,7 +260,7 @@ class Build:
         )
         return self._run(stage, work, total=len(settings) * (1 + len(self.targets)))
 
-    def _report(self, made: EngineManifest, outputs: Outputs, verified: Finished) -> Finished:
+    def _report(self, manifest: EngineManifest, outputs: Outputs, verified: FinishedStage) -> FinishedStage:
         plan = self.plan
         setting = self._setting(self.defaults.sampler, plan.verify_steps or self.defaults.num_inference_steps)
 
@@ -268,14 +268,14 @@ class Build:
             from model_build.proof.report import write_report
 
             agreements = json.loads((verified.folder / "verify.json").read_text())
-            subject = self.sources.checkpoint, made, outputs.files(), agreements, outputs.notes()
+            subject = self.sources.checkpoint, manifest, outputs.files(), agreements, outputs.notes()
             write_report(folder, *subject, setting, repeats=plan.repeats, advance=advance)
 
         stage = Stage(
             "report",
             code=("model_build.proof.report",),
             libraries=tuple(libraries()),
-            inputs={"version": made.version, "verified": verified.digest},
+            inputs={"version": manifest.version, "verified": verified.digest},
             parameters={"hardware": hardware(), "setting": asdict(setting), "repeats": plan.repeats},
         )
         return self._run(stage, work, total=len(self.targets) * (len(COMPONENTS) + 2) if plan.repeats else None)

@@ -47,7 +47,7 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class Finished:
+class FinishedStage:
     """A stage's outputs: the SHA-256 of every file by its path in `folder`. `skipped`: nothing had to be done."""
 
     folder: Path
@@ -65,7 +65,7 @@ Work = Callable[[Path, Callable[[], None]], None]  # writes a stage's outputs in
 class Run(Protocol):
     """Runs a stage, or finds it unchanged; `total` is how often its work advances."""
 
-    def __call__(self, stage: Stage, work: Work, total: int | None = None) -> Finished: ...
+    def __call__(self, stage: Stage, work: Work, total: int | None = None) -> FinishedStage: ...
 
 
 class Workspace:
@@ -89,7 +89,7 @@ class Workspace:
             finally:
                 self._clear()  # Ctrl-C may come before `run` guards the folder it made, or while it removes it
 
-    def unchanged(self, stage: Stage) -> Finished | None:
+    def unchanged(self, stage: Stage) -> FinishedStage | None:
         """The outputs of an earlier run with the same key, if each still has the bytes it was written with."""
         folder = self._place(stage)
         try:
@@ -100,9 +100,9 @@ class Workspace:
             intact = all(file_sha256(folder / path) == digest for path, digest in files.items())
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
-        return Finished(folder, files, skipped=True) if intact else None
+        return FinishedStage(folder, files, skipped=True) if intact else None
 
-    def run(self, stage: Stage, work: Callable[[Path], None]) -> Finished:
+    def run(self, stage: Stage, work: Callable[[Path], None]) -> FinishedStage:
         """Let `work` write into a folder aside, then move it into the stage's place; interrupted, nothing stays."""
         aside = Path(tempfile.mkdtemp(prefix=_ASIDE, dir=self.folder))
         try:
@@ -117,7 +117,7 @@ class Workspace:
             done.rename(place)
         finally:
             shutil.rmtree(aside)
-        return Finished(place, files, skipped=False)
+        return FinishedStage(place, files, skipped=False)
 
     def _clear(self) -> None:
         for left in self.folder.glob(f"{_ASIDE}*"):

@@ -16,7 +16,7 @@ import typer
 from benchmarks.engines import limits
 from benchmarks.measure import Row, judged, keep
 from benchmarks.peers import environment as peers
-from benchmarks.peers.sides import Found, Side, SideDied, faster, first_image, in_turns
+from benchmarks.peers.sides import Side, SideDied, SideResult, faster, first_image, in_turns
 from benchmarks.pictures import chart
 from benchmarks.sizes import environment, image
 from benchmarks.subjects import bundles, checkpoints
@@ -56,7 +56,7 @@ def run(narrow: int = 1) -> None:
         "bf16": ("bf16", "genai bf16"),
     }
     results = work / "results"
-    measured: dict[str, dict[str, Found]] = {}
+    measured: dict[str, dict[str, SideResult]] = {}
     for group, names in groups.items():
         print(f"{group}: {', '.join(name for name in names if name in sides)}", flush=True)
         measured[group], dead = in_turns(
@@ -139,7 +139,7 @@ def _sides(checkpoint: Path, work: Path) -> dict[str, Side]:
     return {side.name: side for side in sides}
 
 
-def _compared(measured: Mapping[str, Mapping[str, Found]]) -> Iterator[Row]:
+def _compared(measured: Mapping[str, Mapping[str, SideResult]]) -> Iterator[Row]:
     """Images and steps of one group against another's, where both were measured."""
     images = (
         ("torch", DIFFUSERS, MERGED, 12.0),
@@ -151,19 +151,19 @@ def _compared(measured: Mapping[str, Mapping[str, Found]]) -> Iterator[Row]:
         ("bf16", "genai bf16", "bf16", 1.0),
     )
     for group, slow, fast, goal in images:
-        found = measured[group]
-        if slow in found and fast in found:
-            ratio = faster(found[slow].seconds(), found[fast].seconds())
+        group_results = measured[group]
+        if slow in group_results and fast in group_results:
+            ratio = faster(group_results[slow].seconds(), group_results[fast].seconds())
             yield _row(f"an image of {STEPS} steps, {slow} / {fast}", ratio, at_least=goal)
-            cpu = faster(found[slow].seconds("cpu"), found[fast].seconds("cpu"))
+            cpu = faster(group_results[slow].seconds("cpu"), group_results[fast].seconds("cpu"))
             yield _row(f"the same in CPU-seconds, {slow} / {fast}", cpu)
     if {DIFFUSERS, MERGED} <= measured["torch"].keys():
         memory = measured["torch"][MERGED].peak / measured["torch"][DIFFUSERS].peak
         yield _row(f"peak memory, {MERGED} / {DIFFUSERS}", memory, at_most=0.2)
     for group, slow, fast, goal in (("f32", "f32", "int8", 2.9), ("int8", "int8", MERGED, 1.35)):
-        found = measured[group]
-        if slow in found and fast in found:
-            ratio = faster(found[slow].steps(), found[fast].steps())
+        group_results = measured[group]
+        if slow in group_results and fast in group_results:
+            ratio = faster(group_results[slow].steps(), group_results[fast].steps())
             yield _row(f"a guided UNet step, {slow} / {fast}", ratio, at_least=goal)
     ours = measured["torch"].get(MERGED)
     if ours and (outside := [1 - image.engine / image.seconds() for image in ours.images if image.engine]):
@@ -174,9 +174,9 @@ def _compared(measured: Mapping[str, Mapping[str, Found]]) -> Iterator[Row]:
         yield _row(f"peak memory, {name}", each.peak / 1e9, "GB")
 
 
-def _each(measured: Mapping[str, Mapping[str, Found]]) -> dict[str, Found]:
+def _each(measured: Mapping[str, Mapping[str, SideResult]]) -> dict[str, SideResult]:
     """Every side once, as in the first group that it is in: int8 with and without merging are of one group."""
-    return {name: each for found in reversed(list(measured.values())) for name, each in found.items()}
+    return {name: each for group in reversed(list(measured.values())) for name, each in group.items()}
 
 
 def _started(starts: Mapping[tuple[str, str], float]) -> Iterator[Row]:
@@ -218,7 +218,7 @@ def _sizes() -> Iterator[Row]:
     yield _row("size of the environment of one machine", environment.megabytes(["darkroom[serve]"]), "MB", digits=None)
 
 
-def _limited(measured: Mapping[str, Mapping[str, Found]], products: dict[str, dict[str, float]]) -> Iterator[Row]:
+def _limited(measured: Mapping[str, Mapping[str, SideResult]], products: dict[str, dict[str, float]]) -> Iterator[Row]:
     """How near a step comes to what matrix products alone allow on these cores."""
     for precision, rate in limits.best(products).items():
         yield _row(f"fastest matrix product, {precision}", rate, "GFLOP/s")

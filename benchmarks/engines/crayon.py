@@ -100,8 +100,8 @@ def _judged(engine: InProcess, raw: dict[str, Any]) -> Iterator[Row]:
     print("as served, read by the judge")
     raw["judge"] = {}
     for suite in SUITES:
-        raw["judge"][suite.name] = found = summary(suite, judge_suite(suite, engine.generate))
-        yield _row(f"judge, {suite.name}: all right", found["all"], "share", at_least=suite.goal_all or None)
-        for attribute, share in found["shares"].items():
+        raw["judge"][suite.name] = result = summary(suite, judge_suite(suite, engine.generate))
+        yield _row(f"judge, {suite.name}: all right", result["all"], "share", at_least=suite.goal_all or None)
+        for attribute, share in result["shares"].items():
             goal = suite.goal_each if attribute != "size" else None
             yield _row(f"judge, {suite.name}: {attribute}", share, "share", at_least=goal)

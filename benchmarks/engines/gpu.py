@@ -17,7 +17,7 @@ import typer
 
 from benchmarks.engines import gpu_memory
 from benchmarks.measure import Row, judged, keep
-from benchmarks.peers.sides import Found, Side, faster, in_turns
+from benchmarks.peers.sides import Side, SideResult, faster, in_turns
 from benchmarks.serving import arrivals
 from benchmarks.subjects import checkpoints
 from benchmarks.subjects.engine import InProcess
@@ -36,7 +36,7 @@ _IMAGES = (1, 2, 4, 8)  # guided ones in a call, two rows each
 
 
 @dataclass(frozen=True)
-class Shape:
+class Architecture:
     """An architecture of `subjects.checkpoints` at the side its images have, and what its network multiplies: 10^9
     operations of one row of the UNet and of the decoder, by torch's own counter.
     """
@@ -49,8 +49,8 @@ class Shape:
     int8: bool = False  # calibrated on the CPU, which takes the larger one hours
 
 
-SD15 = Shape("sd15", 512, 803, 2514, arrivals=True, int8=True)
-SDXL = Shape("sdxl", 1024, 6761, 10470)
+SD15 = Architecture("sd15", 512, 803, 2514, arrivals=True, int8=True)
+SDXL = Architecture("sdxl", 1024, 6761, 10470)
 
 
 @dataclass(frozen=True)
@@ -75,16 +75,18 @@ def run(trial: Trial = AS_COMMITTED) -> None:
     targets = _targets(trial)
     logs.configure("warning")
     peak = _fastest_product(trial.device)
-    found = [_measured(shape, targets, peak, trial) for shape in (SD15, SDXL)]
-    made = [row for rows, _ in found for row in rows]
+    measured = [_measured(shape, targets, peak, trial) for shape in (SD15, SDXL)]
+    all_rows = [row for rows, _ in measured for row in rows]
     if trial != AS_COMMITTED:
-        print(*made, sep="\n")
+        print(*all_rows, sep="\n")
         return
-    raw = {shape.name: told for shape, (_, told) in zip((SD15, SDXL), found, strict=True)}
-    keep("gpu", made, {"gpu": _gpu(), "fastest_product_tflops": peak, **raw})
+    raw = {shape.name: details for shape, (_, details) in zip((SD15, SDXL), measured, strict=True)}
+    keep("gpu", all_rows, {"gpu": _gpu(), "fastest_product_tflops": peak, **raw})
 
 
-def _measured(shape: Shape, targets: Sequence[str], peak: float, trial: Trial) -> tuple[list[Row], dict[str, Any]]:
+def _measured(
+    shape: Architecture, targets: Sequence[str], peak: float, trial: Trial
+) -> tuple[list[Row], dict[str, Any]]:
     """All of one architecture: its rows, and what they come from."""
     shape = replace(shape, size=trial.size or shape.size)
     work = (WORK / f"gpu-{shape.name}-{trial.device}-{trial.narrow}").resolve()
@@ -95,7 +97,7 @@ def _measured(shape: Shape, targets: Sequence[str], peak: float, trial: Trial) -
     sides = _sides(checkpoint, store, shape, offered, trial)
     print(f"{shape.name}, one image: {', '.join(side.name for side in sides)}", flush=True)
     kept = work / "results.json"
-    found, died = in_turns(
+    results, died = in_turns(
         sides,
         rounds=trial.rounds,
         steps=trial.steps,
@@ -107,17 +109,17 @@ def _measured(shape: Shape, targets: Sequence[str], peak: float, trial: Trial) -
     engine = InProcess(offered[0], _threads(), store, name)
     print(f"{shape.name}, full batches on {offered[0]}", flush=True)
     batches = {images: _rate(engine, images, shape, trial) for images in _IMAGES}
-    made = [*compared(shape, found, offered), *saturated(shape, batches, peak, trial.steps)]
+    measured = [*compared(shape, results, offered), *saturated(shape, batches, peak, trial.steps)]
     if shape.arrivals:
         print("requests that arrive by chance", flush=True)
-        chance = arrivals.compare(engine, arrivals.Effort(trial.requests, trial.rounds, trial.requests // 5))
-        rows = arrivals.rows(chance.found, chance.rates, chance.short)
-        made += [replace(row, part="gpu", command=COMMAND) for row in rows]
+        chance = arrivals.compare(engine, arrivals.RequestCounts(trial.requests, trial.rounds, trial.requests // 5))
+        rows = arrivals.rows(chance.answered, chance.rates, chance.short)
+        measured += [replace(row, part="gpu", command=COMMAND) for row in rows]
     report = json.loads((store / catalog.bundle_key(name, engine.manifest.version, "report.json")).read_text())
     for side, reason in died.items():
         print(f"  {side} was not measured: {reason}", flush=True)
-    return made, {
-        "found": found,
+    return measured, {
+        "found": results,
         "not_measured": died,
         "images_a_second": batches,
         "parity": {target["name"]: target["psnr"] for target in report["targets"]},
@@ -139,14 +141,14 @@ def _targets(trial: Trial) -> list[str]:
     return [*(() if lacks(gpu.TENSORRT) else (TENSORRT,)), "onnx-cuda-fp16", PLAIN]
 
 
-def chosen(shape: Shape, targets: Sequence[str]) -> list[str]:
+def chosen(shape: Architecture, targets: Sequence[str]) -> list[str]:
     """Those of the targets that can be compiled here, and int8 where TensorRT is one and calibration is no matter of
     hours.
     """
     return [*targets, *([TENSORRT_INT8] if shape.int8 and TENSORRT in targets else [])]
 
 
-def _built(checkpoint: Path, shape: Shape, work: Path, targets: Sequence[str], trial: Trial) -> Path:
+def _built(checkpoint: Path, shape: Architecture, work: Path, targets: Sequence[str], trial: Trial) -> Path:
     """The object store with the bundle. Raises: CalledProcessError."""
     store = work / "store"
     print(f"{shape.name}, building {', '.join(targets)} (minutes, once) ...", flush=True)
@@ -160,7 +162,7 @@ def _built(checkpoint: Path, shape: Shape, work: Path, targets: Sequence[str], t
     return store
 
 
-def _sides(checkpoint: Path, store: Path, shape: Shape, targets: Sequence[str], trial: Trial) -> list[Side]:
+def _sides(checkpoint: Path, store: Path, shape: Architecture, targets: Sequence[str], trial: Trial) -> list[Side]:
     torch = {"folder": str(checkpoint), "threads": _threads(), "dtype": "float16", "device": trial.device}
     torch["size"] = shape.size
     ours = {"store": str(store), "model": f"{shape.name}-gpu", "size": shape.size, "threads": _threads()}
@@ -171,7 +173,7 @@ def _sides(checkpoint: Path, store: Path, shape: Shape, targets: Sequence[str], 
     ]
 
 
-def _rate(engine: InProcess, images: int, shape: Shape, trial: Trial) -> float:
+def _rate(engine: InProcess, images: int, shape: Architecture, trial: Trial) -> float:
     """Images a second when so many share every UNet call, the best of the rounds; the first, unmeasured, warms up."""
     seconds = []
     for _ in range(1 + trial.rounds):
@@ -196,7 +198,7 @@ def _fastest_product(device: str) -> float:
     return best
 
 
-def compared(shape: Shape, found: Mapping[str, Found], targets: Sequence[str]) -> Iterator[Row]:
+def compared(shape: Architecture, results: Mapping[str, SideResult], targets: Sequence[str]) -> Iterator[Row]:
     """One image: ours against diffusers, and the fused CUDA engine against the plain one; the memory of each side."""
     pairs = [
         *((COMPILED, target, 1.6 if target == targets[0] else None) for target in targets),
@@ -204,16 +206,16 @@ def compared(shape: Shape, found: Mapping[str, Found], targets: Sequence[str]) -
         (PLAIN, "onnx-cuda-fp16", None),
     ]
     for slow, fast, goal in pairs:
-        if slow in found and fast in found and slow != fast:
-            times = faster(found[slow].seconds(), found[fast].seconds())
+        if slow in results and fast in results and slow != fast:
+            times = faster(results[slow].seconds(), results[fast].seconds())
             yield judged("gpu", COMMAND, f"{shape.name}, one image, {slow} / {fast}", times, at_least=goal)
-    for name, each in found.items():
+    for name, each in results.items():
         yield Row("gpu", f"{shape.name}, one image, {name}", round(1000 * median(each.seconds())), "ms", COMMAND)
         for kind, size in (("GPU memory", each.gpu), ("peak resident memory", each.peak)):
             yield Row("gpu", f"{shape.name}, {kind}, {name}", round(size / 2**30, 2), "GiB", COMMAND)
 
 
-def saturated(shape: Shape, batches: Mapping[int, float], peak: float, steps: int) -> Iterator[Row]:
+def saturated(shape: Architecture, batches: Mapping[int, float], peak: float, steps: int) -> Iterator[Row]:
     """Images a second in the best batch, and what share of the fastest matrix product that is."""
     images, rate = max(batches.items(), key=lambda item: item[1])
     share = rate * (2 * steps * shape.row + shape.decode) / 1000 / peak

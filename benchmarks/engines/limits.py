@@ -25,15 +25,15 @@ def peaks(threads: int) -> dict[str, dict[str, float]]:
     for _ in trange(_ROUNDS, desc="  products", unit="round"):
         for product in products:
             product.run()
-    found: dict[str, dict[str, float]] = {precision: {} for precision in _PRECISIONS}
+    rates: dict[str, dict[str, float]] = {precision: {} for precision in _PRECISIONS}
     for product in products:
-        found[product.precision][_name(product.shape)] = round(product.rate / 1e9, 1)
-    return found
+        rates[product.precision][_name(product.shape)] = round(product.rate / 1e9, 1)
+    return rates
 
 
-def best(found: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+def best(peaks_by_shape: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
     """The highest rate of each precision."""
-    return {precision: max(rates.values()) for precision, rates in found.items()}
+    return {precision: max(rates.values()) for precision, rates in peaks_by_shape.items()}
 
 
 class _Product:

@@ -133,12 +133,12 @@ def _peak_bytes() -> int:
 def main() -> None:
     """Load the side that the arguments name, then answer the lines of standard input until it ends."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # it may be stopped when whoever started it dies
-    told = os.fdopen(os.dup(1), "w")
+    output = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever a library prints goes to standard error
 
-    def tell(**found: Any) -> None:
-        told.write(json.dumps({**found, "peak": _peak_bytes()}) + "\n")
-        told.flush()
+    def tell(**content: Any) -> None:
+        output.write(json.dumps({**content, "peak": _peak_bytes()}) + "\n")
+        output.flush()
 
     moments: list[tuple[float, float]] = []
 

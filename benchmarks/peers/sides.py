@@ -56,14 +56,14 @@ class Image:
     engine: float | None = None
 
     @classmethod
-    def of(cls, told: Mapping[str, Any], turns: Sequence[Span]) -> Image:
+    def of(cls, record: Mapping[str, Any], turns: Sequence[Span]) -> Image:
         """From what a side told (see side.py), not counting what passed between its turns."""
 
         def passed(begun: float, ended: float) -> float:
             return sum(max(0.0, min(ended, end) - max(begun, begin)) for begin, end in turns)
 
-        wall, cpu = zip(*told["moments"], strict=True)
-        engine = sum(passed(*call) for call in told["engine"]) if "engine" in told else None
+        wall, cpu = zip(*record["moments"], strict=True)
+        engine = sum(passed(*call) for call in record["engine"]) if "engine" in record else None
         return cls([passed(*stretch) for stretch in pairwise(wall)], [b - a for a, b in pairwise(cpu)], engine)
 
     def seconds(self, clock: Clock = "wall") -> float:
@@ -76,7 +76,7 @@ class Image:
 
 
 @dataclass(frozen=True)
-class Found:
+class SideResult:
     """What was read of a side: seconds from its process's start until it was loaded, and until its first image, of one
     step; further images, one a round; peak bytes; bytes of the GPU's memory that were taken by then.
     """
@@ -89,8 +89,8 @@ class Found:
     gpu: int = 0
 
     @classmethod
-    def of(cls, told: Mapping[str, Any]) -> Found:
-        return cls(**{**told, "images": [Image(**image) for image in told["images"]]})
+    def of(cls, record: Mapping[str, Any]) -> SideResult:
+        return cls(**{**record, "images": [Image(**image) for image in record["images"]]})
 
     def seconds(self, clock: Clock = "wall") -> list[float]:
         """Of each round's image."""
@@ -114,7 +114,7 @@ def in_turns(
     turn: float | None,
     kept: Path,
     gpu_memory: Callable[[], int] = lambda: 0,
-) -> tuple[dict[str, Found], dict[str, str]]:
+) -> tuple[dict[str, SideResult], dict[str, str]]:
     """Start all, each making an image of one step; then in every round each makes an image of `steps` steps, in turns
     of so many seconds, since a machine's speed may change within a few; None: of an image. What was found, and of each
     side that died why.
@@ -124,12 +124,12 @@ def in_turns(
 
     A group of sides that was measured the same way and is still in `kept` is not measured again.
     """
-    asked = json.loads(json.dumps([rounds, steps, turn, *map(asdict, sides)], default=str))
+    request = json.loads(json.dumps([rounds, steps, turn, *map(asdict, sides)], default=str))
     if kept.exists():
-        told = json.loads(kept.read_text())
-        if told["asked"] == asked:
-            return {name: Found.of(found) for name, found in told["found"].items()}, told["died"]
-    found: dict[str, Found] = {}
+        record = json.loads(kept.read_text())
+        if record["asked"] == request:
+            return {name: SideResult.of(results) for name, results in record["found"].items()}, record["died"]
+    results: dict[str, SideResult] = {}
     died: dict[str, str] = {}
     with ExitStack() as stack:
         live: list[Process] = []
@@ -159,10 +159,10 @@ def in_turns(
                     live.remove(process)
                     process.end()
                 progress.update()
-        found = {process.side.name: process.found() for process in live}
+        results = {process.side.name: process.result() for process in live}
     kept.parent.mkdir(parents=True, exist_ok=True)
-    kept.write_text(json.dumps({"asked": asked, "found": {n: asdict(f) for n, f in found.items()}, "died": died}))
-    return found, died
+    kept.write_text(json.dumps({"asked": request, "found": {n: asdict(f) for n, f in results.items()}, "died": died}))
+    return results, died
 
 
 def first_image(side: Side, *, cold: bool, files: Sequence[Path]) -> float:
@@ -175,9 +175,9 @@ def first_image(side: Side, *, cold: bool, files: Sequence[Path]) -> float:
             _forget(folder)
     with _running(side) as process:
         process.load()
-        found = process.found().first
-    print(f"  {side.name}, {'cold' if cold else 'warm'}: {found:.1f} s", flush=True)
-    return found
+        seconds = process.result().first
+    print(f"  {side.name}, {'cold' if cold else 'warm'}: {seconds:.1f} s", flush=True)
+    return seconds
 
 
 def _forget(folder: Path) -> None:
@@ -199,7 +199,7 @@ class Process:
         self._peak = 0
         self.gpu = 0
         self._started = time.perf_counter()
-        with log.open("wb") as said:
+        with log.open("wb") as errors:
             self._child = subprocess.Popen(
                 [
                     str(side.python),
@@ -209,7 +209,7 @@ class Process:
                 ],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=said,
+                stderr=errors,
                 text=True,
                 env=_environment(int(side.arguments["threads"])),
                 start_new_session=True,  # so that what it starts itself, such as compilers, ends with it
@@ -217,7 +217,7 @@ class Process:
 
     def load(self) -> None:
         """Wait until it is loaded and has made an image of one step. Raises: SideDied."""
-        if self._told(self.side.patience) is None:
+        if self._answer(self.side.patience) is None:
             raise self._silent()
         self._loaded = time.perf_counter() - self._started
         for _ in self.image(1, None):
@@ -240,8 +240,8 @@ class Process:
                 with suppress(BrokenPipeError):  # it has died: there is no answer either
                     self._child.stdin.write(f"{steps}\n")
                     self._child.stdin.flush()
-            if told := self._told(left if turn is None else min(turn, left)):
-                self._images.append(Image.of(told, [*turns, (begun, time.monotonic())]))
+            if record := self._answer(left if turn is None else min(turn, left)):
+                self._images.append(Image.of(record, [*turns, (begun, time.monotonic())]))
                 return
             os.kill(self._child.pid, signal.SIGSTOP)
             os.waitid(os.P_PID, self._child.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
@@ -254,26 +254,26 @@ class Process:
     def _silent(self) -> SideDied:
         return SideDied(f"no answer in {self.side.patience:g} s")
 
-    def found(self) -> Found:
-        return Found(self.side.name, self._loaded, self._first, self._peak, list(self._images), self.gpu)
+    def result(self) -> SideResult:
+        return SideResult(self.side.name, self._loaded, self._first, self._peak, list(self._images), self.gpu)
 
     def end(self) -> None:
         if self._child.returncode is None:
             os.killpg(self._child.pid, signal.SIGKILL)
         self._child.communicate()
 
-    def _told(self, within: float) -> dict[str, Any] | None:
+    def _answer(self, within: float) -> dict[str, Any] | None:
         """What it says next; None: nothing within so many seconds. Raises: SideDied."""
         assert self._child.stdout
         if not select.select([self._child.stdout], [], [], within)[0]:
             return None
         line = self._child.stdout.readline()
         if not line:
-            said = self._log.read_text(errors="replace").strip().splitlines()
-            raise SideDied(said[-1] if said else f"exit status {self._child.wait()}")
-        told: dict[str, Any] = json.loads(line)
-        self._peak = max(self._peak, int(told["peak"]))
-        return told
+            errors = self._log.read_text(errors="replace").strip().splitlines()
+            raise SideDied(errors[-1] if errors else f"exit status {self._child.wait()}")
+        record: dict[str, Any] = json.loads(line)
+        self._peak = max(self._peak, int(record["peak"]))
+        return record
 
 
 def _environment(threads: int) -> dict[str, str]:

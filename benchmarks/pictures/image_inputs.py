@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from benchmarks.measure import RESULTS, ROOT, Row, keep
 from benchmarks.pictures import sheet
-from benchmarks.subjects.served import Served
+from benchmarks.subjects.served import ServedBundle
 from crayon.scenes.captions import canonical_caption
 from crayon.scenes.drawing import draw
 from crayon.scenes.grammar import (
@@ -48,7 +48,7 @@ Pixels = NDArray[np.uint8]
 
 def run() -> None:
     """Measure, draw and keep everything of this part."""
-    served = Served(TARGET)
+    served = ServedBundle(TARGET)
     try:
         illustrate(served, PICTURES)
         raw: dict[str, Any] = {}
@@ -68,7 +68,7 @@ def data_uri(image: Pixels) -> str:
     return f"data:image/png;base64,{base64.b64encode(_png(image)).decode()}"
 
 
-def illustrate(served: Served, folder: Path) -> None:
+def illustrate(served: ServedBundle, folder: Path) -> None:
     """The README's input, its mask, and what its three requests make of them, seed 1: nothing is chosen."""
     star, mask = draw(STAR, random.Random(7)), disc(52)
     (folder / "star.png").write_bytes(_png(star))
@@ -96,7 +96,7 @@ def cases(count: int) -> list[tuple[Pixels, str]]:
     return list(zip(drawings, map(canonical_caption, scenes[count:]), strict=True))
 
 
-def sweep(served: Served, pairs: Sequence[tuple[Pixels, str]], strengths: Sequence[float]) -> list[list[Pixels]]:
+def sweep(served: ServedBundle, pairs: Sequence[tuple[Pixels, str]], strengths: Sequence[float]) -> list[list[Pixels]]:
     """Image-to-image of every pair, seed 1, at each strength: `[strength][pair]`."""
     return [
         [
@@ -112,16 +112,16 @@ def sweep(served: Served, pairs: Sequence[tuple[Pixels, str]], strengths: Sequen
     ]
 
 
-def distance(image: Pixels, made: Pixels) -> float:
+def distance(image: Pixels, output: Pixels) -> float:
     """Mean difference of a channel of a pixel, of 255."""
-    return float(np.abs(image.astype(int) - made).mean())
+    return float(np.abs(image.astype(int) - output).mean())
 
 
-def _sweep(served: Served, raw: dict[str, Any]) -> Iterator[Row]:
+def _sweep(served: ServedBundle, raw: dict[str, Any]) -> Iterator[Row]:
     print(f"image-to-image, {CASES} pairs of a drawing and a prompt for another")
     pairs = cases(CASES)
-    made = sweep(served, pairs, STRENGTHS)
-    distances = [[distance(pair[0], one) for pair, one in zip(pairs, ones, strict=True)] for ones in made]
+    outputs = sweep(served, pairs, STRENGTHS)
+    distances = [[distance(pair[0], one) for pair, one in zip(pairs, ones, strict=True)] for ones in outputs]
     raw["distance"] = {
         str(strength): [round(one, 2) for one in ones] for strength, ones in zip(STRENGTHS, distances, strict=True)
     }
@@ -134,12 +134,12 @@ def _sweep(served: Served, raw: dict[str, Any]) -> Iterator[Row]:
             "image_inputs", f"distance from the input, strength {strength}", round(mean, 2), "/255", COMMAND, goal, met
         )
         before = mean
-    columns = [[pair[0] for pair in pairs[:_SHOWN]], *(ones[:_SHOWN] for ones in made)]
+    columns = [[pair[0] for pair in pairs[:_SHOWN]], *(ones[:_SHOWN] for ones in outputs)]
     picture = np.concatenate([np.concatenate(column) for column in columns], axis=1)
     Image.fromarray(picture).save(RESULTS / "strength.png", optimize=True)
 
 
-def _inpainting(served: Served) -> Row:
+def _inpainting(served: ServedBundle) -> Row:
     print(f"inpainting, {CASES} pairs")
     pairs, mask = cases(CASES), disc(30)
     requests = [

@@ -15,7 +15,7 @@ from benchmarks.measure import RESULTS, Row, interleaved, keep, medians
 from benchmarks.pictures import readme
 from benchmarks.subjects import bundles
 from benchmarks.subjects.engine import CHECKPOINT, InProcess
-from crayon.judge.evaluate import SUITES, Judged, Suite, judge_suite, summary
+from crayon.judge.evaluate import SUITES, JudgedPicture, Suite, judge_suite, summary
 
 COMMAND = "make bench PART=quality"
 WORK = Path(".darkroom") / "bench" / "quality"
@@ -30,7 +30,7 @@ _PAPER, _INK = (255, 255, 255), (70, 70, 70)
 
 
 @dataclass(frozen=True)
-class Setting:
+class Variant:
     """A target and the share of tokens it merges; it may lose `allowed` of each attribute's share against fp32."""
 
     precision: str
@@ -45,14 +45,14 @@ class Setting:
         return f"crayon-merged-{100 * self.merged:.0f}" if self.merged else "crayon"
 
 
-FP32 = Setting("fp32")
+FP32 = Variant("fp32")
 SETTINGS = (
     FP32,
-    Setting("bf16"),
-    Setting("int8", allowed=0.01),
-    Setting("int8", 0.2),
-    Setting("int8", 0.4, allowed=0.02),
-    Setting("int8", 0.6),
+    Variant("bf16"),
+    Variant("int8", allowed=0.01),
+    Variant("int8", 0.2),
+    Variant("int8", 0.4, allowed=0.02),
+    Variant("int8", 0.6),
 )
 
 
@@ -64,9 +64,9 @@ class Read:
     pictures: NDArray[np.uint8]
 
     @classmethod
-    def of(cls, suite: Suite, judged: Sequence[Judged]) -> Read:
-        found = summary(suite, judged)
-        return cls({**found["shares"], "all": found["all"]}, np.stack([one.image for one in judged]))
+    def of(cls, suite: Suite, judged: Sequence[JudgedPicture]) -> Read:
+        result = summary(suite, judged)
+        return cls({**result["shares"], "all": result["all"]}, np.stack([one.image for one in judged]))
 
 
 def run(quick: bool = False) -> None:
@@ -82,23 +82,23 @@ def run(quick: bool = False) -> None:
     seconds = {
         name: timing.wall for name, timing in medians(interleaved(sides, rounds=1 if quick else _ROUNDS)).items()
     }
-    found = {}
+    reads = {}
     for setting, engine in engines.items():
         print(f"{setting}, read by the judge")
-        found[setting] = Read.of(suite, judge_suite(suite, engine.generate, _CHUNK))
+        reads[setting] = Read.of(suite, judge_suite(suite, engine.generate, _CHUNK))
     agreements = {
-        setting: psnr(read.pictures, found[FP32].pictures) for setting, read in found.items() if setting != FP32
+        setting: psnr(read.pictures, reads[FP32].pictures) for setting, read in reads.items() if setting != FP32
     }
     if quick:
-        print(table(found, seconds, agreements))
+        print(table(reads, seconds, agreements))
         return
-    _draw(found)
-    readme.write("quality", f"{_TOLD}\n\n{table(found, seconds, agreements)}\n{_PICTURES}")
-    raw = {str(setting): {"shares": read.shares, "psnr": agreements.get(setting)} for setting, read in found.items()}
-    keep("quality", list(rows(found, seconds, agreements)), {"seconds": seconds, "settings": raw})
+    _draw(reads)
+    readme.write("quality", f"{_TOLD}\n\n{table(reads, seconds, agreements)}\n{_PICTURES}")
+    raw = {str(setting): {"shares": read.shares, "psnr": agreements.get(setting)} for setting, read in reads.items()}
+    keep("quality", list(rows(reads, seconds, agreements)), {"seconds": seconds, "settings": raw})
 
 
-def _store(setting: Setting) -> Path:
+def _store(setting: Variant) -> Path:
     WORK.mkdir(parents=True, exist_ok=True)
     if not setting.merged:
         return bundles.build(CHECKPOINT, WORK, setting.model, [*bundles.targets("int8", "bf16", "fp32"), *_BRIEFLY])
@@ -123,43 +123,43 @@ def losses(read: Read, against: Read) -> dict[str, float]:
 
 
 def rows(
-    found: Mapping[Setting, Read], seconds: Mapping[str, float], agreements: Mapping[Setting, float]
+    reads: Mapping[Variant, Read], seconds: Mapping[str, float], agreements: Mapping[Variant, float]
 ) -> Sequence[Row]:
-    made = []
-    for setting, read in found.items():
-        lost = losses(read, found[FP32])
+    rows = []
+    for setting, read in reads.items():
+        lost = losses(read, reads[FP32])
         worst = max(lost, key=lambda name: lost[name])
         goal = None if setting.allowed is None else f"<= {setting.allowed:g}"
         met = None if setting.allowed is None else lost[worst] <= setting.allowed
         if setting != FP32:
             metric = f"crayon, most that an attribute loses against fp32, {setting} ({worst})"
-            made += [
+            rows += [
                 Row("quality", metric, lost[worst], "share", COMMAND, goal, met),
                 Row("quality", f"crayon, agreement with fp32, {setting}", agreements[setting], "dB", COMMAND),
             ]
-        made.append(Row("quality", f"crayon, all right, {setting}", read.shares["all"], "share", COMMAND))
-        made.append(Row("quality", f"crayon, one image, {setting}", round(seconds[str(setting)], 4), "s", COMMAND))
-    return made
+        rows.append(Row("quality", f"crayon, all right, {setting}", read.shares["all"], "share", COMMAND))
+        rows.append(Row("quality", f"crayon, one image, {setting}", round(seconds[str(setting)], 4), "s", COMMAND))
+    return rows
 
 
-def table(found: Mapping[Setting, Read], seconds: Mapping[str, float], agreements: Mapping[Setting, float]) -> str:
+def table(reads: Mapping[Variant, Read], seconds: Mapping[str, float], agreements: Mapping[Variant, float]) -> str:
     """Markdown: a line for each setting."""
-    attributes = list(found[FP32].shares)
+    attributes = list(reads[FP32].shares)
     head = ["", "seconds an image", "PSNR against fp32, dB", *attributes]
     lines = [head, ["---", *["---:"] * (len(head) - 1)]]
-    for setting, read in found.items():
+    for setting, read in reads.items():
         psnr_told = f"{agreements[setting]:.1f}" if setting in agreements else ""
         shares = [f"{100 * read.shares[name]:.1f} %" for name in attributes]
         lines.append([str(setting), f"{seconds[str(setting)]:.3f}", psnr_told, *shares])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
-def _draw(found: Mapping[Setting, Read]) -> None:
+def _draw(reads: Mapping[Variant, Read]) -> None:
     """The first prompts' pictures, a line for each setting: benchmarks/results/quality.png."""
-    size = (_LABEL + _COLUMNS * (_TILE + _GAP), len(found) * (_TILE + _GAP))
+    size = (_LABEL + _COLUMNS * (_TILE + _GAP), len(reads) * (_TILE + _GAP))
     sheet = Image.new("RGB", size, _PAPER)
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
-    for line, (setting, read) in enumerate(found.items()):
+    for line, (setting, read) in enumerate(reads.items()):
         top = line * (_TILE + _GAP)
         pen.text((8, top + _TILE // 2), str(setting), fill=_INK, font=font)
         for column, picture in enumerate(read.pictures[:_COLUMNS]):

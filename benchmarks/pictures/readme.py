@@ -13,7 +13,7 @@ README = ROOT / "README.md"
 def write(name: str, passage: str, path: Path = README) -> None:
     """Replace what is between the marks of `name`. Raises: ValueError, where `path` has no such marks."""
     between = re.compile(rf"(<!-- {name}\b[^>]*-->\n).*?(<!-- /{name} -->)", re.DOTALL)
-    text, found = between.subn(lambda marks: f"{marks[1]}\n{passage.strip()}\n\n{marks[2]}", path.read_text())
-    if found != 1:
+    text, count = between.subn(lambda marks: f"{marks[1]}\n{passage.strip()}\n\n{marks[2]}", path.read_text())
+    if count != 1:
         raise ValueError(f"{path} has no passage {name}.")
     path.write_text(text)

@@ -34,7 +34,7 @@ _row = partial(judged, "arrivals", COMMAND)
 
 
 @dataclass(frozen=True)
-class Effort:
+class RequestCounts:
     """How many requests arrive by chance, in so many rounds, and how many are there at once where it is saturated;
     over HTTP `over_http` of them in each case.
     """
@@ -45,7 +45,7 @@ class Effort:
     over_http: int = 0
 
 
-AS_COMMITTED, QUICK = Effort(240, 3, 48, 60), Effort(12, 1, 6, 6)
+AS_COMMITTED, QUICK = RequestCounts(240, 3, 48, 60), RequestCounts(12, 1, 6, 6)
 OURS = "by step"
 Answer = Callable[[Sequence[Arrival], str], dict[str, list[Answered]]]  # by server; and what is told meanwhile
 
@@ -55,32 +55,32 @@ def run(quick: bool = False) -> None:
     logs.configure("warning")
     effort = QUICK if quick else AS_COMMITTED
     engine = InProcess(TARGET)
-    found = compare(engine, effort)
-    raw: dict[str, Any] = {"paces": found.paces, "saturation": found.rates, "answered": found.found}
-    made = rows(found.found, found.rates, found.short)
+    compared = compare(engine, effort)
+    raw: dict[str, Any] = {"paces": compared.paces, "saturation": compared.rates, "answered": compared.answered}
+    measured = rows(compared.answered, compared.rates, compared.short)
     if peers.environment():
         served = over_http(effort)
-        raw["over_http"] = {"paces": served.paces, "saturation": served.rates, "answered": served.found}
-        made += rows_over_http(served.found, served.rates)
+        raw["over_http"] = {"paces": served.paces, "saturation": served.rates, "answered": served.answered}
+        measured += rows_over_http(served.answered, served.rates)
     if quick:
-        print(*made, sep="\n")
+        print(*measured, sep="\n")
     else:
-        keep("arrivals", made, raw)
+        keep("arrivals", measured, raw)
 
 
 @dataclass(frozen=True)
-class Compared:
+class Comparison:
     """By server: what each round answered, and images a second at saturation; `paces`: each round's arrivals a
     second; `short`: see `_short`, 0 where it was not measured.
     """
 
-    found: dict[str, list[list[Answered]]]
+    answered: dict[str, list[list[Answered]]]
     rates: dict[str, list[float]]
     paces: list[float]
     short: float = 0.0
 
 
-def compare(engine: InProcess, effort: Effort) -> Compared:
+def compare(engine: InProcess, effort: RequestCounts) -> Comparison:
     """By step and by request, with our row cap: a call of each in turns."""
     ours = batcher(_CONFIG, engine.loaded)
     by_step = partial(ByStep, engine, ours)
@@ -92,11 +92,11 @@ def compare(engine: InProcess, effort: Effort) -> Compared:
         "by request": partial(ByRequest, engine, most, False),
         "by request, mixed": partial(ByRequest, engine, most, True),
     }
-    found = _in_rounds(partial(answers, serving), effort.rounds, effort.saturating, effort.requests, OURS)
-    return replace(found, short=_short(engine, most))
+    compared = _in_rounds(partial(answers, serving), effort.rounds, effort.saturating, effort.requests, OURS)
+    return replace(compared, short=_short(engine, most))
 
 
-def over_http(effort: Effort) -> Compared:
+def over_http(effort: RequestCounts) -> Comparison:
     """The runtime's process and LitServe's in turns, at `LOAD` of LitServe's saturation: at ours its queue would have
     no end, and the figure would be any.
     """
@@ -105,19 +105,19 @@ def over_http(effort: Effort) -> Compared:
         theirs = servers.litserve(_CONFIG.max_rows // 2)
         addresses = [(server, stack.enter_context(servers.running(server))) for server in (ours, theirs)]
 
-        def answer(arrivals: Sequence[Arrival], told: str) -> dict[str, list[Answered]]:
-            print(told, flush=True)
+        def answer(arrivals: Sequence[Arrival], label: str) -> dict[str, list[Answered]]:
+            print(label, flush=True)
             return {server.name: servers.answers(server, address, arrivals) for server, address in addresses}
 
         answer(all_at_once(6, seed=0), "first uses")
         return _in_rounds(answer, effort.rounds, effort.over_http, effort.over_http, theirs.name)
 
 
-def _in_rounds(answer: Answer, rounds: int, saturating: int, requests: int, paced_by: str) -> Compared:
+def _in_rounds(answer: Answer, rounds: int, saturating: int, requests: int, paced_by: str) -> Comparison:
     """Many requests at once, then many by chance, at `LOAD` of the saturation that `paced_by` has just had: a machine's
     speed drifts.
     """
-    found: dict[str, list[list[Answered]]] = defaultdict(list)
+    answered: dict[str, list[list[Answered]]] = defaultdict(list)
     rates: dict[str, list[float]] = defaultdict(list)
     paces: list[float] = []
     for number in range(rounds):
@@ -126,9 +126,9 @@ def _in_rounds(answer: Answer, rounds: int, saturating: int, requests: int, pace
         paces.append(LOAD * rates[paced_by][-1])
         arrivals = by_chance(requests, paces[-1], seed=number)
         for name, each in answer(arrivals, f"by chance {number + 1} of {rounds}").items():
-            found[name].append(each)
+            answered[name].append(each)
             print(f"  {name}: mean {fmean(one.seconds for one in each):.2f} s", flush=True)
-    return Compared(found, rates, paces)
+    return Comparison(answered, rates, paces)
 
 
 def _short(engine: InProcess, most: int) -> float:
@@ -143,21 +143,21 @@ def _short(engine: InProcess, most: int) -> float:
     return (MIX[0] + 1) * median(seconds)
 
 
-def rows(found: dict[str, list[list[Answered]]], rates: dict[str, list[float]], short: float) -> list[Row]:
+def rows(answered: dict[str, list[list[Answered]]], rates: dict[str, list[float]], short: float) -> list[Row]:
     """The goals, each against the better of the two servers by request."""
     ours = OURS
-    peers = [name for name in found if name != ours]
+    peers = [name for name in answered if name != ours]
 
     def against(metric: str, goal: float, figure: Callable[[list[Answered]], float]) -> Row:
-        figures = {name: [figure(answered) for answered in rounds] for name, rounds in found.items()}
+        figures = {name: [figure(one_round) for one_round in rounds] for name, rounds in answered.items()}
         best = min(peers, key=lambda name: median(figures[name]))
         return _row(f"{metric}, by step / {best}", median(np.divide(figures[ours], figures[best])), at_most=goal)
 
-    quick = median(p95([each for each in answered if each.steps == MIX[0]]) for answered in found[ours])
+    quick = median(p95([each for each in one_round if each.steps == MIX[0]]) for one_round in answered[ours])
     fastest = max(peers, key=lambda name: median(rates[name]))
     throughput = median(np.divide(rates[ours], rates[fastest]))
     return [
-        against("mean latency", 0.5, lambda answered: fmean(each.seconds for each in answered)),
+        against("mean latency", 0.5, lambda one_round: fmean(each.seconds for each in one_round)),
         against("p95 latency", 0.65, p95),
         _row(f"p95 of {MIX[0]}-step requests / {MIX[0] + 1} steps of the full batch", quick / short, at_most=1.3),
         _row(f"throughput at saturation, by step / {fastest}", throughput, at_least=0.98),
@@ -165,17 +165,19 @@ def rows(found: dict[str, list[list[Answered]]], rates: dict[str, list[float]], 
     ]
 
 
-def rows_over_http(found: dict[str, list[list[Answered]]], rates: dict[str, list[float]]) -> list[Row]:
-    """The same goals against LitServe; `found` and `rates` have ours first."""
-    ours, theirs = found
+def rows_over_http(answered: dict[str, list[list[Answered]]], rates: dict[str, list[float]]) -> list[Row]:
+    """The same goals against LitServe; `one_round` and `rates` have ours first."""
+    ours, theirs = answered
 
     def ratio(figure: Callable[[list[Answered]], float]) -> float:
-        return float(median(np.divide(list(map(figure, found[ours])), list(map(figure, found[theirs])))))
+        return float(median(np.divide(list(map(figure, answered[ours])), list(map(figure, answered[theirs])))))
 
     throughput = median(np.divide(rates[ours], rates[theirs]))
     against = f"over HTTP, {ours} / {theirs}"
     return [
-        _row(f"mean latency {against}", ratio(lambda answered: fmean(each.seconds for each in answered)), at_most=0.5),
+        _row(
+            f"mean latency {against}", ratio(lambda one_round: fmean(each.seconds for each in one_round)), at_most=0.5
+        ),
         _row(f"p95 latency {against}", ratio(p95), at_most=0.65),
         _row(f"throughput at saturation {against}", throughput, at_least=0.98),
     ]

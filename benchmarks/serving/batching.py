@@ -27,7 +27,7 @@ from runtime.serving.loop import Loop
 PROMPT = "a large red heart on a blue background"
 
 
-class Clock:
+class TurnClock:
     """Seconds in which a server works. It stands still while another has its turn, and idle time is passed over."""
 
     def __init__(self) -> None:
@@ -49,22 +49,22 @@ class Clock:
             self._passed, self._running_since = self(), None
 
 
-class Server(Protocol):
+class TurnServer(Protocol):
     """Answers the arrivals it was made for, `turn` by `turn`."""
 
-    clock: Clock
+    clock: TurnClock
     answered: list[Answered]
 
     def turn(self) -> None: ...
 
 
-Serves = Callable[[Sequence[Arrival]], Server]
+Serves = Callable[[Sequence[Arrival]], TurnServer]
 
 
-def answers(serving: Mapping[str, Serves], arrivals: Sequence[Arrival], told: str) -> dict[str, list[Answered]]:
+def answers(serving: Mapping[str, Serves], arrivals: Sequence[Arrival], label: str) -> dict[str, list[Answered]]:
     """What each server answers to the same arrivals; whose time is earliest has the next turn."""
     servers = {name: serves(arrivals) for name, serves in serving.items()}
-    with tqdm(total=len(servers) * len(arrivals), desc=told) as progress:
+    with tqdm(total=len(servers) * len(arrivals), desc=label) as progress:
         while live := [server for server in servers.values() if len(server.answered) < len(arrivals)]:
             server = min(live, key=lambda server: server.clock())
             before = len(server.answered)
@@ -78,7 +78,7 @@ class ByStep:
     """Ours: the runtime's loop, its boundary at every step. The batcher lives on, as it does in a runtime."""
 
     def __init__(self, engine: InProcess, batcher: Batcher, arrivals: Sequence[Arrival]) -> None:
-        self.clock, self.answered = Clock(), list[Answered]()
+        self.clock, self.answered = TurnClock(), list[Answered]()
         self._engine, self._waiting = engine, deque(enumerate(arrivals))
         self._arrived: dict[str, Arrival] = {}
         self._tokens = engine.tokens(PROMPT), engine.tokens("")
@@ -94,17 +94,17 @@ class ByStep:
         if not self._loop.turn() and self._waiting:
             self.clock.skip_to(self._waiting[0][1].at)
 
-    def _admit(self, number: int, asked: Arrival) -> None:
-        self._arrived[str(number)] = asked
-        trajectory = self._engine.waiting(number, asked.steps)
-        request = GenerationRequest(prompt=PROMPT, num_inference_steps=asked.steps)
+    def _admit(self, number: int, arrival: Arrival) -> None:
+        self._arrived[str(number)] = arrival
+        trajectory = self._engine.waiting(number, arrival.steps)
+        request = GenerationRequest(prompt=PROMPT, num_inference_steps=arrival.steps)
         self._admission.submit(
             Generation(str(number), "bench", request, [trajectory], self._tokens, accepted=self.clock())
         )
 
     def _deliver(self, generation: Generation, _: list[Pixels]) -> None:
-        asked = self._arrived[generation.id]
-        self.answered.append(Answered(asked.steps, self.clock() - asked.at))
+        arrival = self._arrived[generation.id]
+        self.answered.append(Answered(arrival.steps, self.clock() - arrival.at))
         generation.succeed(GenerationResult.model_construct())
 
 
@@ -116,7 +116,7 @@ class ByRequest:
 
     def __init__(self, engine: InProcess, most: int, mixed: bool, arrivals: Sequence[Arrival]) -> None:
         """`most` images are in a batch."""
-        self.clock, self.answered = Clock(), list[Answered]()
+        self.clock, self.answered = TurnClock(), list[Answered]()
         self._engine, self._waiting = engine, deque(arrivals)
         self._most, self._mixed = most, mixed
         self._queue: list[Arrival] = []
@@ -133,15 +133,15 @@ class ByRequest:
         step(self._engine.runner, list(self._live))
         for trajectory in [trajectory for trajectory in self._live if not trajectory.steps_left]:
             self._engine.runner.decode(trajectory.latents)
-            asked = self._live.pop(trajectory)
-            self.answered.append(Answered(asked.steps, self.clock() - asked.at))
+            arrival = self._live.pop(trajectory)
+            self.answered.append(Answered(arrival.steps, self.clock() - arrival.at))
 
     def _begin(self) -> None:
         oldest = self._queue[0]
-        chosen = [asked for asked in self._queue if self._mixed or asked.steps == oldest.steps][: self._most]
-        self._queue = [asked for asked in self._queue if asked not in chosen]
+        chosen = [arrival for arrival in self._queue if self._mixed or arrival.steps == oldest.steps][: self._most]
+        self._queue = [arrival for arrival in self._queue if arrival not in chosen]
         self._live = {
-            self._engine.trajectory(PROMPT, number, asked.steps): asked for number, asked in enumerate(chosen)
+            self._engine.trajectory(PROMPT, number, arrival.steps): arrival for number, arrival in enumerate(chosen)
         }
 
 

@@ -30,12 +30,12 @@ def by_chance(count: int, rate: float, *, seed: int) -> list[Arrival]:
     """Poisson arrivals, `rate` a second, each of a third of `MIX`."""
     drawn = np.random.default_rng(seed)
     instants, steps = np.cumsum(drawn.exponential(1 / rate, count)), drawn.choice(MIX, count)
-    return [Arrival(float(at), int(asked)) for at, asked in zip(instants, steps, strict=True)]
+    return [Arrival(float(at), int(each)) for at, each in zip(instants, steps, strict=True)]
 
 
 def all_at_once(count: int, *, seed: int) -> list[Arrival]:
     steps = np.random.default_rng(seed).permutation([MIX[index % len(MIX)] for index in range(count)])
-    return [Arrival(0.0, int(asked)) for asked in steps]
+    return [Arrival(0.0, int(each)) for each in steps]
 
 
 def p95(answered: Sequence[Answered]) -> float:

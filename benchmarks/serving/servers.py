@@ -27,7 +27,7 @@ _READY_WITHIN, _ANSWER_WITHIN = 300.0, 1800.0
 
 
 @dataclass(frozen=True)
-class Server:
+class PeerServer:
     """How to start one on `port`, where it says that it is ready, and what a request of so many steps is."""
 
     name: str
@@ -43,23 +43,23 @@ class ServerDied(Exception):
     """A server's process ended, or was not ready in time."""
 
 
-def darkroom(target: str, rows: int, data: Path) -> Server:
+def darkroom(target: str, rows: int, data: Path) -> PeerServer:
     """The runtime as a replica runs it, without its cache: all requests are alike."""
     port = _free_port()
     settings = {"STORE_URL": BUNDLE.as_uri(), "IMAGES_URL": data.as_uri(), "CACHE": "off", "LOG_LEVEL": "error"}
     settings |= {"TARGET": target, "MAX_ROWS": str(rows), "MAX_QUEUE": "1024", "PORT": str(port)}
 
     def body(number: int, steps: int) -> Mapping[str, Any]:
-        asked = {"prompt": PROMPT, "num_inference_steps": steps, "guidance_scale": 4.0, "seed": number}
-        return {"id": f"{time.monotonic_ns()}-{number}", "request": asked}
+        request = {"prompt": PROMPT, "num_inference_steps": steps, "guidance_scale": 4.0, "seed": number}
+        return {"id": f"{time.monotonic_ns()}-{number}", "request": request}
 
-    return Server(
+    return PeerServer(
         *("darkroom", [sys.executable, "-m", "runtime"], port, "/ping", "/invocations", body),
         {f"RUNTIME_{name}": value for name, value in settings.items()},
     )
 
 
-def litserve(images: int) -> Server:
+def litserve(images: int) -> PeerServer:
     """LitServe in the peers' environment, with at most so many images in a batch."""
     port = _free_port()
     command = [
@@ -73,11 +73,11 @@ def litserve(images: int) -> Server:
     def body(_: int, steps: int) -> Mapping[str, Any]:
         return {"prompt": PROMPT, "steps": steps}
 
-    return Server("LitServe + diffusers", command, port, "/health", "/predict", body)
+    return PeerServer("LitServe + diffusers", command, port, "/health", "/predict", body)
 
 
 @contextmanager
-def running(server: Server) -> Iterator[httpx.Client]:
+def running(server: PeerServer) -> Iterator[httpx.Client]:
     """A client of the started and ready server, which ends with all that it has started. Raises: ServerDied."""
     paths = os.pathsep.join((str(ROOT), str(ROOT / "layers" / "shared")))
     environment = {**os.environ, "PYTHONPATH": paths, "HF_HUB_OFFLINE": "1", **server.environment}
@@ -94,7 +94,7 @@ def running(server: Server) -> Iterator[httpx.Client]:
                 os.killpg(child.pid, signal.SIGKILL)
 
 
-def _await_ready(server: Server, child: subprocess.Popen[bytes], client: httpx.Client) -> None:
+def _await_ready(server: PeerServer, child: subprocess.Popen[bytes], client: httpx.Client) -> None:
     until = time.monotonic() + _READY_WITHIN
     while time.monotonic() < until:
         if child.poll() is not None:
@@ -108,19 +108,19 @@ def _await_ready(server: Server, child: subprocess.Popen[bytes], client: httpx.C
     raise ServerDied(f"{server.name}: not ready in {_READY_WITHIN:g} s")
 
 
-def answers(server: Server, client: httpx.Client, arrivals: Sequence[Arrival]) -> list[Answered]:
+def answers(server: PeerServer, client: httpx.Client, arrivals: Sequence[Arrival]) -> list[Answered]:
     """Send every request when it is due, whoever still waits. Raises: httpx.HTTPError for an answer that is none."""
     begun = time.perf_counter()
 
-    def ask(number: int, asked: Arrival) -> Answered:
-        client.post(server.path, json=server.body(number, asked.steps)).raise_for_status()
-        return Answered(asked.steps, time.perf_counter() - begun - asked.at)
+    def ask(number: int, arrival: Arrival) -> Answered:
+        client.post(server.path, json=server.body(number, arrival.steps)).raise_for_status()
+        return Answered(arrival.steps, time.perf_counter() - begun - arrival.at)
 
     with ThreadPoolExecutor(len(arrivals)) as pool:
         waiting = []
-        for number, asked in enumerate(arrivals):
-            time.sleep(max(0.0, begun + asked.at - time.perf_counter()))
-            waiting.append(pool.submit(ask, number, asked))
+        for number, arrival in enumerate(arrivals):
+            time.sleep(max(0.0, begun + arrival.at - time.perf_counter()))
+            waiting.append(pool.submit(ask, number, arrival))
         return [each.result() for each in waiting]
 
 

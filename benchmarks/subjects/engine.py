@@ -111,7 +111,7 @@ class InProcess:
 
     def generate(self, prompts: Sequence[str], seeds: Sequence[int], steps: int = 25) -> NDArray[np.uint8]:
         """Images for prompts, four at a time; the judge's `Generate`."""
-        trajectories = [self.trajectory(*asked, steps) for asked in zip(prompts, seeds, strict=True)]
+        trajectories = [self.trajectory(*image, steps) for image in zip(prompts, seeds, strict=True)]
         pictures = [self.finish(trajectories[start : start + 4]) for start in range(0, len(trajectories), 4)]
         return np.concatenate(pictures)
 

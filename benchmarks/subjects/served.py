@@ -36,7 +36,7 @@ class Drawn:
     control: NDArray[np.uint8] | None
 
 
-class Served:
+class ServedBundle:
     """A target of a bundle behind the runtime's own admission, batcher and uploader."""
 
     def __init__(self, target: str, threads: int = 2, store: Path = BUNDLE, model: str = "crayon") -> None:
@@ -53,10 +53,10 @@ class Served:
         drawn: list[Drawn] = []
         for start in range(0, len(requests), _AT_ONCE):
             part = enumerate(requests[start : start + _AT_ONCE], start)
-            made = [self._service.admit(Invocation(id=f"{number}", request=one), None) for number, one in part]
+            generations = [self._service.admit(Invocation(id=f"{number}", request=one), None) for number, one in part]
             while self._service.loop.turn():
                 pass
-            for result in [generation.answer.result() for generation in made]:
+            for result in [generation.answer.result() for generation in generations]:
                 controls = [self._pixels(image.key) for image in result.control_images]
                 drawn.append(Drawn(self._pixels(result.images[0].key), controls[0] if controls else None))
         return drawn

@@ -59,7 +59,7 @@ SUITES = (
 
 
 @dataclass(frozen=True)
-class Judged:
+class JudgedPicture:
     """One picture: what was asked, what came, and the judge's marks; `image` is uint8 (128, 128, 3)."""
 
     suite: str
@@ -91,22 +91,22 @@ def diffusers_generate(checkpoint: Path, steps: int, guidance: float, batch: int
     return generate
 
 
-def judge_suite(suite: Suite, generate: Generate, chunk: int = 16) -> list[Judged]:
+def judge_suite(suite: Suite, generate: Generate, chunk: int = 16) -> list[JudgedPicture]:
     """Generates and reads every prompt of `suite`."""
     scenes = suite.scenes()
     prompts = [canonical_caption(scene) for scene in scenes]
     seeds = [suite.seed * 10_000 + index for index in range(len(scenes))]
-    judged: list[Judged] = []
+    judged: list[JudgedPicture] = []
     for start in tqdm(range(0, len(scenes), chunk), desc=suite.name, mininterval=10):
         rows = slice(start, start + chunk)
         images = generate(prompts[rows], seeds[rows])
         marks = score(scenes[rows], read(images))
         for row in zip(prompts[rows], seeds[rows], images, marks, strict=True):
-            judged.append(Judged(suite.name, *row))
+            judged.append(JudgedPicture(suite.name, *row))
     return judged
 
 
-def summary(suite: Suite, judged: Sequence[Judged]) -> dict[str, Any]:
+def summary(suite: Suite, judged: Sequence[JudgedPicture]) -> dict[str, Any]:
     """Shares of right pictures by attribute, whether the goals are met, and the prompts that failed."""
     place = "relation" if suite.pairs else "position"
     shares = {
@@ -118,13 +118,13 @@ def summary(suite: Suite, judged: Sequence[Judged]) -> dict[str, Any]:
     if not suite.pairs:
         shares["size"] = float(np.mean([one.marks.size for one in judged]))
     together = float(np.mean([one.marks.all for one in judged]))
-    asked = [share for name, share in shares.items() if name != "size"]
+    required = [share for name, share in shares.items() if name != "size"]
     return {
         "prompts": len(judged),
         "shares": {name: round(share, 4) for name, share in shares.items()},
         "all": round(together, 4),
         "goal": {"each": suite.goal_each, "all": suite.goal_all},
-        "goal_met": together >= (suite.goal_all or 0) and min(asked) >= (suite.goal_each or 0),
+        "goal_met": together >= (suite.goal_all or 0) and min(required) >= (suite.goal_each or 0),
         "failed": [
             {"prompt": one.prompt, "seed": one.seed, "marks": asdict(one.marks)} for one in judged if not one.marks.all
         ],
@@ -141,7 +141,7 @@ def table(results: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def contact_sheet(judged: Sequence[Judged], path: Path, columns: int = 8, tile: int = 128) -> None:
+def contact_sheet(judged: Sequence[JudgedPicture], path: Path, columns: int = 8, tile: int = 128) -> None:
     """Writes the pictures as one PNG; a failed one has a red edge."""
     rows = -(-len(judged) // columns)
     sheet = Image.new("RGB", (columns * tile, rows * tile), (255, 255, 255))
@@ -169,8 +169,8 @@ def evaluate(
     """
     started = time.perf_counter()
     results: dict[str, dict[str, Any]] = {}
-    shown: list[Judged] = []
-    failed: list[Judged] = []
+    shown: list[JudgedPicture] = []
+    failed: list[JudgedPicture] = []
     for suite in SUITES:
         if limit is not None:
             suite = Suite(**{**asdict(suite), "count": min(limit, suite.count)})

@@ -53,13 +53,13 @@ def labelled_crops(scenes: list[Scene], images: NDArray[np.uint8]) -> tuple[torc
     crops: list[NDArray[np.uint8]] = []
     labels: list[tuple[int, int]] = []
     for scene, image in zip(scenes, images, strict=True):
-        _, blobs, found = look(image)
-        if len(found) != len(scene.subjects):
+        _, blobs, cut = look(image)
+        if len(cut) != len(scene.subjects):
             continue
-        told = scene if len(found) == 1 else scene.from_left_or_top  # type: ignore[union-attr]
+        ordered = scene if len(cut) == 1 else scene.from_left_or_top  # type: ignore[union-attr]
         order = sorted(range(len(blobs)), key=lambda i: sum(blobs[i].centre))
-        for subject, index in zip(told.subjects, order, strict=True):
-            crops.append(found[index])
+        for subject, index in zip(ordered.subjects, order, strict=True):
+            crops.append(cut[index])
             labels.append((_SHAPES.index(subject.shape), _COLOURS.index(subject.colour)))
     return to_classifier_input(np.stack(crops)), torch.tensor(labels)
 

@@ -95,7 +95,7 @@ class DenoisingTrainer(Trainer):
             predicted = self.predict(replica, images, batch.timesteps[rows], rows)
             errors = weight[rows] * (predicted - batch.velocity[rows]) ** 2
             loss = errors.mean((1, 2, 3)).sum() / self._batch
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             return float(loss.item())
 
         loss = sum(self._replicas.map(work))

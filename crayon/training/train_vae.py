@@ -4,6 +4,7 @@ import copy
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -75,7 +76,7 @@ class VaeTrainer(Trainer):
 
     def finished(self, images: torch.Tensor) -> AutoencoderKL:
         """The averaged autoencoder, its latents whitened on `images`."""
-        averaged: AutoencoderKL = copy.deepcopy(self.average.module).eval()
+        averaged = cast(AutoencoderKL, copy.deepcopy(self.average.module)).eval()
         whiten(averaged, images.to(self._device))
         return averaged
 

@@ -13,7 +13,7 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 from crayon.training.optimizers import set_learning_rate
 
 
-class Settings(Protocol):
+class TrainingSettings(Protocol):
     """How long and how fast any module is trained."""
 
     @property
@@ -38,7 +38,7 @@ class Trainer(ABC):
     def __init__(
         self,
         name: str,
-        settings: Settings,
+        settings: TrainingSettings,
         module: nn.Module,
         optimizers: Sequence[torch.optim.Optimizer],
         state_file: Path,

@@ -17,7 +17,7 @@ LEAST_PROMPTS = 64
 
 
 @dataclass(frozen=True)
-class Pair:
+class PromptPair:
     """A prompt, and the one before it whose image it starts from."""
 
     before: str
@@ -32,7 +32,7 @@ class Criterion(Protocol):
 
     def prompts(self, count: int, seed: int) -> list[str]: ...
 
-    def pairs(self, count: int, seed: int) -> list[Pair]:
+    def pairs(self, count: int, seed: int) -> list[PromptPair]:
         """From the same prompt over small changes to another prompt altogether."""
 
     def wrong(
@@ -58,14 +58,14 @@ class Moved:
         rng = random.Random(seed)
         return [self._changed(rng, number % 3) for number in range(count)]
 
-    def pairs(self, count: int, seed: int) -> list[Pair]:
+    def pairs(self, count: int, seed: int) -> list[PromptPair]:
         rng = random.Random(seed)
         pairs = []
         for number in range(count):
             before = rng.choice(self._lines)
             kind = number % 8
             after = rng.choice(self._lines) if kind == 7 else _edited(before, self._lines, rng, (kind + 1) // 2)
-            pairs.append(Pair(before, after))
+            pairs.append(PromptPair(before, after))
         return pairs
 
     def wrong(

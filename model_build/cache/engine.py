@@ -58,17 +58,17 @@ class StepEngine:
         without guidance, averaged over `seeds`. float32 [prompts, C * h * w].
         """
         noise = np.stack([self._sigma * self.noise(seed) for seed in seeds])
-        found = np.empty((len(prompts), noise[0].size), np.float32)
+        estimates = np.empty((len(prompts), noise[0].size), np.float32)
         each = max(1, 2 * _AT_ONCE // len(seeds))
         for start in range(0, len(prompts), each):
-            asked = prompts[start : start + each]
-            latents = np.tile(noise, (len(asked), 1, 1, 1))
-            output = self._predict(latents, np.zeros(len(latents), int), np.repeat(self.embeds(asked), len(seeds), 0))
+            batch = prompts[start : start + each]
+            latents = np.tile(noise, (len(batch), 1, 1, 1))
+            output = self._predict(latents, np.zeros(len(latents), int), np.repeat(self.embeds(batch), len(seeds), 0))
             estimate = np.float32(self._table[0, _D_X]) * latents + np.float32(self._table[0, _D_MODEL]) * output
-            found[start : start + each] = estimate.reshape(len(asked), len(seeds), -1).mean(1)
-            for _ in asked:
+            estimates[start : start + each] = estimate.reshape(len(batch), len(seeds), -1).mean(1)
+            for _ in batch:
                 advance()
-        return found
+        return estimates
 
     def draw(
         self,

@@ -23,12 +23,12 @@ def with_autoencoder(checkpoint: Checkpoint, source: str) -> Checkpoint:
     rest = {path: digest for path, digest in checkpoint.files.items() if not path.startswith("vae/")}
     used = sorted(path for path in folder.iterdir() if path.is_file() and path.suffix in READ)
     files = rest | {f"vae/{path.name}": file_sha256(path) for path in used}
-    made = replace(checkpoint, files=files, configs={**checkpoint.configs, "vae": config}, vae=folder)
+    changed = replace(checkpoint, files=files, configs={**checkpoint.configs, "vae": config}, vae=folder)
     for what in ("latent_channels", "downscale"):
-        wanted, found = getattr(checkpoint, what), getattr(made, what)
-        if wanted != found:
-            raise BuildRefused(f"{source} was made for another checkpoint: its {what} is {found}, not {wanted}.")
-    return made
+        wanted, actual = getattr(checkpoint, what), getattr(changed, what)
+        if wanted != actual:
+            raise BuildRefused(f"{source} was made for another checkpoint: its {what} is {actual}, not {wanted}.")
+    return changed
 
 
 def _folder(source: str) -> Path:

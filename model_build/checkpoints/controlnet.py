@@ -62,14 +62,14 @@ def residuals(unet: Mapping[str, Any]) -> list[Residual]:
     """
     channels, layers = _value(unet, "block_out_channels"), _value(unet, "layers_per_block")
     counts = [layers] * len(channels) if isinstance(layers, int) else layers
-    found = [(channels[0], 1)]
+    shapes = [(channels[0], 1)]
     for block, (width, count) in enumerate(zip(channels, counts, strict=True)):
-        found += [(width, 2**block)] * count
+        shapes += [(width, 2**block)] * count
         if block < len(channels) - 1:
-            found.append((width, 2 ** (block + 1)))
+            shapes.append((width, 2 ** (block + 1)))
     down = [
         Residual(name=f"down_residual_{index}", channels=width, shrink=shrink)
-        for index, (width, shrink) in enumerate(found)
+        for index, (width, shrink) in enumerate(shapes)
     ]
     return [*down, Residual(name=MID, channels=channels[-1], shrink=2 ** (len(channels) - 1))]
 
@@ -86,9 +86,9 @@ def _open(kind: str, source: str, checkpoint: Checkpoint) -> ControlNetSource:
         raise BuildRefused(f"{source} is no ControlNet in diffusers' form: it has no config.json.")
     refuse_pickles(folder, source)
     config = read_json(folder / "config.json")
-    found = config.get("_class_name")
-    if found != "ControlNetModel":
-        raise BuildRefused(f"{source} is a {found}; only a ControlNetModel can be built.")
+    class_name = config.get("_class_name")
+    if class_name != "ControlNetModel":
+        raise BuildRefused(f"{source} is a {class_name}; only a ControlNetModel can be built.")
     _refuse_misfit(source, config, checkpoint)
     files = sorted(path for path in folder.iterdir() if path.is_file() and path.suffix in _READ)
     lines = "".join(f"{file_sha256(path)}  {path.name}\n" for path in files)
@@ -97,8 +97,8 @@ def _open(kind: str, source: str, checkpoint: Checkpoint) -> ControlNetSource:
 
 def _refuse_misfit(source: str, config: Mapping[str, Any], checkpoint: Checkpoint) -> None:
     if checkpoint.conditions:
-        told = ", ".join(checkpoint.conditions)
-        raise BuildRefused(f"A UNet that takes {told} cannot be built with a ControlNet yet; build it without.")
+        conditions = ", ".join(checkpoint.conditions)
+        raise BuildRefused(f"A UNet that takes {conditions} cannot be built with a ControlNet yet; build it without.")
     unet = checkpoint.configs["unet"]
     for key in _SHAPE:
         if _value(config, key) != _value(unet, key):

@@ -57,11 +57,11 @@ def token_ids(tokenizer: Path, text: TextSpec, *prompts: str) -> NDArray[np.int6
     reader = Tokenizer.from_file(str(tokenizer))
     reader.no_truncation()
     reader.no_padding()
-    found = np.full((len(prompts), text.max_length), text.pad_token_id, np.int64)
-    for row, prompt in zip(found, prompts, strict=True):
+    ids = np.full((len(prompts), text.max_length), text.pad_token_id, np.int64)
+    for row, prompt in zip(ids, prompts, strict=True):
         words = reader.encode(prompt, add_special_tokens=False).ids[: text.max_length - 2]
         row[: len(words) + 2] = [text.bos_token_id, *words, text.eos_token_id]
-    return found
+    return ids
 
 
 class BundlePipeline:
@@ -120,10 +120,12 @@ class BundlePipeline:
         prompts = ("", setting.prompt) if guided else (setting.prompt,)
         ids = token_ids(self.tokenizer, self.manifest.text, *prompts)
         outputs = self.engines["text_encoder"]({"input_ids": ids})
-        found: Arrays = dict(zip(("prompt_embeds", "text_embeds"), outputs, strict=False))
+        conditioning: Arrays = dict(zip(("prompt_embeds", "text_embeds"), outputs, strict=False))
         if guided and self.manifest.text.zero_negative:
-            found = {name: np.concatenate([np.zeros_like(value[:1]), value[1:]]) for name, value in found.items()}
+            conditioning = {
+                name: np.concatenate([np.zeros_like(value[:1]), value[1:]]) for name, value in conditioning.items()
+            }
         size = np.array([setting.height, setting.width], np.float32)
-        found["time_ids"] = np.tile(np.concatenate([size, np.zeros(2, np.float32), size]), (len(prompts), 1))
-        found["guidance"] = np.full(len(prompts), setting.guidance, np.float32)
-        return {name: found[name] for name in ("prompt_embeds", *self.manifest.conditions)}
+        conditioning["time_ids"] = np.tile(np.concatenate([size, np.zeros(2, np.float32), size]), (len(prompts), 1))
+        conditioning["guidance"] = np.full(len(prompts), setting.guidance, np.float32)
+        return {name: conditioning[name] for name in ("prompt_embeds", *self.manifest.conditions)}

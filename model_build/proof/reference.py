@@ -37,7 +37,7 @@ class Reference:
         control = self._control(setting)
         pipeline: Any = self.pipeline
         if control:
-            networks = [self.controlnets[f"{COMPONENT}{asked.type}"] for asked in setting.controls]
+            networks = [self.controlnets[f"{COMPONENT}{control_setting.type}"] for control_setting in setting.controls]
             pipeline = diffusers.StableDiffusionControlNetPipeline(
                 **self.pipeline.components,
                 controlnet=networks,
@@ -46,7 +46,7 @@ class Reference:
             pipeline.set_progress_bar_config(disable=True)
         pipeline.scheduler = samplers.create(setting.sampler, self.checkpoint.sampler_config, setting.steps)
         with samplers.replaced_noise(lambda _: torch.from_numpy(next(draws)).to(latents)):
-            found = pipeline(
+            output = pipeline(
                 setting.prompt,
                 width=setting.width,
                 height=setting.height,
@@ -56,7 +56,7 @@ class Reference:
                 output_type="np",
                 **control,
             )
-        image: Floats = found.images[0]
+        image: Floats = output.images[0]
         return image
 
     def _control(self, setting: Setting) -> dict[str, Any]:
@@ -80,5 +80,5 @@ class Reference:
         else:
             module = component_graph(name, self.checkpoint, self.pipeline, self.controlnets).module
         with torch.no_grad():
-            found = module(*(torch.from_numpy(np.asarray(value)) for value in inputs.values()))
-        return [value.numpy() for value in (found if isinstance(found, tuple) else (found,))]
+            outputs = module(*(torch.from_numpy(np.asarray(value)) for value in inputs.values()))
+        return [value.numpy() for value in (outputs if isinstance(outputs, tuple) else (outputs,))]

@@ -116,7 +116,7 @@ def _noted(components: Mapping[str, Any]) -> dict[str, Any]:
     """How its components were made: what was fused, or how they were quantized."""
     if not components:
         return {}
-    return {"fusion" if all("fused" in found for found in components.values()) else "quantization": components}
+    return {"fusion" if all("fused" in notes for notes in components.values()) else "quantization": components}
 
 
 def _times(baseline: Measurement, optimised: Measurement, calls: int | None) -> dict[str, Any]:
@@ -150,9 +150,9 @@ def tables(report: Mapping[str, Any]) -> list[Table]:
 
 def _left_out(target: Mapping[str, Any]) -> str:
     """How many layers an int8 target leaves in floating point; report.json names them."""
-    made = target.get("quantization", {}).values()
-    count = sum(len(component.get("left_out", ())) for component in made)
-    return f"; {count} layers left out of int8, see {REPORT}" if made else ""
+    components = target.get("quantization", {}).values()
+    count = sum(len(component.get("left_out", ())) for component in components)
+    return f"; {count} layers left out of int8, see {REPORT}" if components else ""
 
 
 def _table(model: str, target: Mapping[str, Any], sampler: str, caption: str) -> Table:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from benchmarks.serving.batching import Clock, answers
+from benchmarks.serving.batching import TurnClock, answers
 from benchmarks.serving.poisson import Answered, Arrival, all_at_once
 
 
 def test_idle_time_is_passed_over_and_never_taken_back() -> None:
-    clock = Clock()
+    clock = TurnClock()
     with clock.running():
         clock.skip_to(1000.0)
         now = clock()
@@ -19,7 +19,7 @@ def test_idle_time_is_passed_over_and_never_taken_back() -> None:
 
 
 def test_time_stands_still_while_another_has_its_turn() -> None:
-    clock = Clock()
+    clock = TurnClock()
     with clock.running():
         pass
     before = clock()
@@ -30,7 +30,7 @@ class Steady:
     """Answers an arrival a turn, in so many seconds; `turns` is everyone's."""
 
     def __init__(self, name: str, seconds: float, turns: list[str], arrivals: Sequence[Arrival]) -> None:
-        self.clock, self.answered = Clock(), list[Answered]()
+        self.clock, self.answered = TurnClock(), list[Answered]()
         self._name, self._seconds, self._turns, self._arrivals = name, seconds, turns, list(arrivals)
 
     def turn(self) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.engines import cpu
 from benchmarks.engines.cpu import BF16, DIFFUSERS, MERGED
-from benchmarks.peers.sides import Found, Image
+from benchmarks.peers.sides import Image, SideResult
 from benchmarks.sizes import environment
 from benchmarks.subjects import engine
 from darkroom.catalog import load_manifest
@@ -17,9 +17,11 @@ from runtime.bundles.bundle import fetch_bundle
 from runtime.bundles.hardware import this_machine
 
 
-def _found(name: str, step: float, rest: float, peak: float) -> Found:
+def _found(name: str, step: float, rest: float, peak: float) -> SideResult:
     wall = [step] * 20 + [rest]
-    return Found(name, 1.0, 2.0, int(peak * 1e9), [Image(wall, [2 * seconds for seconds in wall], 0.992 * sum(wall))])
+    return SideResult(
+        name, 1.0, 2.0, int(peak * 1e9), [Image(wall, [2 * seconds for seconds in wall], 0.992 * sum(wall))]
+    )
 
 
 def test_each_goal_is_measured_against_its_peer_and_what_died_is_left_out() -> None:

@@ -8,13 +8,13 @@ import pytest
 
 from benchmarks.engines import gpu, gpu_memory
 from benchmarks.engines.gpu import COMPILED, EAGER, PLAIN, SD15, SDXL, chosen, compared, saturated
-from benchmarks.peers.sides import Found, Image
+from benchmarks.peers.sides import Image, SideResult
 from model_build.compile.device import Lack
 
 
-def _found(name: str, seconds: float) -> Found:
+def _found(name: str, seconds: float) -> SideResult:
     image = Image([seconds / 32] * 32, [seconds / 32] * 32)  # 31 steps and the rest, in fractions that add up exactly
-    return Found(name, 1.0, 2.0, 1 << 30, [image] * 2, 3 << 30)
+    return SideResult(name, 1.0, 2.0, 1 << 30, [image] * 2, 3 << 30)
 
 
 def test_our_preferred_target_is_held_against_torch_compile() -> None:

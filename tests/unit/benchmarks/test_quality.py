@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.pictures.quality import FP32, Read, Setting, losses, psnr, rows, table
+from benchmarks.pictures.quality import FP32, Read, Variant, losses, psnr, rows, table
 
-INT8 = Setting("int8", allowed=0.01)
-MERGED = Setting("int8", 0.4, allowed=0.02)
+INT8 = Variant("int8", allowed=0.01)
+MERGED = Variant("int8", 0.4, allowed=0.02)
 PICTURES = np.zeros((2, 4, 4, 3), np.uint8)
 FOUND = {
     FP32: Read({"object": 1.0, "colour": 0.99, "all": 0.98}, PICTURES),

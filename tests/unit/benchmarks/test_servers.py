@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from benchmarks.serving.poisson import Arrival
-from benchmarks.serving.servers import Server, ServerDied, _free_port, answers, running
+from benchmarks.serving.servers import PeerServer, ServerDied, _free_port, answers, running
 
 _SERVER = """
 import sys
@@ -37,11 +37,11 @@ ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
 """
 
 
-def _server(script: str, tmp_path: Path) -> Server:
+def _server(script: str, tmp_path: Path) -> PeerServer:
     path, port = tmp_path / "server.py", _free_port()
     path.write_text(script)
     command = [sys.executable, str(path), str(port)]
-    return Server("fake", command, port, "/", "/draw", lambda number, steps: {"number": number, "steps": steps})
+    return PeerServer("fake", command, port, "/", "/draw", lambda number, steps: {"number": number, "steps": steps})
 
 
 def test_each_request_is_answered_and_none_that_failed_is_counted(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from diffusers.utils import logging as diffusers_logging
 from PIL import Image
 from transformers.utils import logging as transformers_logging
 
-from crayon.judge.evaluate import SUITES, Judged, contact_sheet, judge_suite, summary, table
+from crayon.judge.evaluate import SUITES, JudgedPicture, contact_sheet, judge_suite, summary, table
 from crayon.judge.judge import Marks
 from crayon.scenes.drawing import draw
 from crayon.training.checkpoint import CHECKPOINT, new_sampler, parameter_count
@@ -99,7 +99,7 @@ def test_contact_sheet_marks_failures(tmp_path: Path) -> None:
     blank = np.zeros((128, 128, 3), np.uint8)
     wrong = Marks(object=False, colour=True, background=True, place=True, size=True)
     right = Marks(object=True, colour=True, background=True, place=True, size=True)
-    contact_sheet([Judged("s", "p", 0, blank, wrong), Judged("s", "p", 1, blank, right)], path, columns=2)
+    contact_sheet([JudgedPicture("s", "p", 0, blank, wrong), JudgedPicture("s", "p", 1, blank, right)], path, columns=2)
     sheet = np.asarray(Image.open(path))
     assert sheet.shape == (128, 256, 3)
     assert sheet[0, 0].tolist() == [255, 0, 0]

@@ -29,7 +29,7 @@ from crayon.scenes.control_scenes import (
     plain_caption,
     recoloured,
 )
-from crayon.scenes.control_suites import CONTROL_SUITES, Change
+from crayon.scenes.control_suites import CONTROL_SUITES, PromptChange
 from crayon.scenes.drawing import draw
 from crayon.scenes.edges import canny, control_image, edge_agreement
 from crayon.scenes.grammar import Background, Position, SingleScene, Split, distinct_scenes, split_of
@@ -99,26 +99,26 @@ def test_training_pictures_show_their_scenes_wherever_they_stand() -> None:
 def test_half_of_the_pairs_ask_for_something_else(suite: object) -> None:
     cases = suite.cases(40)
     assert [case.prompt for case in cases] == [case.prompt for case in suite.cases(40)]
-    assert sum(case.change is Change.NONE for case in cases) == 20
+    assert sum(case.change is PromptChange.NONE for case in cases) == 20
     for case in cases:
         assert split_of(case.wanted) is not Split.TRAIN
         assert str(case.wanted.subjects[0].colour) in case.prompt
         named = str(case.wanted.subjects[0].shape) in case.prompt
-        assert named is (case.change is not Change.OBJECT)
+        assert named is (case.change is not PromptChange.OBJECT)
 
 
 def test_summary_tells_kept_edges_from_lost_ones(tmp_path: Path) -> None:
     suite = CONTROL_SUITES[0]
     cases = suite.cases(12)
 
-    def as_source(change: Change) -> NDArray[np.uint8]:
+    def as_source(change: PromptChange) -> NDArray[np.uint8]:
         return np.stack([case.source for case in cases if case.change is change])
 
-    same = [case for case in cases if case.change is Change.NONE]
-    kept = judge_controlled(same, as_source(Change.NONE))
+    same = [case for case in cases if case.change is PromptChange.NONE]
+    kept = judge_controlled(same, as_source(PromptChange.NONE))
     assert all(one.agreement == 1.0 and one.obeyed for one in kept)
-    recolouring = [case for case in cases if case.change is Change.COLOUR]
-    assert not any(one.obeyed for one in judge_controlled(recolouring, as_source(Change.COLOUR)))
+    recolouring = [case for case in cases if case.change is PromptChange.COLOUR]
+    assert not any(one.obeyed for one in judge_controlled(recolouring, as_source(PromptChange.COLOUR)))
     elsewhere = [SingleScene(s.subject, s.size, _across(s.position), s.background) for s in (c.wanted for c in same)]
     lost = judge_controlled(same, np.stack([draw(scene, random.Random(1)) for scene in elsewhere]))
     result = control_summary(suite, kept, lost)

@@ -23,7 +23,7 @@ from model_build.own_engines import OwnEngines
 from model_build.plan import Plan
 from model_build.progress import BuildProgress
 from model_build.publish import Outputs
-from model_build.stages import Finished, Stage
+from model_build.stages import FinishedStage, Stage
 
 ROOT = Path(model_build.__file__).parent
 CRAYON = ROOT.parent / "crayon"
@@ -55,9 +55,9 @@ class Planned(Build):
         self.stages: dict[str, Stage] = {}
         self._outputs = outputs
 
-    def _run(self, stage: Stage, work: object, total: int | None = None) -> Finished:
+    def _run(self, stage: Stage, work: object, total: int | None = None) -> FinishedStage:
         self.stages[stage.name] = stage
-        return Finished(self._outputs, dict.fromkeys((TOKENIZER, TABLES), "ab" * 32), skipped=True)
+        return FinishedStage(self._outputs, dict.fromkeys((TOKENIZER, TABLES), "ab" * 32), skipped=True)
 
     def _manifest(self, outputs: Outputs, targets: list[TargetSpec]) -> EngineManifest:
         return catalog.load_manifest(DirectoryStore(CRAYON / "bundle"), "crayon")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from model_build import BuildRefused
-from model_build.stages import Finished, Stage, Workspace
+from model_build.stages import FinishedStage, Stage, Workspace
 
 STAGE = Stage("export/unet", code=("model_build.graphs.weights",), libraries=("numpy",), inputs={"checkpoint": "ab"})
 
@@ -29,19 +29,19 @@ def workspace(tmp_path: Path) -> Workspace:
 
 
 @pytest.fixture
-def done(workspace: Workspace) -> Finished:
+def done(workspace: Workspace) -> FinishedStage:
     with workspace.held():
         return workspace.run(STAGE, write)
 
 
-def test_a_first_run(workspace: Workspace, done: Finished) -> None:
+def test_a_first_run(workspace: Workspace, done: FinishedStage) -> None:
     assert not done.skipped
     assert list(done.files) == ["parts/weights", "unet.onnx"]
     assert (done.folder / "parts/weights").read_bytes() == b"weights"
     assert [path.name for path in workspace.folder.iterdir() if path.name.startswith(".unf")] == []
 
 
-def test_unchanged(workspace: Workspace, done: Finished) -> None:
+def test_unchanged(workspace: Workspace, done: FinishedStage) -> None:
     again = workspace.unchanged(STAGE)
     assert again is not None
     assert again.skipped
@@ -64,7 +64,7 @@ def test_whatever_a_stage_depends_on(workspace: Workspace, changed: Stage) -> No
 
 
 @pytest.mark.parametrize("damage", ["flip", "truncate", "remove", "record", "no record", "other record"])
-def test_damaged_outputs_are_made_again(workspace: Workspace, done: Finished, damage: str) -> None:
+def test_damaged_outputs_are_made_again(workspace: Workspace, done: FinishedStage, damage: str) -> None:
     graph, record = done.folder / "unet.onnx", done.folder / "stage.json"
     if damage == "flip":
         graph.write_bytes(b"grapi")
@@ -84,7 +84,7 @@ def test_damaged_outputs_are_made_again(workspace: Workspace, done: Finished, da
     assert workspace.unchanged(STAGE) is not None
 
 
-def test_an_interrupted_stage_leaves_the_one_before(workspace: Workspace, done: Finished) -> None:
+def test_an_interrupted_stage_leaves_the_one_before(workspace: Workspace, done: FinishedStage) -> None:
     def interrupted(folder: Path) -> None:
         (folder / "unet.onnx").write_bytes(b"half")
         raise KeyboardInterrupt
