@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,6 +22,7 @@ from benchmarks.subjects import bundles, checkpoints
 from darkroom.catalog import load_manifest
 from darkroom.manifest import EngineManifest
 from darkroom.storage import open_store
+from model_build.hardware import threads
 
 COMMAND = "make bench PART=cpu"
 WORK = Path(".darkroom") / "bench"
@@ -76,13 +76,13 @@ def run(narrow: int = 1) -> None:
             except SideDied as death:
                 died[f"{name}, {state} start"] = str(death)
     print("limits", flush=True)
-    products = limits.peaks(_threads())
+    products = limits.peaks(threads())
     for name, reason in died.items():
         print(f"  {name} was not measured: {reason}", flush=True)
     rows = [*_compared(measured), *_started(starts), *_built(work), *_sizes(), *_limited(measured, products)]
     raw = {
         "steps": STEPS,
-        "threads": _threads(),
+        "threads": threads(),
         "found": measured,
         "peers_int8": "int8 weights, as optimum's command line exports them without a data set",
         "not_measured": died,
@@ -105,19 +105,15 @@ def check_room(folder: Path) -> None:
         sys.exit(f"{COMMAND} takes {_ROOM >> 30} GB of disk once, and {free >> 30} GB are free: make room first.")
 
 
-def _threads() -> int:
-    return len(os.sched_getaffinity(0))
-
-
 def _sides(checkpoint: Path, work: Path) -> dict[str, Side]:
     """By name; the peers' are left out where their environment cannot be made."""
-    folder, threads = str(checkpoint), _threads()
+    folder, cores = str(checkpoint), threads()
     store = bundles.sd15(checkpoint, work)
-    ours = {"store": str(store), "size": SIZE, "threads": threads}
+    ours = {"store": str(store), "size": SIZE, "threads": cores}
     sides = [
-        Side(DIFFUSERS, "diffusers", {"folder": folder, "dtype": "float32", "threads": threads}),
-        Side(BF16, "diffusers", {"folder": folder, "dtype": "bfloat16", "threads": threads}),
-        Side(COMPILED, "diffusers", {"folder": folder, "dtype": "bfloat16", "compiled": True, "threads": threads}),
+        Side(DIFFUSERS, "diffusers", {"folder": folder, "dtype": "float32", "threads": cores}),
+        Side(BF16, "diffusers", {"folder": folder, "dtype": "bfloat16", "threads": cores}),
+        Side(COMPILED, "diffusers", {"folder": folder, "dtype": "bfloat16", "compiled": True, "threads": cores}),
         *(
             Side(name, "bundle", {**ours, "model": bundles.PLAIN, "target": target})
             for name, target in (("f32", "openvino-fp32"), ("bf16", "openvino-bf16"), ("int8", "openvino-int8"))
@@ -127,7 +123,7 @@ def _sides(checkpoint: Path, work: Path) -> dict[str, Side]:
     if peers.environment():
         whole, int8 = (peers.export(checkpoint, work / f"peers-{kind}", kind) for kind in ("fp32", "int8"))
         sides += [
-            Side(name, kind, {"folder": str(path), "precision": precision, "threads": threads}, peers.PYTHON)
+            Side(name, kind, {"folder": str(path), "precision": precision, "threads": cores}, peers.PYTHON)
             for name, kind, path, precision in (
                 ("optimum int8", "optimum", int8, "bf16"),
                 ("genai int8", "genai", int8, "bf16"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -24,6 +23,7 @@ from benchmarks.subjects.engine import InProcess
 from darkroom import catalog, gpu
 from darkroom.storage import open_store
 from model_build.compile.device import lacks
+from model_build.hardware import threads
 from runtime import logs
 
 COMMAND = "make bench PART=gpu"
@@ -106,7 +106,7 @@ def _measured(
         gpu_memory=gpu_memory.used,
     )
     kept.unlink()
-    engine = InProcess(offered[0], _threads(), store, name)
+    engine = InProcess(offered[0], threads(), store, name)
     print(f"{shape.name}, full batches on {offered[0]}", flush=True)
     batches = {images: _rate(engine, images, shape, trial) for images in _IMAGES}
     measured = [*compared(shape, results, offered), *saturated(shape, batches, peak, trial.steps)]
@@ -163,9 +163,9 @@ def _built(checkpoint: Path, shape: Architecture, work: Path, targets: Sequence[
 
 
 def _sides(checkpoint: Path, store: Path, shape: Architecture, targets: Sequence[str], trial: Trial) -> list[Side]:
-    torch = {"folder": str(checkpoint), "threads": _threads(), "dtype": "float16", "device": trial.device}
+    torch = {"folder": str(checkpoint), "threads": threads(), "dtype": "float16", "device": trial.device}
     torch["size"] = shape.size
-    ours = {"store": str(store), "model": f"{shape.name}-gpu", "size": shape.size, "threads": _threads()}
+    ours = {"store": str(store), "model": f"{shape.name}-gpu", "size": shape.size, "threads": threads()}
     return [
         Side(EAGER, "diffusers", torch),
         *([Side(COMPILED, "diffusers", {**torch, "compiled": True})] if trial.device == "cuda" else []),
@@ -229,10 +229,6 @@ def _gpu() -> dict[str, Any]:
         return vars(gpu.find_gpu())
     except gpu.NoGpu as reason:
         return {"name": f"none: {reason}"}
-
-
-def _threads() -> int:
-    return len(os.sched_getaffinity(0))
 
 
 def main(

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from diffusers.models.controlnets.controlnet import ControlNetModel
+from diffusers.pipelines.controlnet.pipeline_controlnet import StableDiffusionControlNetPipeline
 from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline
 from numpy.typing import NDArray
 from PIL import Image
@@ -16,7 +18,7 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 from crayon.judge.judge import Marks, read, score
 from crayon.reports import versions, write_json
 from crayon.scenes.captions import canonical_caption
-from crayon.scenes.dataset import to_pixels
+from crayon.scenes.dataset import to_pixels, to_unit_range
 from crayon.scenes.grammar import Scene, Split, distinct_scenes
 
 # Prompts and one seed for each to uint8 pictures (count, 128, 128, 3): any engine can be judged by this.
@@ -69,21 +71,41 @@ class JudgedPicture:
     marks: Marks
 
 
-def diffusers_generate(checkpoint: Path, steps: int, guidance: float, batch: int = 16, device: str = "cpu") -> Generate:
-    """The reference generator: diffusers' pipeline in float32, each picture from its own seed."""
-    pipeline = StableDiffusionPipeline.from_pretrained(checkpoint, dtype=torch.float32).to(device)
+def diffusers_generate(
+    checkpoint: Path,
+    steps: int,
+    guidance: float,
+    batch: int = 16,
+    device: str = "cpu",
+    controlnet: Path | None = None,
+    scale: float = 1.0,
+) -> Any:
+    """The reference generator: diffusers' pipeline in float32, each picture from its own seed. A `Generate`; with a
+    ControlNet it takes one control image for each prompt besides, uint8 (count, 128, 128, 3).
+    """
+    if controlnet is None:
+        pipeline: Any = StableDiffusionPipeline.from_pretrained(checkpoint, dtype=torch.float32)
+    else:
+        network = ControlNetModel.from_pretrained(controlnet, torch_dtype=torch.float32)
+        pipeline = StableDiffusionControlNetPipeline.from_pretrained(
+            checkpoint, controlnet=network, dtype=torch.float32
+        )
+    pipeline = pipeline.to(device)
     pipeline.set_progress_bar_config(disable=True)
 
-    def generate(prompts: Sequence[str], seeds: Sequence[int]) -> NDArray[np.uint8]:
+    def generate(prompts: Sequence[str], seeds: Sequence[int], *controls: NDArray[np.uint8]) -> NDArray[np.uint8]:
         images: list[NDArray[np.uint8]] = []
         for start in range(0, len(prompts), batch):
-            generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds[start : start + batch]]
+            rows = slice(start, start + batch)
+            control = {"controlnet_conditioning_scale": scale} if controls else {}
             output = pipeline(
-                list(prompts[start : start + batch]),
+                list(prompts[rows]),
+                *((to_unit_range(each[rows]) + 1) / 2 for each in controls),
                 num_inference_steps=steps,
                 guidance_scale=guidance,
-                generator=generators,
+                generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds[rows]],
                 output_type="pt",
+                **control,
             )
             images.append(to_pixels(output.images * 2 - 1))
         return np.concatenate(images)

@@ -7,9 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from diffusers.models.controlnets.controlnet import ControlNetModel
-from diffusers.pipelines.controlnet.pipeline_controlnet import StableDiffusionControlNetPipeline
 from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm  # type: ignore[import-untyped]
@@ -18,39 +15,10 @@ from crayon.judge.evaluate import Generate
 from crayon.judge.judge import Marks, read, score
 from crayon.reports import versions, write_json
 from crayon.scenes.control_suites import CONTROL_SUITES, ControlCase, ControlSuite, PromptChange
-from crayon.scenes.dataset import to_pixels, to_unit_range
 from crayon.scenes.edges import HIGH_THRESHOLD, LOW_THRESHOLD, TOLERANCE, canny, control_image, edge_agreement
 
 # Prompts, one seed and one control image for each, uint8 (count, 128, 128, 3), to pictures of the same form.
 ControlGenerate = Callable[[Sequence[str], Sequence[int], NDArray[np.uint8]], NDArray[np.uint8]]
-
-
-def diffusers_control_generate(
-    checkpoint: Path, controlnet: Path, steps: int, guidance: float, scale: float, batch: int = 16, device: str = "cpu"
-) -> ControlGenerate:
-    """The reference generator: diffusers' ControlNet pipeline in float32, each picture from its own seed."""
-    network = ControlNetModel.from_pretrained(controlnet, torch_dtype=torch.float32)
-    pipeline = StableDiffusionControlNetPipeline.from_pretrained(checkpoint, controlnet=network, dtype=torch.float32)
-    pipeline = pipeline.to(device)
-    pipeline.set_progress_bar_config(disable=True)
-
-    def generate(prompts: Sequence[str], seeds: Sequence[int], controls: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        images: list[NDArray[np.uint8]] = []
-        for start in range(0, len(prompts), batch):
-            rows = slice(start, start + batch)
-            output = pipeline(
-                list(prompts[rows]),
-                image=(to_unit_range(controls[rows]) + 1) / 2,
-                num_inference_steps=steps,
-                guidance_scale=guidance,
-                controlnet_conditioning_scale=scale,
-                generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds[rows]],
-                output_type="pt",
-            )
-            images.append(to_pixels(output.images * 2 - 1))
-        return np.concatenate(images)
-
-    return generate
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from model_build import BuildRefused
-from model_build.checkpoints.checkpoint import READ, VAES, Checkpoint, download, file_sha256, read_vae, refuse_pickles
+from model_build.checkpoints.checkpoint import READ, VAES, Checkpoint, file_sha256, folder_of, read_vae, refuse_pickles
 
 
 def with_autoencoder(checkpoint: Checkpoint, source: str) -> Checkpoint:
@@ -32,11 +32,9 @@ def with_autoencoder(checkpoint: Checkpoint, source: str) -> Checkpoint:
 
 
 def _folder(source: str) -> Path:
-    folder = Path(source)
-    if not folder.is_dir():
-        if folder.is_absolute() or source.startswith(".") or source.count("/") != 1:
-            raise BuildRefused(f"There is no folder {source}.")
-        folder = download(source, [f"*{end}" for end in READ])
+    if "/" not in source and not Path(source).is_dir():
+        raise BuildRefused(f"There is no folder {source}.")
+    folder = folder_of(source, [f"*{end}" for end in READ])
     if not (folder / "config.json").is_file():
         raise BuildRefused(f"{source} is no autoencoder in diffusers' form: it has no config.json.")
     return folder

@@ -179,17 +179,23 @@ def _folder(source: str) -> Path:
         raise BuildRefused(_pickled(source))
     if path.is_file():
         raise BuildRefused(f"{source} is a single file; give a diffusers folder or a hub id.")
+    folder = folder_of(source, _HUB_PATTERNS)
+    if folder == path and not (path / "model_index.json").is_file():
+        raise BuildRefused(f"{source} is no diffusers folder: it has no model_index.json.")
+    return folder
+
+
+def folder_of(source: str, patterns: list[str]) -> Path:
+    """A folder as it is, or what matches of a hub repository. Raises BuildRefused."""
+    path = Path(source)
     if path.is_dir():
-        if not (path / "model_index.json").is_file():
-            raise BuildRefused(f"{source} is no diffusers folder: it has no model_index.json.")
         return path
     if path.is_absolute() or source.startswith(".") or source.count("/") > 1:
         raise BuildRefused(f"There is no folder {source}.")
-    return download(source, _HUB_PATTERNS)
+    return _download(source, patterns)
 
 
-def download(hub_id: str, patterns: list[str]) -> Path:
-    """The files of a hub repository that match. Raises BuildRefused."""
+def _download(hub_id: str, patterns: list[str]) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from darkroom.manifest import ControlNet, ControlSpec, Residual
 from model_build import BuildRefused
-from model_build.checkpoints.checkpoint import Checkpoint, download, file_sha256, read_json, refuse_pickles
+from model_build.checkpoints.checkpoint import Checkpoint, file_sha256, folder_of, read_json, refuse_pickles
 
 COMPONENT = "controlnet_"
 MID = "mid_residual"
@@ -77,11 +77,7 @@ def residuals(unet: Mapping[str, Any]) -> list[Residual]:
 def _open(kind: str, source: str, checkpoint: Checkpoint) -> ControlNetSource:
     if not _TYPE.fullmatch(kind):
         raise BuildRefused(f"{kind} is no type of a ControlNet: use lower-case letters, digits and underscores.")
-    folder = Path(source)
-    if not folder.is_dir():
-        if folder.is_absolute() or source.startswith(".") or source.count("/") > 1:
-            raise BuildRefused(f"There is no folder {source}.")
-        folder = download(source, [f"*{end}" for end in _READ])
+    folder = folder_of(source, [f"*{end}" for end in _READ])
     if not (folder / "config.json").is_file():
         raise BuildRefused(f"{source} is no ControlNet in diffusers' form: it has no config.json.")
     refuse_pickles(folder, source)

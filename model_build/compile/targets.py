@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Literal
 
 from darkroom.gpu import CUDA, PROVIDERS, TENSORRT
@@ -59,66 +60,25 @@ _TARGETS = (
     TargetSpec("openvino-fp32", "openvino", "fp32", 40.0, options={"INFERENCE_PRECISION_HINT": "f32"}),
     TargetSpec("onnx-cpu", "onnxruntime", "fp32", 40.0),
 )
+_own = partial(TargetSpec, format="onnxruntime", own=True)
+_IN_TENSORRT = {"provider": TENSORRT, "trt_cuda_graph_enable": "1"}
+_IN_CUDA = {"provider": CUDA, "enable_cuda_graph": "1"}
+_FP16, _BF16, _INT8 = {"trt_fp16_enable": "1"}, {"trt_bf16_enable": "1"}, {"trt_int8_enable": "1"}
 # What GPU targets go through, on a CPU: slow, and for tests and doctor's rehearsal only.
 _REHEARSALS = (
-    TargetSpec("onnx-cpu-fp16", "onnxruntime", "fp16", 25.0, half=True, own=True),
-    TargetSpec("onnx-cpu-int8", "onnxruntime", "int8", 18.0, half=True, own=True),
+    _own("onnx-cpu-fp16", precision="fp16", psnr_floor=25.0, half=True),
+    _own("onnx-cpu-int8", precision="int8", psnr_floor=18.0, half=True),
 )
 # TensorRT is given unfused graphs: it fuses better than we do. In bf16 it is given float32, since ONNX has no
-# convolution in bfloat16 before opset 22.
+# convolution in bfloat16 before opset 22. The UNet in int8 by pairs in its graph, what surrounds them and all else in
+# float16: both flags allow it, no more.
 _GPU_TARGETS = (
-    TargetSpec(
-        "tensorrt-fp16",
-        "onnxruntime",
-        "fp16",
-        25.0,
-        options={"provider": TENSORRT, "trt_fp16_enable": "1", "trt_cuda_graph_enable": "1"},
-        half=True,
-        own=True,
-    ),
-    TargetSpec(
-        "tensorrt-bf16",
-        "onnxruntime",
-        "bf16",
-        20.0,
-        options={"provider": TENSORRT, "trt_bf16_enable": "1", "trt_cuda_graph_enable": "1"},
-        own=True,
-    ),
-    # The UNet in int8 by pairs in its graph, what surrounds them and all else in float16: both flags allow it, no more.
-    TargetSpec(
-        "tensorrt-int8",
-        "onnxruntime",
-        "int8",
-        18.0,
-        options={
-            "provider": TENSORRT,
-            "trt_fp16_enable": "1",
-            "trt_int8_enable": "1",
-            "trt_cuda_graph_enable": "1",
-        },
-        half=True,
-        own=True,
-    ),
-    TargetSpec(
-        "onnx-cuda-fp16",
-        "onnxruntime",
-        "fp16",
-        25.0,
-        options={"provider": CUDA, "enable_cuda_graph": "1"},
-        half=True,
-        fused=True,
-        own=True,
-    ),
+    _own("tensorrt-fp16", precision="fp16", psnr_floor=25.0, options={**_IN_TENSORRT, **_FP16}, half=True),
+    _own("tensorrt-bf16", precision="bf16", psnr_floor=20.0, options={**_IN_TENSORRT, **_BF16}),
+    _own("tensorrt-int8", precision="int8", psnr_floor=18.0, options={**_IN_TENSORRT, **_FP16, **_INT8}, half=True),
+    _own("onnx-cuda-fp16", precision="fp16", psnr_floor=25.0, options=_IN_CUDA, half=True, fused=True),
     # The same without our fusion: to measure it by, and to fall back on.
-    TargetSpec(
-        "onnx-cuda-fp16-plain",
-        "onnxruntime",
-        "fp16",
-        25.0,
-        options={"provider": CUDA, "enable_cuda_graph": "1"},
-        half=True,
-        own=True,
-    ),
+    _own("onnx-cuda-fp16-plain", precision="fp16", psnr_floor=25.0, options=_IN_CUDA, half=True),
 )
 TARGETS = {target.name: target for target in _TARGETS}  # any machine can build them, and does unless told otherwise
 GPU_TARGETS = {target.name: target for target in (*_GPU_TARGETS, *_REHEARSALS)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -64,6 +64,34 @@ def token_ids(tokenizer: Path, text: TextSpec, *prompts: str) -> NDArray[np.int6
     return ids
 
 
+def denoise(
+    table: NDArray[np.float64],
+    predict: Callable[[int, Arrays], Floats],
+    latents: Floats,
+    denoised: Floats,
+    noise: Callable[[], Floats],
+    guidance: float | None,
+    start: int = 0,
+) -> Floats:
+    """The final latents of images [n, C, h, w] that enter before step `start` of a sampler's table.
+
+    `predict(step, inputs)` gives the UNet's output for latents and timesteps of n rows; with `guidance` of 2 n, those
+    of the negative prompt first. `noise` is called at each step that needs some.
+    """
+    for step, (timestep, c_in, *a, d_x, d_model, d_denoised, _) in enumerate(table[start:].astype(np.float32), start):
+        rows = np.concatenate([c_in * latents] * (1 if guidance is None else 2))
+        output = predict(step, {"latents": rows, "timestep": np.full(len(rows), timestep)})
+        if guidance is not None:
+            negative, positive = np.split(output, 2)
+            output = negative + np.float32(guidance) * (positive - negative)
+        fresh = noise() if a[3] else np.zeros_like(latents)
+        latents, denoised = (
+            a[0] * latents + a[1] * output + a[2] * denoised + a[3] * fresh,
+            d_x * latents + d_model * output + d_denoised * denoised,
+        )
+    return latents
+
+
 class BundlePipeline:
     """A target's engines with the bundle's tokenizer and sampler tables; torch-free.
 
@@ -97,20 +125,16 @@ class BundlePipeline:
             setting.seed, (1, spec.channels, setting.height // spec.downscale, setting.width // spec.downscale)
         )
         latents = np.float32(sigma) * next(draws)
-        denoised = np.zeros_like(latents)
-        for step, (timestep, c_in, *a, d_x, d_model, d_denoised, _) in enumerate(table.astype(np.float32)):
-            rows = np.repeat(c_in * latents, 1 + guided, axis=0)
-            feed = {"latents": rows, "timestep": np.full(len(rows), timestep), **given}
-            size = setting.width, setting.height
-            feed |= residuals(self.manifest.control, self.engines, setting.controls, step, setting.steps, size, feed)
+        size, controls = (setting.width, setting.height), setting.controls
+
+        def predict(step: int, feed: Arrays) -> Floats:
+            feed = {**feed, **given}
+            feed |= residuals(self.manifest.control, self.engines, controls, step, setting.steps, size, feed)
             (output,) = self.engines["unet"](feed)
-            if guided:
-                output = output[:1] + np.float32(setting.guidance) * (output[1:] - output[:1])
-            noise = next(draws) if a[3] else np.zeros_like(latents)
-            latents, denoised = (
-                a[0] * latents + a[1] * output + a[2] * denoised + a[3] * noise,
-                d_x * latents + d_model * output + d_denoised * denoised,
-            )
+            return output
+
+        guidance = setting.guidance if guided else None
+        latents = denoise(table, predict, latents, np.zeros_like(latents), lambda: next(draws), guidance)
         (image,) = self.engines["vae_decoder"]({"latents": latents / np.float32(spec.scaling_factor)})
         pixels: Floats = np.clip(image[0].transpose(1, 2, 0) / 2 + 0.5, 0, 1)
         return pixels

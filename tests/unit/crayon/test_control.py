@@ -11,11 +11,11 @@ from diffusers.models import ControlNetModel
 from numpy.typing import NDArray
 from PIL import Image
 
+from crayon.judge.evaluate import diffusers_generate
 from crayon.judge.evaluate_control import (
     control_sheet,
     control_summary,
     control_table,
-    diffusers_control_generate,
     judge_controlled,
 )
 from crayon.judge.judge import read, score
@@ -162,7 +162,7 @@ def test_the_bundled_controlnet_is_small_and_tied_to_no_machine(controlnet: Cont
 def test_the_bundled_controlnet_keeps_edges_and_obeys_colours() -> None:
     torch.set_num_threads(1)
     cases = CONTROL_SUITES[0].cases(4)
-    generate = diffusers_control_generate(CHECKPOINT, CONTROLNET, steps=8, guidance=4.0, scale=1.0)
+    generate = diffusers_generate(CHECKPOINT, steps=8, guidance=4.0, controlnet=CONTROLNET)
     prompts, seeds = [case.prompt for case in cases], [case.seed for case in cases]
     images = generate(prompts, seeds, np.stack([control_image(case.edges) for case in cases]))
     results = judge_controlled(cases, images)
