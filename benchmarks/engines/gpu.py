@@ -37,8 +37,8 @@ _IMAGES = (1, 2, 4, 8)  # guided ones in a call, two rows each
 
 @dataclass(frozen=True)
 class Architecture:
-    """An architecture of `subjects.checkpoints` at the side its images have, and what its network multiplies: 10^9
-    operations of one row of the UNet and of the decoder, by torch's own counter.
+    """An architecture of `subjects.checkpoints`. `size` is the side of its images in pixels; `row` and `decode` are
+    10^9 operations of one row of the UNet and of the decoder, by torch's own counter.
     """
 
     name: str

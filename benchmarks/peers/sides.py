@@ -47,8 +47,8 @@ Span = tuple[float, float]  # of the monotonic clock, which is one for all proce
 
 @dataclass(frozen=True)
 class Image:
-    """Seconds of its stretches: of every step, the first with all that comes before it, and of all that comes after the
-    last; of ours, how many in all were spent in calls of the engine.
+    """Seconds of one image by either clock: one entry for each step, the first with all that comes before it, then one
+    for what comes after the last step. `engine` is the time in calls of the engine, where the side is ours.
     """
 
     wall: list[float]
@@ -77,8 +77,9 @@ class Image:
 
 @dataclass(frozen=True)
 class SideResult:
-    """What was read of a side: seconds from its process's start until it was loaded, and until its first image, of one
-    step; further images, one a round; peak bytes; bytes of the GPU's memory that were taken by then.
+    """What one side took. `loaded` and `first` are seconds from the start of its process until it was loaded, and until
+    its first image, of one step, was done. `images` has one image a round. `peak` is the most memory that its process
+    held, `gpu` what it had taken of the GPU's memory after its first image, both in bytes.
     """
 
     name: str
@@ -115,9 +116,10 @@ def in_turns(
     kept: Path,
     gpu_memory: Callable[[], int] = lambda: 0,
 ) -> tuple[dict[str, SideResult], dict[str, str]]:
-    """Start all, each making an image of one step; then in every round each makes an image of `steps` steps, in turns
-    of so many seconds, since a machine's speed may change within a few; None: of an image. What was found, and of each
-    side that died why.
+    """The result of every side by name; and of each side that died, why.
+
+    All are started, and each makes an image of one step. Then in every round each makes an image of `steps` steps. They
+    take turns of `turn` seconds, because a machine's speed changes within seconds; None: each makes a whole image.
 
     `gpu_memory` gives the bytes that all processes have of the GPU. It is read around each side's first image, when no
     other side does anything: allocators keep what they once had.

@@ -70,8 +70,8 @@ def run(quick: bool = False) -> None:
 
 @dataclass(frozen=True)
 class Comparison:
-    """By server: what each round answered, and images a second at saturation; `paces`: each round's arrivals a
-    second; `short`: see `_short`, 0 where it was not measured.
+    """By server, what it answered in each round, and its images a second at saturation. `paces` has the arrivals a
+    second of each round; `short` is what `_short` measured, 0 where it was not.
     """
 
     answered: dict[str, list[list[Answered]]]

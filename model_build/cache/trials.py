@@ -44,7 +44,7 @@ class Trials:
 
 
 def shifted(weights: dict[str, Floats], code: Floats, code_before: Floats, latents: Floats) -> Floats:
-    """The image of a prompt as far as another's tells: moved by the difference of their mean images."""
+    """Another prompt's final latents, moved by the difference between the two prompts' mean images."""
     moved = (code - code_before) @ weights["image_basis"].astype(np.float32)
     return (latents + moved.reshape(latents.shape)).astype(np.float32)
 
