@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from benchmarks.measure import RESULTS, Row, interleaved, keep, medians
+from benchmarks.measure import RESULTS, Row, interleaved, judged, keep, medians
 from benchmarks.pictures import readme
 from benchmarks.subjects import bundles
 from benchmarks.subjects.engine import CHECKPOINT, InProcess
@@ -19,6 +20,7 @@ from crayon.judge.evaluate import SUITES, JudgedPicture, Suite, judge_suite, sum
 
 COMMAND = "make bench PART=quality"
 WORK = Path(".darkroom") / "bench" / "quality"
+_row = partial(judged, "quality", COMMAND)
 _SUITE = SUITES[0]  # 500 prompts that training never saw
 _STEPS, _ROUNDS, _CHUNK = 25, 9, 20
 _BRIEFLY = ("--guidance", "4", "--verify-steps", "4", "--repeats", "0")
@@ -46,7 +48,7 @@ class Variant:
 
 
 FP32 = Variant("fp32")
-SETTINGS = (
+VARIANTS = (
     FP32,
     Variant("bf16"),
     Variant("int8", allowed=0.01),
@@ -58,7 +60,7 @@ SETTINGS = (
 
 @dataclass(frozen=True)
 class Read:
-    """A setting's shares of right pictures by attribute, and its pictures, uint8 [n, 128, 128, 3]."""
+    """A variant's shares of right pictures by attribute, and its pictures, uint8 [n, 128, 128, 3]."""
 
     shares: Mapping[str, float]
     pictures: NDArray[np.uint8]
@@ -75,35 +77,35 @@ def run(quick: bool = False) -> None:
     """
     suite = replace(_SUITE, count=2 * _CHUNK) if quick else _SUITE
     engines = {
-        setting: InProcess(f"openvino-{setting.precision}", 2, _store(setting), setting.model) for setting in SETTINGS
+        variant: InProcess(f"openvino-{variant.precision}", 2, _store(variant), variant.model) for variant in VARIANTS
     }
     print("one image, in turns")
-    sides = {str(setting): _one_image(engine) for setting, engine in engines.items()}
+    sides = {str(variant): _one_image(engine) for variant, engine in engines.items()}
     seconds = {
         name: timing.wall for name, timing in medians(interleaved(sides, rounds=1 if quick else _ROUNDS)).items()
     }
     reads = {}
-    for setting, engine in engines.items():
-        print(f"{setting}, read by the judge")
-        reads[setting] = Read.of(suite, judge_suite(suite, engine.generate, _CHUNK))
+    for variant, engine in engines.items():
+        print(f"{variant}, read by the judge")
+        reads[variant] = Read.of(suite, judge_suite(suite, engine.generate, _CHUNK))
     agreements = {
-        setting: psnr(read.pictures, reads[FP32].pictures) for setting, read in reads.items() if setting != FP32
+        variant: psnr(read.pictures, reads[FP32].pictures) for variant, read in reads.items() if variant != FP32
     }
     if quick:
         print(table(reads, seconds, agreements))
         return
     _draw(reads)
     readme.write("quality", f"{_TOLD}\n\n{table(reads, seconds, agreements)}\n{_PICTURES}")
-    raw = {str(setting): {"shares": read.shares, "psnr": agreements.get(setting)} for setting, read in reads.items()}
+    raw = {str(variant): {"shares": read.shares, "psnr": agreements.get(variant)} for variant, read in reads.items()}
     keep("quality", list(rows(reads, seconds, agreements)), {"seconds": seconds, "settings": raw})
 
 
-def _store(setting: Variant) -> Path:
+def _store(variant: Variant) -> Path:
     WORK.mkdir(parents=True, exist_ok=True)
-    if not setting.merged:
-        return bundles.build(CHECKPOINT, WORK, setting.model, [*bundles.targets("int8", "bf16", "fp32"), *_BRIEFLY])
-    options = [*bundles.targets("int8"), "--token-merging", f"{setting.merged:g}"]
-    return bundles.build(CHECKPOINT, WORK, setting.model, [*options, *_BRIEFLY], like=FP32.model)
+    if not variant.merged:
+        return bundles.build(CHECKPOINT, WORK, variant.model, [*bundles.targets("int8", "bf16", "fp32"), *_BRIEFLY])
+    options = [*bundles.targets("int8"), "--token-merging", f"{variant.merged:g}"]
+    return bundles.build(CHECKPOINT, WORK, variant.model, [*options, *_BRIEFLY], like=FP32.model)
 
 
 def _one_image(engine: InProcess) -> Any:
@@ -124,44 +126,38 @@ def losses(read: Read, against: Read) -> dict[str, float]:
 
 def rows(
     reads: Mapping[Variant, Read], seconds: Mapping[str, float], agreements: Mapping[Variant, float]
-) -> Sequence[Row]:
-    rows = []
-    for setting, read in reads.items():
-        lost = losses(read, reads[FP32])
-        worst = max(lost, key=lambda name: lost[name])
-        goal = None if setting.allowed is None else f"<= {setting.allowed:g}"
-        met = None if setting.allowed is None else lost[worst] <= setting.allowed
-        if setting != FP32:
-            metric = f"crayon, most that an attribute loses against fp32, {setting} ({worst})"
-            rows += [
-                Row("quality", metric, lost[worst], "share", COMMAND, goal, met),
-                Row("quality", f"crayon, agreement with fp32, {setting}", agreements[setting], "dB", COMMAND),
-            ]
-        rows.append(Row("quality", f"crayon, all right, {setting}", read.shares["all"], "share", COMMAND))
-        rows.append(Row("quality", f"crayon, one image, {setting}", round(seconds[str(setting)], 4), "s", COMMAND))
-    return rows
+) -> Iterator[Row]:
+    for variant, read in reads.items():
+        if variant != FP32:
+            lost = losses(read, reads[FP32])
+            worst = max(lost, key=lambda name: lost[name])
+            metric = f"crayon, most that an attribute loses against fp32, {variant} ({worst})"
+            yield _row(metric, lost[worst], "share", at_most=variant.allowed, digits=4)
+            yield _row(f"crayon, agreement with fp32, {variant}", agreements[variant], "dB")
+        yield _row(f"crayon, all right, {variant}", read.shares["all"], "share", digits=4)
+        yield _row(f"crayon, one image, {variant}", seconds[str(variant)], "s", digits=4)
 
 
 def table(reads: Mapping[Variant, Read], seconds: Mapping[str, float], agreements: Mapping[Variant, float]) -> str:
-    """Markdown: a line for each setting."""
+    """Markdown: a line for each variant."""
     attributes = list(reads[FP32].shares)
     head = ["", "seconds an image", "PSNR against fp32, dB", *attributes]
     lines = [head, ["---", *["---:"] * (len(head) - 1)]]
-    for setting, read in reads.items():
-        psnr_told = f"{agreements[setting]:.1f}" if setting in agreements else ""
+    for variant, read in reads.items():
+        agreement = f"{agreements[variant]:.1f}" if variant in agreements else ""
         shares = [f"{100 * read.shares[name]:.1f} %" for name in attributes]
-        lines.append([str(setting), f"{seconds[str(setting)]:.3f}", psnr_told, *shares])
+        lines.append([str(variant), f"{seconds[str(variant)]:.3f}", agreement, *shares])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
 def _draw(reads: Mapping[Variant, Read]) -> None:
-    """The first prompts' pictures, a line for each setting: benchmarks/results/quality.png."""
+    """The first prompts' pictures, a line for each variant: benchmarks/results/quality.png."""
     size = (_LABEL + _COLUMNS * (_TILE + _GAP), len(reads) * (_TILE + _GAP))
     sheet = Image.new("RGB", size, _PAPER)
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
-    for line, (setting, read) in enumerate(reads.items()):
+    for line, (variant, read) in enumerate(reads.items()):
         top = line * (_TILE + _GAP)
-        pen.text((8, top + _TILE // 2), str(setting), fill=_INK, font=font)
+        pen.text((8, top + _TILE // 2), str(variant), fill=_INK, font=font)
         for column, picture in enumerate(read.pictures[:_COLUMNS]):
             sheet.paste(Image.fromarray(picture), (_LABEL + column * (_TILE + _GAP), top))
     sheet.save(RESULTS / "quality.png", optimize=True)
