@@ -12,8 +12,19 @@ from rich.table import Table
 
 from benchmarks.measure import RESULTS
 
-PARTS = ("api", "arrivals", "cache", "controlnet", "cpu", "crayon", "image", "image_inputs", "quality", "start")
-ELSEWHERE = ("gpu",)  # asked for by name, on a machine that has one
+PARTS = {
+    "api": "api",
+    "arrivals": "serving.arrivals",
+    "cache": "cache",
+    "controlnet": "engines.controlnet",
+    "cpu": "engines.cpu",
+    "crayon": "engines.crayon",
+    "image": "sizes.image",
+    "image_inputs": "pictures.image_inputs",
+    "quality": "pictures.quality",
+    "start": "engines.start",
+}
+ELSEWHERE = {"gpu": "engines.gpu"}  # run by name only, on a machine that has one
 QUICK = ("arrivals", "cache", "quality")
 
 
@@ -27,9 +38,9 @@ def main(
         raise typer.BadParameter(f"there is no part {part!r}; use one of {known}, or all")
     if quick and part not in QUICK:
         raise typer.BadParameter(f"--quick is for {', '.join(QUICK)}")
-    chosen = PARTS if part == "all" else (part,)
+    chosen = tuple(PARTS) if part == "all" else (part,)
     for name in chosen:
-        importlib.import_module(f"benchmarks.{name}").run(**({"quick": True} if quick else {}))
+        importlib.import_module(f"benchmarks.{(PARTS | ELSEWHERE)[name]}").run(**({"quick": True} if quick else {}))
     if not quick:
         _show(chosen)
 

@@ -18,8 +18,8 @@ from statistics import quantiles
 from types import SimpleNamespace
 from typing import Any
 
-from benchmarks.curve import draw
 from benchmarks.measure import RESULTS, Row, judged, keep
+from benchmarks.pictures.chart import curves as draw
 from darkroom import catalog
 from darkroom.contracts import GeneratedImage, GenerationResult, StoredImage
 from darkroom.storage import open_store

@@ -27,8 +27,8 @@ from benchmarks.cache_policies import QUALITY, Policies, Unmoved
 from benchmarks.cache_quality import ATTRIBUTES, Quality, Studio
 from benchmarks.cache_replay import Prompts, Replay, saved
 from benchmarks.cache_traces import TRACES, trace
-from benchmarks.engine import BUNDLE, InProcess
 from benchmarks.measure import Row, judged, keep, machine
+from benchmarks.subjects.engine import BUNDLE, InProcess
 from darkroom.storage.directory import DirectoryStore
 
 COMMAND = "make bench PART=cache"

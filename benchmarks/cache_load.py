@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import mean
 
 from benchmarks.cache_traces import Asked
-from benchmarks.engine import InProcess
+from benchmarks.subjects.engine import InProcess
 from darkroom.contracts import GenerationRequest, Invocation, Timings
 from darkroom.storage.directory import DirectoryStore
 from runtime import logs

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from benchmarks.engine import InProcess
+from benchmarks.subjects.engine import InProcess
 from runtime.arrays import Floats
 from runtime.cache.calibrated import Calibrated, Calibration
 from runtime.cache.entry import Entry

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from benchmarks.cache_replay import STEPS, Outcome, Prompts
 from benchmarks.cache_traces import Asked
-from benchmarks.engine import InProcess
+from benchmarks.subjects.engine import InProcess
 from crayon.judge.judge import Marks, read, score
 from runtime.arrays import Floats
 from runtime.cache.entry import Entry, halved

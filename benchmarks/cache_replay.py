@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks.cache_traces import Asked
-from benchmarks.engine import InProcess
+from benchmarks.subjects.engine import InProcess
 from darkroom.storage import ObjectStore
 from runtime.arrays import Floats, Ids
 from runtime.cache.latent_cache import LatentCache

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
-import os
 import platform
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-RESULTS = Path(__file__).parent / "results"
+from model_build.hardware import hardware, installed, threads
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
 _LIBRARIES = ("diffusers", "numpy", "onnxruntime", "openvino", "torch", "transformers")
 
 
@@ -85,18 +87,10 @@ def ratio(slow: list[Timing], fast: list[Timing], clock: str = "wall") -> float:
 
 def machine() -> dict[str, str]:
     """Hardware and versions, as kept with every result."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    versions = {}
-    for library in _LIBRARIES:
-        try:
-            versions[library] = importlib.metadata.version(library)
-        except importlib.metadata.PackageNotFoundError:
-            continue
+    versions = {library: installed(library) for library in _LIBRARIES if find_spec(library)}
     return {
-        "cpu": names[0] if names else platform.processor(),
-        "cores": str(len(os.sched_getaffinity(0))),
+        "cpu": hardware()["processor"],
+        "cores": str(threads()),
         "python": platform.python_version(),
         **versions,
     }

@@ -12,7 +12,7 @@ from crayon.judge.judge import read, score
 from crayon.scenes.captions import canonical_caption
 from crayon.scenes.edits import edited, paraphrase
 from crayon.scenes.grammar import Scene, Split, sample_pair, sample_single
-from model_build.cache.criterion import Pair
+from model_build.cache.criterion import PromptPair
 
 
 class Judged:
@@ -25,23 +25,23 @@ class Judged:
 
     def prompts(self, count: int, seed: int) -> list[str]:
         rng = random.Random(seed)
-        return [self._told(_scene(rng), rng) for _ in range(count)]
+        return [self._captioned(_scene(rng), rng) for _ in range(count)]
 
-    def pairs(self, count: int, seed: int) -> list[Pair]:
+    def pairs(self, count: int, seed: int) -> list[PromptPair]:
         """From the same prompt over other words, one edit and two, to another scene altogether."""
         rng = random.Random(seed)
-        found = []
+        pairs = []
         for number in range(count):
             scene = _scene(rng)
-            before = self._told(scene, rng)
+            before = self._captioned(scene, rng)
             kind = number % 8
             if kind == 0:
-                found.append(Pair(before, before))
+                pairs.append(PromptPair(before, before))
                 continue
             if kind >= 2:
                 scene = _scene(rng) if kind == 7 else edited(scene, rng, edits=2 if kind == 6 else 1)
-            found.append(Pair(before, self._told(scene, rng)))
-        return found
+            pairs.append(PromptPair(before, self._captioned(scene, rng)))
+        return pairs
 
     def wrong(
         self,
@@ -54,7 +54,7 @@ class Judged:
         marks = score(scenes, read(images))
         return np.array([not (mark.all and mark.size) for mark in marks])
 
-    def _told(self, scene: Scene, rng: random.Random) -> str:
+    def _captioned(self, scene: Scene, rng: random.Random) -> str:
         caption = canonical_caption(scene) if rng.random() < 0.5 else paraphrase(scene, rng)
         self._scenes[caption] = scene
         return caption

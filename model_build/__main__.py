@@ -22,8 +22,8 @@ from darkroom.storage import ObjectStore, open_store
 from model_build import BuildRefused
 from model_build.build import Build
 from model_build.cache.trials import Effort
-from model_build.compile import GPU_TARGETS, TARGETS
-from model_build.doctor.examination import Baseline, Device
+from model_build.compile.targets import GPU_TARGETS, TARGETS
+from model_build.doctor.examination import Baseline, Processor
 from model_build.plan import Plan
 from model_build.progress import BuildProgress
 from model_build.proof.report import tables
@@ -125,7 +125,7 @@ def build(
         if prompts is not None:
             plan = replace(plan, calibration=_lines(prompts))
         plan = replace(plan, controlnets=_controlnets(controlnet or []))
-        made, report = Build(plan, _store(store), BuildProgress(console)).run()
+        manifest, report = Build(plan, _store(store), BuildProgress(console)).run()
     except (BuildRefused, DarkroomError, KeyRefused, OSError) as refused:
         raise _refusal(console, refused) from None
     except KeyboardInterrupt:
@@ -133,7 +133,7 @@ def build(
         raise typer.Exit(_INTERRUPTED) from None
     for table in tables(report):
         Console(width=None if console.is_terminal else _WIDTH).print(table)
-    typer.echo(f"{made.model} {made.version}")
+    typer.echo(f"{manifest.model} {manifest.version}")
 
 
 @app.command()
@@ -143,7 +143,7 @@ def calibrate_cache(
     out: Annotated[Path, typer.Option(help="Folder for what build takes with --cache.")],
     target: Annotated[str | None, typer.Option(help="The engines to measure with; else the first target's.")] = None,
     criterion: Annotated[
-        str, typer.Option(help="What says that an image is wrong: moved, or crayon for crayon's judge.")
+        str, typer.Option(help="What says that an image is wrong: moved, or module:attribute, called for a criterion.")
     ] = "moved",
     prompts: Annotated[
         Path | None, typer.Option(help="Prompts as users write them, a line each; needed for the criterion moved.")
@@ -168,11 +168,11 @@ def calibrate_cache(
             with BuildProgress(console).running(
                 "calibrate-cache", cache_calibration.work(effort, bundle.manifest)
             ) as advance:
-                tensors, told = cache_calibration.calibrate(bundle, judge, effort, advance)
-        cache_calibration.save(tensors, told, out)
+                tensors, record = cache_calibration.calibrate(bundle, judge, effort, advance)
+        cache_calibration.save(tensors, record, out)
     except (BuildRefused, DarkroomError, OSError) as refused:
         raise _refusal(console, refused) from None
-    Console(width=None if console.is_terminal else _WIDTH, emoji=False).print(cache_calibration.table(told))
+    Console(width=None if console.is_terminal else _WIDTH, emoji=False).print(cache_calibration.table(record))
 
 
 @app.command()
@@ -180,7 +180,9 @@ def doctor(
     checkpoint: Annotated[
         list[str] | None, typer.Argument(help="Diffusers folders or hub ids to build beside crayon.")
     ] = None,
-    device: Annotated[Device, typer.Option(help="cpu: a rehearsal without a GPU, of the same steps.")] = Device.GPU,
+    device: Annotated[
+        Processor, typer.Option(help="cpu: a rehearsal without a GPU, of the same steps.")
+    ] = Processor.GPU,
     baseline: Annotated[
         list[Baseline] | None, typer.Option(help="What of diffusers to time against; all by default.")
     ] = None,
@@ -196,12 +198,12 @@ def doctor(
     subjects = [*([str(CRAYON)] if crayon else []), *(checkpoint or [])]
     visit = Doctor(console, device, list(dict.fromkeys(baseline or list(Baseline))), steps=steps, repeats=repeats)
     try:
-        found = visit.run(subjects)
+        outcome = visit.run(subjects)
         if report is not None:
-            report.write_text(json.dumps(found, indent=1) + "\n")
+            report.write_text(json.dumps(outcome, indent=1) + "\n")
     except OSError as refused:
         raise _refusal(Console(stderr=True), refused) from None
-    if found["failures"]:
+    if outcome["failures"]:
         raise typer.Exit(1)
 
 
@@ -245,15 +247,15 @@ def _store(url: str) -> ObjectStore:
 
 
 def _controlnets(given: list[str]) -> dict[str, str]:
-    found: dict[str, str] = {}
+    sources: dict[str, str] = {}
     for option in given:
         kind, equals, source = option.partition("=")
         if not (kind and equals and source):
             raise BuildRefused(f"--controlnet {option}: write TYPE=FOLDER, as in canny=path/to/controlnet.")
-        if kind in found:
+        if kind in sources:
             raise BuildRefused(f"--controlnet: {kind} is given twice.")
-        found[kind] = source
-    return found
+        sources[kind] = source
+    return sources
 
 
 def _lines(prompts: Path) -> tuple[str, ...]:

@@ -10,39 +10,28 @@ from typing import Any
 
 from darkroom import signing
 from darkroom.manifest import Defaults, EngineManifest
-from darkroom.pace import PACE, Pace
+from darkroom.pace import PACE
 from darkroom.storage import ObjectStore
 from model_build import plan as planning
 from model_build.cache.calibration import load as load_cache
 from model_build.checkpoints.controlnet import control_spec
 from model_build.checkpoints.lora import CHANGED
-from model_build.compile import INT8_ENGINES, Format, TargetSpec, engine_format, target_spec
+from model_build.compile import Format
 from model_build.compile.device import Device, compiled_for, require
+from model_build.compile.formats import engine_format
+from model_build.compile.targets import INT8_ENGINES, TargetSpec, target_spec
 from model_build.hardware import hardware, libraries, threads
 from model_build.int8 import stages as int8
 from model_build.layout import COMPONENTS, MAX_STEPS, REPORT, SAMPLERS, TABLES, TOKENIZER
 from model_build.own_engines import OwnEngines
 from model_build.plan import Plan
 from model_build.progress import BuildProgress
-from model_build.proof.generation import Setting, control_settings, token_ids
+from model_build.proof.generation import Setting, control_settings
 from model_build.publish import Outputs, manifest, publish
 from model_build.sources import Sources
-from model_build.stages import Finished, Stage, Work, Workspace
+from model_build.stages import FinishedStage, Stage, Work, Workspace
 
-_VERIFIES = (
-    "proof.verify",
-    "proof.psnr",
-    "proof.generation",
-    "proof.control",
-    "proof.reference",
-    "samplers",
-    "proof.trial",
-)
 _TORCH = ("torch", "diffusers", "transformers")
-_EXPORT = tuple(
-    f"model_build.{name}"
-    for name in ("graphs.export", "proof.reference", "checkpoints.checkpoint", "checkpoints.controlnet")
-)
 
 
 class Build:
@@ -81,7 +70,7 @@ class Build:
             in_int8 = any(target.precision == "int8" for target in self.targets)
             recorded = [target_spec(int8.RECORDED)] if in_int8 else []
             formats = dict.fromkeys(target.format for target in (*self.targets, *recorded) if not target.own)
-            engines: dict[str, Mapping[str, Finished]] = {
+            engines: dict[str, Mapping[str, FinishedStage]] = {
                 format_: {component: self._engine(format_, component, graph) for component, graph in graphs.items()}
                 for format_ in formats
             }
@@ -89,8 +78,8 @@ class Build:
             if in_int8:
                 self.sources.release()  # quantizing needs the memory more
                 whole = replace(parts, engines={target.engines: engines[target.engines] for target in recorded})
-                made = self._manifest(whole, recorded)
-                calls = int8.calibrated(self._run, made, whole.files(), self.plan.calibration)
+                built = self._manifest(whole, recorded)
+                calls = int8.calibrated(self._run, built, whole.files(), self.plan.calibration)
                 if INT8_ENGINES in {target.engines for target in self.targets}:
                     engines[INT8_ENGINES] = int8.engines(self._run, graphs, calls)
             fingerprints = {}
@@ -99,27 +88,27 @@ class Build:
                 engines[target.engines], fingerprints[target.engines] = made_of
             used = dict.fromkeys(target.engines for target in self.targets)
             outputs = replace(parts, engines={name: engines[name] for name in used}, fingerprints=fingerprints)
-            made = self._manifest(outputs, self.targets)
-            measured = self._report(made, outputs, self._verified(made, outputs)).folder
+            built = self._manifest(outputs, self.targets)
+            measured = self._report(built, outputs, self._verified(built, outputs)).folder
             with self.progress.running("publish"):
-                made = made if self.plan.key is None else signing.sign(made, self.plan.key)
-                publish(self.store, made, outputs, {name: measured / name for name in (REPORT, PACE)})
-            return made, json.loads((measured / REPORT).read_text())
+                built = built if self.plan.key is None else signing.sign(built, self.plan.key)
+                publish(self.store, built, outputs, {name: measured / name for name in (REPORT, PACE)})
+            return built, json.loads((measured / REPORT).read_text())
 
     @property
     def defaults(self) -> Defaults:
         return planning.defaults(self.plan, self.sources.checkpoint)
 
-    def _run(self, stage: Stage, work: Work, total: int | None = None) -> Finished:
+    def _run(self, stage: Stage, work: Work, total: int | None = None) -> FinishedStage:
         """A stage's outputs: those of an earlier run with the same key, or what `work(folder, advance)` writes."""
-        found = self.workspace.unchanged(stage)
-        if found is not None:
+        unchanged = self.workspace.unchanged(stage)
+        if unchanged is not None:
             self.progress.skipped(stage.name)
-            return found
+            return unchanged
         with self.progress.running(stage.name, total) as advance:
             return self.workspace.run(stage, lambda folder: work(folder, advance))
 
-    def _optimized(self, component: str) -> Finished:
+    def _optimized(self, component: str) -> FinishedStage:
         """A component's ONNX graph, exported and then optimised."""
         file = f"{component}.onnx"
 
@@ -139,7 +128,7 @@ class Build:
         stage = Stage(
             f"export/{component}",
             code=(
-                *_EXPORT,
+                *("model_build.graphs.export", "model_build.checkpoints.loading"),
                 *(("model_build.graphs.token_merging",) if merged else ()),
                 *(("model_build.checkpoints.lora",) if changed else ()),
             ),
@@ -157,29 +146,29 @@ class Build:
         exported = self._run(stage, export)
         stage = Stage(
             f"optimize/{component}",
-            code=("model_build.graphs.optimize", "model_build.graphs.weights"),
+            code=("model_build.graphs.optimize",),
             libraries=("onnx-ir", "numpy"),
             inputs={"graph": exported.digest},
         )
         return self._run(stage, optimize)
 
-    def _engine(self, format_: Format, component: str, graph: Finished) -> Finished:
+    def _engine(self, format_: Format, component: str, graph: FinishedStage) -> FinishedStage:
         def work(folder: Path, _: Callable[[], None]) -> None:
-            engine_format(format_).compile(graph.folder / f"{component}.onnx", folder, component)
+            engine_format(format_).compile_component(graph.folder / f"{component}.onnx", folder, component)
 
         stage = Stage(
             f"compile/{format_}/{component}",
-            code=(f"model_build.compile.{format_}", "model_build.graphs.weights"),
+            code=(f"model_build.compile.{format_}",),
             libraries=(format_, "numpy"),
             inputs={"graph": graph.digest},
         )
         return self._run(stage, work)
 
-    def _maker(self, target: TargetSpec, calls: Finished | None = None) -> OwnEngines:
+    def _maker(self, target: TargetSpec, calls: FinishedStage | None = None) -> OwnEngines:
         device = self.device if target.needs_gpu else None
         return OwnEngines(self.plan, self.sources, self._run, self.store, device, calls)
 
-    def _samplers(self) -> Finished:
+    def _samplers(self) -> FinishedStage:
         config = self.sources.checkpoint.sampler_config
 
         def work(folder: Path, advance: Callable[[], None]) -> None:
@@ -191,13 +180,13 @@ class Build:
 
         stage = Stage(
             "samplers",
-            code=("model_build.samplers", "model_build.layout"),
+            code=("model_build.samplers",),
             libraries=("diffusers", "torch", "numpy", "safetensors"),
             parameters={"config": config},
         )
         return self._run(stage, work, total=len(SAMPLERS) * MAX_STEPS)
 
-    def _tokenizer(self) -> Finished:
+    def _tokenizer(self) -> FinishedStage:
         def work(folder: Path, _: Callable[[], None]) -> None:
             from model_build.checkpoints.tokenizer import write
 
@@ -206,20 +195,20 @@ class Build:
 
         stage = Stage(
             "tokenizer",
-            code=("model_build.checkpoints.tokenizer",),
+            code=("model_build.checkpoints.tokenizer", "model_build.checkpoints.loading"),
             libraries=("transformers", "tokenizers"),
             inputs={"checkpoint": self.sources.checkpoint.sha256},
         )
         return self._run(stage, work)
 
-    def _preview(self, decoder: Finished) -> Finished:
+    def _preview(self, decoder: FinishedStage) -> FinishedStage:
         channels, downscale = self.sources.checkpoint.latent_channels, self.sources.checkpoint.downscale
         scaling = self.sources.checkpoint.scaling_factor
 
         def work(folder: Path, _: Callable[[], None]) -> None:
             from model_build.preview import fit
 
-            decode = engine_format("onnxruntime").open(decoder.folder / "vae_decoder.onnx", {}, 1)
+            decode = engine_format("onnxruntime").open_component(decoder.folder / "vae_decoder.onnx", {}, 1)
             (folder / "preview.json").write_text(json.dumps(fit(decode, channels, downscale, scaling)))
 
         stage = Stage(
@@ -240,64 +229,53 @@ class Build:
             control=control_spec(self.sources.controlnets, checkpoint),
         )
 
-    def _verified(self, made: EngineManifest, outputs: Outputs) -> Finished:
+    def _verified(self, manifest: EngineManifest, outputs: Outputs) -> FinishedStage:
         steps = self.plan.verify_steps or self.defaults.num_inference_steps
         usual = self._setting(self.defaults.sampler, steps)
         controlled = control_settings(usual, [net.type for net in self.sources.controlnets])
         settings = [*(self._setting(sampler, steps) for sampler in SAMPLERS), *controlled]
+        floors = {target.name: target.psnr_floor for target in self.targets}
 
         def work(folder: Path, advance: Callable[[], None]) -> None:
             from model_build.proof.reference import Reference
             from model_build.proof.verify import verify
 
             reference = Reference(self.sources.checkpoint, self.sources.pipeline, self.sources.networks)
-            found = verify(reference, made, outputs.files(), self.targets, settings, threads(), advance)
-            (folder / "verify.json").write_text(json.dumps([asdict(agreement) for agreement in found], indent=1))
+            agreements = verify(reference, manifest, outputs.files(), floors, settings, threads(), advance)
+            (folder / "verify.json").write_text(json.dumps([asdict(each) for each in agreements], indent=1))
 
         stage = Stage(
             "verify",
-            code=tuple(f"model_build.{name}" for name in _VERIFIES),
+            code=(
+                *("model_build.proof.verify", "model_build.checkpoints.loading"),
+                *("model_build.checkpoints.lora", "model_build.graphs.token_merging"),
+            ),
             libraries=tuple(libraries()),
-            inputs={"version": made.version},
+            inputs={"version": manifest.version},
             parameters={
                 "hardware": hardware(),
                 "settings": [asdict(setting) for setting in settings],
-                "floors": {target.name: target.psnr_floor for target in self.targets},
+                "floors": floors,
             },
         )
         return self._run(stage, work, total=len(settings) * (1 + len(self.targets)))
 
-    def _report(self, made: EngineManifest, outputs: Outputs, verified: Finished) -> Finished:
+    def _report(self, manifest: EngineManifest, outputs: Outputs, verified: FinishedStage) -> FinishedStage:
         plan = self.plan
         setting = self._setting(self.defaults.sampler, plan.verify_steps or self.defaults.num_inference_steps)
 
         def work(folder: Path, advance: Callable[[], None]) -> None:
-            from model_build.proof.measure import BundleSide, ReferenceSide, compare, row_costs
-            from model_build.proof.report import assemble
-            from model_build.proof.trial import trial_inputs
+            from model_build.proof.report import write_report
 
-            files, readings, costs = outputs.files(), {}, {}
-            ids = token_ids(files[TOKENIZER], made.text, "", setting.prompt)
-            for target in self.targets if plan.repeats else ():
-                side = BundleSide(made, target.name, files, threads())
-                baseline = ReferenceSide(self.sources.checkpoint, threads())
-                readings[target.name] = compare(baseline, side, setting, ids, repeats=plan.repeats, advance=advance)
-                rows = trial_inputs("unet", made, ids, setting.height, setting.width)
-                costs[target.name] = row_costs(side, rows, repeats=plan.repeats)
-                advance()
-            pace = Pace(processor=hardware()["processor"], threads=threads(), targets=costs)
-            (folder / PACE).write_text(pace.model_dump_json(indent=1))
             agreements = json.loads((verified.folder / "verify.json").read_text())
-            report = assemble(made, setting, agreements, readings, outputs.notes(), repeats=plan.repeats)
-            (folder / REPORT).write_text(json.dumps(report, indent=1) + "\n")
+            subject = self.sources.checkpoint, manifest, outputs.files(), agreements, outputs.notes()
+            write_report(folder, *subject, setting, repeats=plan.repeats, advance=advance)
 
         stage = Stage(
             "report",
-            code=tuple(
-                f"model_build.proof.{name}" for name in ("report", "measure", "generation", "reference", "trial")
-            ),
+            code=("model_build.proof.report",),
             libraries=tuple(libraries()),
-            inputs={"version": made.version, "verified": verified.digest},
+            inputs={"version": manifest.version, "verified": verified.digest},
             parameters={"hardware": hardware(), "setting": asdict(setting), "repeats": plan.repeats},
         )
         return self._run(stage, work, total=len(self.targets) * (len(COMPONENTS) + 2) if plan.repeats else None)

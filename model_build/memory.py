@@ -8,8 +8,9 @@ from typing import Any
 
 
 def give_back() -> None:
-    """Let go of what nothing refers to, and of what the C library keeps for later once it is freed: after gigabytes of
-    short-lived tensors nearly half of a process (malloc_trim(3); nothing more where the C library has no such call).
+    """Collect garbage, then have the C library return freed memory to the system (malloc_trim(3), where there is one).
+
+    After gigabytes of short-lived tensors it keeps nearly half of a process's memory for later use.
     """
     gc.collect()  # modules and traced graphs refer to one another
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
@@ -18,8 +19,9 @@ def give_back() -> None:
 
 
 def empty(module: Any) -> None:
-    """Free the weights of a torch module, which is of no more use then. To let go of it is not enough: torch's exporter
-    holds on to all that it has traced, until the process ends. What is no module has none.
+    """Free the weights of a torch module, which cannot be used afterwards; anything else is left alone.
+
+    Dropping the module is not enough: torch's exporter keeps all that it has traced until the process ends.
     """
     import torch
 

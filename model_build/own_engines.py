@@ -13,14 +13,14 @@ from darkroom.gpu import TENSORRT, captures
 from darkroom.storage import ObjectStore
 from model_build import plan as planning
 from model_build.checkpoints.checkpoint import Checkpoint
-from model_build.compile import TargetSpec
 from model_build.compile.device import Device
+from model_build.compile.targets import TargetSpec
 from model_build.hardware import hardware, installed
 from model_build.int8.stages import paired
 from model_build.layout import NOTES
 from model_build.plan import Plan
 from model_build.sources import Sources
-from model_build.stages import Finished, Run, Stage
+from model_build.stages import FinishedStage, Run, Stage
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,9 @@ class OwnEngines:
     run: Run
     store: ObjectStore
     device: Device | None
-    calls: Finished | None = None
+    calls: FinishedStage | None = None
 
-    def preflight(self, spec: TargetSpec, graphs: Mapping[str, Finished]) -> None:
+    def preflight(self, spec: TargetSpec, graphs: Mapping[str, FinishedStage]) -> None:
         """Raises BuildRefused where the engines of all components together cannot fit the GPU (or this machine)."""
         from model_build.compile.context import shapes
         from model_build.compile.preflight import need, refuse_what_does_not_fit
@@ -80,13 +80,13 @@ class OwnEngines:
         return spec.half and not (component.startswith("vae_") and self._checkpoint.vae_overflows)
 
     def engines(
-        self, spec: TargetSpec, graphs: Mapping[str, Finished]
-    ) -> tuple[dict[str, Finished], list[Fingerprint]]:
+        self, spec: TargetSpec, graphs: Mapping[str, FinishedStage]
+    ) -> tuple[dict[str, FinishedStage], list[Fingerprint]]:
         """Every component's engine, and their fingerprints. Raises: BuildRefused."""
-        found = {component: self._engine(spec, component, graph) for component, graph in graphs.items()}
-        return {component: done for component, (done, _) in found.items()}, [mark for _, mark in found.values()]
+        compiled = {component: self._engine(spec, component, graph) for component, graph in graphs.items()}
+        return {component: done for component, (done, _) in compiled.items()}, [mark for _, mark in compiled.values()]
 
-    def _engine(self, spec: TargetSpec, component: str, graph: Finished) -> tuple[Finished, Fingerprint]:
+    def _engine(self, spec: TargetSpec, component: str, graph: FinishedStage) -> tuple[FinishedStage, Fingerprint]:
         """A component's engine files, in a folder called by their fingerprint's digest. `graph` is the optimised one.
 
         Raises: BuildRefused.
@@ -100,10 +100,10 @@ class OwnEngines:
             source = paired(self.run, graph, self.calls)
         elif half:
             source = self._half(component, graph)
-        made = self._fingerprint(spec, component, source)
-        return self._compiled(spec, component, source, made), made
+        fingerprint = self._fingerprint(spec, component, source)
+        return self._compiled(spec, component, source, fingerprint), fingerprint
 
-    def _half(self, component: str, graph: Finished) -> Finished:
+    def _half(self, component: str, graph: FinishedStage) -> FinishedStage:
         file = f"{component}.onnx"
 
         def work(folder: Path, _: Callable[[], None]) -> None:
@@ -119,23 +119,23 @@ class OwnEngines:
         )
         return self.run(stage, work)
 
-    def _fused(self, component: str, graph: Finished, *, half: bool) -> Finished:
+    def _fused(self, component: str, graph: FinishedStage, *, half: bool) -> FinishedStage:
         def work(folder: Path, _: Callable[[], None]) -> None:
             from model_build.graphs.fusion import fuse
 
-            found = fuse(graph.folder / f"{component}.onnx", folder / f"{component}.onnx", component, half=half)
-            (folder / NOTES).write_text(json.dumps({"fused": found}, indent=1))
+            counts = fuse(graph.folder / f"{component}.onnx", folder / f"{component}.onnx", component, half=half)
+            (folder / NOTES).write_text(json.dumps({"fused": counts}, indent=1))
 
         stage = Stage(
             f"fuse/{component}",
-            code=("model_build.graphs.fusion", "model_build.graphs.halving"),
+            code=("model_build.graphs.fusion",),
             libraries=("onnx", "onnxruntime", "onnx-ir"),
             inputs={"graph": graph.digest},
             parameters={"half": half},
         )
         return self.run(stage, work)
 
-    def _fingerprint(self, spec: TargetSpec, component: str, graph: Finished) -> Fingerprint:
+    def _fingerprint(self, spec: TargetSpec, component: str, graph: FinishedStage) -> Fingerprint:
         device, tensorrt = self.device, spec.provider == TENSORRT
         return Fingerprint(
             checkpoint_sha256=self._checkpoint.sha256,
@@ -152,13 +152,15 @@ class OwnEngines:
             gpu_architecture=device.gpu.architecture if device and tensorrt else None,
         )
 
-    def _compiled(self, spec: TargetSpec, component: str, graph: Finished, made: Fingerprint) -> Finished:
+    def _compiled(
+        self, spec: TargetSpec, component: str, graph: FinishedStage, fingerprint: Fingerprint
+    ) -> FinishedStage:
         def work(folder: Path, _: Callable[[], None]) -> None:
-            inner = folder / made.digest()
+            inner = folder / fingerprint.digest()
             inner.mkdir()
             source = graph.folder / f"{component}.onnx"
             if spec.provider == TENSORRT:
-                self._compile_context(spec, component, source, inner, made)
+                self._compile_context(spec, component, source, inner, fingerprint)
             else:
                 from model_build.compile.onnxruntime import copy_component, open_component
 
@@ -172,22 +174,24 @@ class OwnEngines:
             code=("model_build.compile.context", "model_build.compile.onnxruntime"),
             libraries=("onnxruntime", "onnx"),
             inputs={"graph": graph.digest},
-            parameters={"fingerprint": made.model_dump(mode="json"), "options": spec.options},
+            parameters={"fingerprint": fingerprint.model_dump(mode="json"), "options": spec.options},
         )
         return self.run(stage, work)
 
-    def _compile_context(self, spec: TargetSpec, component: str, graph: Path, folder: Path, made: Fingerprint) -> None:
+    def _compile_context(
+        self, spec: TargetSpec, component: str, graph: Path, folder: Path, fingerprint: Fingerprint
+    ) -> None:
         from model_build.compile import timings
         from model_build.compile.context import Context, compile_context, shapes
 
         with tempfile.TemporaryDirectory() as kept:
-            timings.bring(self.store, made.tensorrt or "", Path(kept))
+            timings.bring(self.store, fingerprint.tensorrt or "", Path(kept))
             context = Context(
                 provider=spec.provider,
-                prefix=f"{component}-{made.digest()}",
+                prefix=f"{component}-{fingerprint.digest()}",
                 options=spec.options,
                 profile=shapes(graph, self._profile, self._scale),
                 timings=Path(kept),
             )
             compile_context(graph, folder, component, context)
-            timings.keep(self.store, made.tensorrt or "", Path(kept))
+            timings.keep(self.store, fingerprint.tensorrt or "", Path(kept))

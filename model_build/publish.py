@@ -27,12 +27,13 @@ from darkroom.manifest import (
 from darkroom.resolving import resolve
 from darkroom.storage import ObjectStore
 from model_build import BuildRefused
-from model_build.cache.calibration import Calibration
+from model_build.cache.calibration import CacheCalibration
 from model_build.checkpoints.checkpoint import Checkpoint
-from model_build.compile import CONTEXT_SUFFIX, ENTRY_SUFFIX, TargetSpec
+from model_build.compile import CONTEXT_SUFFIX, ENTRY_SUFFIX
+from model_build.compile.targets import TargetSpec
 from model_build.hardware import installed, libraries
 from model_build.layout import CACHE, MAX_STEPS, NOTES, SAMPLERS, TABLES, TOKENIZER
-from model_build.stages import Finished
+from model_build.stages import FinishedStage
 
 
 @dataclass(frozen=True)
@@ -42,32 +43,32 @@ class Outputs:
     `fingerprints` has those of the sets that belong to one target.
     """
 
-    engines: Mapping[str, Mapping[str, Finished]]
-    samplers: Finished
-    tokenizer: Finished
-    preview: Finished
-    cache: Calibration | None = None
+    engines: Mapping[str, Mapping[str, FinishedStage]]
+    samplers: FinishedStage
+    tokenizer: FinishedStage
+    preview: FinishedStage
+    cache: CacheCalibration | None = None
     fingerprints: Mapping[str, Sequence[Fingerprint]] = field(default_factory=dict)
 
     def artefacts(self) -> dict[str, tuple[Path, str]]:
         """Every file of the bundle: its path there -> the local file and its SHA-256."""
-        found = {
+        files = {
             TOKENIZER: (self.tokenizer.folder / TOKENIZER, self.tokenizer.files[TOKENIZER]),
             TABLES: (self.samplers.folder / TABLES, self.samplers.files[TABLES]),
         }
         if self.cache is not None:
-            found[CACHE] = self.cache.folder / CACHE, self.cache.sha256
+            files[CACHE] = self.cache.folder / CACHE, self.cache.sha256
         for engines, components in self.engines.items():
             for done in components.values():
-                found |= {f"{engines}/{name}": (done.folder / name, done.files[name]) for name in _bundled(done)}
-        return found
+                files |= {f"{engines}/{name}": (done.folder / name, done.files[name]) for name in _bundled(done)}
+        return files
 
     def files(self) -> dict[str, Path]:
         return {path: local for path, (local, _) in self.artefacts().items()}
 
     def notes(self) -> dict[str, dict[str, Any]]:
         """What stages noted for the report: set of engine files -> component -> notes."""
-        found = {
+        notes = {
             engines: {
                 component: json.loads((done.folder / NOTES).read_text())
                 for component, done in parts.items()
@@ -75,7 +76,7 @@ class Outputs:
             }
             for engines, parts in self.engines.items()
         }
-        return {engines: components for engines, components in found.items() if components}
+        return {engines: components for engines, components in notes.items() if components}
 
 
 def manifest(
@@ -138,9 +139,9 @@ def manifest(
     return unversioned.model_copy(update={"version": unversioned.content_version()})
 
 
-def publish(store: ObjectStore, made: EngineManifest, outputs: Outputs, measured: Mapping[str, Path]) -> None:
+def publish(store: ObjectStore, manifest: EngineManifest, outputs: Outputs, measured: Mapping[str, Path]) -> None:
     """Put the bundle and what was measured of it into the store and serve it; publishing it again changes nothing."""
-    catalog.publish(store, made, {**outputs.files(), **measured})
+    catalog.publish(store, manifest, {**outputs.files(), **measured})
 
 
 def _target(spec: TargetSpec, outputs: Outputs) -> Target:
@@ -148,14 +149,14 @@ def _target(spec: TargetSpec, outputs: Outputs) -> Target:
     paths = {component: [f"{spec.engines}/{name}" for name in _bundled(done)] for component, done in components.items()}
     requires = Requirements(library=spec.format, version=installed(spec.format), cpu_features=list(spec.cpu_features))
     if fingerprints:
-        made = fingerprints[0].model_dump(include={"cuda", "tensorrt", "gpu_architecture"})
-        requires = requires.model_copy(update=made)
+        needs = fingerprints[0].model_dump(include={"cuda", "tensorrt", "gpu_architecture"})
+        requires = requires.model_copy(update=needs)
     return Target(
         name=spec.name,
         format=spec.format,
         precision=spec.precision,
-        components={component: _entry(found, ENTRY_SUFFIX[spec.format]) for component, found in paths.items()},
-        files=sorted(path for found in paths.values() for path in found),
+        components={component: _entry(files, ENTRY_SUFFIX[spec.format]) for component, files in paths.items()},
+        files=sorted(path for files in paths.values() for path in files),
         requires=requires,
         options=dict(spec.options),
         profile=fingerprints[0].profile if fingerprints else None,
@@ -169,6 +170,6 @@ def _entry(paths: Sequence[str], suffix: str) -> str:
     return next((path for path in entries if path.endswith(CONTEXT_SUFFIX)), entries[0])
 
 
-def _bundled(done: Finished) -> list[str]:
+def _bundled(done: FinishedStage) -> list[str]:
     """The files of a stage that go into the bundle."""
     return [name for name in done.files if name != NOTES]

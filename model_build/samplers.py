@@ -72,25 +72,25 @@ def tables(
     One step: m = engine(c_in * x, timestep); x' = a_x x + a_model m + a_denoised d + a_noise n, and d' likewise, where
     d is the previous denoised latents and n is N(0, 1). The first latents are N(0, 1) * init_noise_sigma[steps - 1].
     """
-    found: dict[str, NDArray[np.float64]] = {}
+    named_tables: dict[str, NDArray[np.float64]] = {}
     for name in SAMPLERS:
         sigmas = np.empty(max_steps)
         for steps in range(1, max_steps + 1):
             scheduler = create(name, config, steps)
             sigmas[steps - 1] = float(scheduler.init_noise_sigma)
-            found[f"{name}/{steps}/entry"] = entries(scheduler)
-            found[f"{name}/{steps}"] = probe(scheduler)
+            named_tables[f"{name}/{steps}/entry"] = entries(scheduler)
+            named_tables[f"{name}/{steps}"] = probe(scheduler)
             if hasattr(scheduler, "model_outputs"):
-                found[f"{name}/{steps}/first"] = first_updates(scheduler)
+                named_tables[f"{name}/{steps}/first"] = first_updates(scheduler)
             advance()
-        found[f"{name}/init_noise_sigma"] = sigmas
-    for key, table in found.items():
+        named_tables[f"{name}/init_noise_sigma"] = sigmas
+    for key, table in named_tables.items():
         if not np.isfinite(table).all():
             raise BuildRefused(
                 f"The noise schedule of this checkpoint gives no finite table for {key}; "
                 "check its scheduler/scheduler_config.json."
             )
-    return found
+    return named_tables
 
 
 def probe(scheduler: Any) -> NDArray[np.float64]:
@@ -122,8 +122,8 @@ def entries(scheduler: Any) -> NDArray[np.float64]:
     ones, zeros = torch.ones(steps, 1, 1, 1, dtype=torch.float64), torch.zeros(steps, 1, 1, 1, dtype=torch.float64)
     latents = scheduler.add_noise(ones, zeros, scheduler.timesteps)
     noise = scheduler.add_noise(zeros, ones, scheduler.timesteps)
-    found: NDArray[np.float64] = torch.stack([latents.flatten(), noise.flatten()], dim=1).double().numpy()
-    return found
+    table: NDArray[np.float64] = torch.stack([latents.flatten(), noise.flatten()], dim=1).double().numpy()
+    return table
 
 
 def first_updates(scheduler: Any) -> NDArray[np.float64]:
@@ -141,8 +141,8 @@ def first_updates(scheduler: Any) -> NDArray[np.float64]:
 
 
 def _denoised(outcome: Any) -> torch.Tensor:
-    found: torch.Tensor = outcome.denoised if hasattr(outcome, "denoised") else outcome.pred_original_sample
-    return found
+    denoised: torch.Tensor = outcome.denoised if hasattr(outcome, "denoised") else outcome.pred_original_sample
+    return denoised
 
 
 @contextmanager

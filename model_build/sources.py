@@ -39,8 +39,8 @@ class Sources:
     @cached_property
     def pipeline(self) -> Any:
         """diffusers' pipeline, LoRAs in its weights, its tokens merged as planned."""
+        from model_build.checkpoints.loading import load
         from model_build.graphs.token_merging import merge_tokens
-        from model_build.proof.reference import load
 
         pipeline = load(self.checkpoint)
         lora.merge(pipeline, self.loras)
@@ -50,7 +50,7 @@ class Sources:
     @cached_property
     def networks(self) -> dict[str, Any]:
         """diffusers' ControlNets by component."""
-        from model_build.proof.reference import load_controlnets
+        from model_build.checkpoints.loading import load_controlnets
 
         return load_controlnets(self.controlnets)
 

@@ -10,13 +10,13 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
 from model_build import BuildRefused
 from model_build.checkpoints.checkpoint import file_sha256
 from model_build.hardware import installed
+from model_build.imports import closure
 
 _RECORD = "stage.json"
 _ASIDE = ".unfinished-"
@@ -26,8 +26,8 @@ _ASIDE = ".unfinished-"
 class Stage:
     """What a stage's outputs depend on; its key is a hash over all of it.
 
-    `code` names the modules whose source makes the outputs, `libraries` the distributions whose version does, `inputs`
-    the digests of what is read, `parameters` whatever else (JSON).
+    `code` names the modules that do the work, and covers all they import (`imports.closure`); `libraries` are the
+    distributions whose version counts, `inputs` the digests of what is read, `parameters` whatever else (JSON).
     """
 
     name: str
@@ -38,7 +38,7 @@ class Stage:
 
     def key(self) -> str:
         content = {
-            "code": {module: _source_sha256(module) for module in self.code},
+            "code": {module: file_sha256(path) for module, path in closure(*self.code).items()},
             "libraries": {library: installed(library) for library in self.libraries},
             "inputs": dict(self.inputs),
             "parameters": dict(self.parameters),
@@ -47,7 +47,7 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class Finished:
+class FinishedStage:
     """A stage's outputs: the SHA-256 of every file by its path in `folder`. `skipped`: nothing had to be done."""
 
     folder: Path
@@ -65,7 +65,7 @@ Work = Callable[[Path, Callable[[], None]], None]  # writes a stage's outputs in
 class Run(Protocol):
     """Runs a stage, or finds it unchanged; `total` is how often its work advances."""
 
-    def __call__(self, stage: Stage, work: Work, total: int | None = None) -> Finished: ...
+    def __call__(self, stage: Stage, work: Work, total: int | None = None) -> FinishedStage: ...
 
 
 class Workspace:
@@ -89,7 +89,7 @@ class Workspace:
             finally:
                 self._clear()  # Ctrl-C may come before `run` guards the folder it made, or while it removes it
 
-    def unchanged(self, stage: Stage) -> Finished | None:
+    def unchanged(self, stage: Stage) -> FinishedStage | None:
         """The outputs of an earlier run with the same key, if each still has the bytes it was written with."""
         folder = self._place(stage)
         try:
@@ -100,9 +100,9 @@ class Workspace:
             intact = all(file_sha256(folder / path) == digest for path, digest in files.items())
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
-        return Finished(folder, files, skipped=True) if intact else None
+        return FinishedStage(folder, files, skipped=True) if intact else None
 
-    def run(self, stage: Stage, work: Callable[[Path], None]) -> Finished:
+    def run(self, stage: Stage, work: Callable[[Path], None]) -> FinishedStage:
         """Let `work` write into a folder aside, then move it into the stage's place; interrupted, nothing stays."""
         aside = Path(tempfile.mkdtemp(prefix=_ASIDE, dir=self.folder))
         try:
@@ -117,7 +117,7 @@ class Workspace:
             done.rename(place)
         finally:
             shutil.rmtree(aside)
-        return Finished(place, files, skipped=False)
+        return FinishedStage(place, files, skipped=False)
 
     def _clear(self) -> None:
         for left in self.folder.glob(f"{_ASIDE}*"):
@@ -129,11 +129,3 @@ class Workspace:
 
 def _files(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-
-
-def _source_sha256(module: str) -> str:
-    """SHA-256 of a module's source, found without importing it (the build's modules import torch)."""
-    spec = find_spec(module)
-    if spec is None or spec.origin is None:
-        raise ModuleNotFoundError(module)
-    return file_sha256(Path(spec.origin))

@@ -62,7 +62,7 @@ def tiny_store(tiny_checkpoint: Path, tiny_work: Path, tmp_path_factory: pytest.
 
     from darkroom.storage.directory import DirectoryStore
     from model_build.build import Build
-    from model_build.compile import TARGETS
+    from model_build.compile.targets import TARGETS
     from model_build.plan import Plan
     from model_build.progress import BuildProgress
 

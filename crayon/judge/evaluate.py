@@ -1,6 +1,5 @@
 """Does crayon draw what it is asked for? Generates from prompts that training never saw, and lets the judge read."""
 
-import importlib.metadata
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -9,16 +8,18 @@ from typing import Any
 
 import numpy as np
 import torch
+from diffusers.models.controlnets.controlnet import ControlNetModel
+from diffusers.pipelines.controlnet.pipeline_controlnet import StableDiffusionControlNetPipeline
 from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline
 from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from crayon.judge.judge import Marks, read, score
+from crayon.reports import versions, write_json
 from crayon.scenes.captions import canonical_caption
-from crayon.scenes.dataset import to_pixels
+from crayon.scenes.dataset import to_pixels, to_unit_range
 from crayon.scenes.grammar import Scene, Split, distinct_scenes
-from crayon.training.training import write_json
 
 # Prompts and one seed for each to uint8 pictures (count, 128, 128, 3): any engine can be judged by this.
 Generate = Callable[[Sequence[str], Sequence[int]], NDArray[np.uint8]]
@@ -60,7 +61,7 @@ SUITES = (
 
 
 @dataclass(frozen=True)
-class Judged:
+class JudgedPicture:
     """One picture: what was asked, what came, and the judge's marks; `image` is uint8 (128, 128, 3)."""
 
     suite: str
@@ -70,21 +71,41 @@ class Judged:
     marks: Marks
 
 
-def diffusers_generate(checkpoint: Path, steps: int, guidance: float, batch: int = 16, device: str = "cpu") -> Generate:
-    """The reference generator: diffusers' pipeline in float32, each picture from its own seed."""
-    pipeline = StableDiffusionPipeline.from_pretrained(checkpoint, dtype=torch.float32).to(device)
+def diffusers_generate(
+    checkpoint: Path,
+    steps: int,
+    guidance: float,
+    batch: int = 16,
+    device: str = "cpu",
+    controlnet: Path | None = None,
+    scale: float = 1.0,
+) -> Any:
+    """The reference generator: diffusers' pipeline in float32, each picture from its own seed. A `Generate`; with a
+    ControlNet it takes one control image for each prompt besides, uint8 (count, 128, 128, 3).
+    """
+    if controlnet is None:
+        pipeline: Any = StableDiffusionPipeline.from_pretrained(checkpoint, dtype=torch.float32)
+    else:
+        network = ControlNetModel.from_pretrained(controlnet, torch_dtype=torch.float32)
+        pipeline = StableDiffusionControlNetPipeline.from_pretrained(
+            checkpoint, controlnet=network, dtype=torch.float32
+        )
+    pipeline = pipeline.to(device)
     pipeline.set_progress_bar_config(disable=True)
 
-    def generate(prompts: Sequence[str], seeds: Sequence[int]) -> NDArray[np.uint8]:
+    def generate(prompts: Sequence[str], seeds: Sequence[int], *controls: NDArray[np.uint8]) -> NDArray[np.uint8]:
         images: list[NDArray[np.uint8]] = []
         for start in range(0, len(prompts), batch):
-            generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds[start : start + batch]]
+            rows = slice(start, start + batch)
+            control = {"controlnet_conditioning_scale": scale} if controls else {}
             output = pipeline(
-                list(prompts[start : start + batch]),
+                list(prompts[rows]),
+                *((to_unit_range(each[rows]) + 1) / 2 for each in controls),
                 num_inference_steps=steps,
                 guidance_scale=guidance,
-                generator=generators,
+                generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds[rows]],
                 output_type="pt",
+                **control,
             )
             images.append(to_pixels(output.images * 2 - 1))
         return np.concatenate(images)
@@ -92,22 +113,22 @@ def diffusers_generate(checkpoint: Path, steps: int, guidance: float, batch: int
     return generate
 
 
-def judge_suite(suite: Suite, generate: Generate, chunk: int = 16) -> list[Judged]:
+def judge_suite(suite: Suite, generate: Generate, chunk: int = 16) -> list[JudgedPicture]:
     """Generates and reads every prompt of `suite`."""
     scenes = suite.scenes()
     prompts = [canonical_caption(scene) for scene in scenes]
     seeds = [suite.seed * 10_000 + index for index in range(len(scenes))]
-    judged: list[Judged] = []
+    judged: list[JudgedPicture] = []
     for start in tqdm(range(0, len(scenes), chunk), desc=suite.name, mininterval=10):
         rows = slice(start, start + chunk)
         images = generate(prompts[rows], seeds[rows])
         marks = score(scenes[rows], read(images))
         for row in zip(prompts[rows], seeds[rows], images, marks, strict=True):
-            judged.append(Judged(suite.name, *row))
+            judged.append(JudgedPicture(suite.name, *row))
     return judged
 
 
-def summary(suite: Suite, judged: Sequence[Judged]) -> dict[str, Any]:
+def summary(suite: Suite, judged: Sequence[JudgedPicture]) -> dict[str, Any]:
     """Shares of right pictures by attribute, whether the goals are met, and the prompts that failed."""
     place = "relation" if suite.pairs else "position"
     shares = {
@@ -119,13 +140,13 @@ def summary(suite: Suite, judged: Sequence[Judged]) -> dict[str, Any]:
     if not suite.pairs:
         shares["size"] = float(np.mean([one.marks.size for one in judged]))
     together = float(np.mean([one.marks.all for one in judged]))
-    asked = [share for name, share in shares.items() if name != "size"]
+    required = [share for name, share in shares.items() if name != "size"]
     return {
         "prompts": len(judged),
         "shares": {name: round(share, 4) for name, share in shares.items()},
         "all": round(together, 4),
         "goal": {"each": suite.goal_each, "all": suite.goal_all},
-        "goal_met": together >= (suite.goal_all or 0) and min(asked) >= (suite.goal_each or 0),
+        "goal_met": together >= (suite.goal_all or 0) and min(required) >= (suite.goal_each or 0),
         "failed": [
             {"prompt": one.prompt, "seed": one.seed, "marks": asdict(one.marks)} for one in judged if not one.marks.all
         ],
@@ -142,7 +163,7 @@ def table(results: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def contact_sheet(judged: Sequence[Judged], path: Path, columns: int = 8, tile: int = 128) -> None:
+def contact_sheet(judged: Sequence[JudgedPicture], path: Path, columns: int = 8, tile: int = 128) -> None:
     """Writes the pictures as one PNG; a failed one has a red edge."""
     rows = -(-len(judged) // columns)
     sheet = Image.new("RGB", (columns * tile, rows * tile), (255, 255, 255))
@@ -170,8 +191,8 @@ def evaluate(
     """
     started = time.perf_counter()
     results: dict[str, dict[str, Any]] = {}
-    shown: list[Judged] = []
-    failed: list[Judged] = []
+    shown: list[JudgedPicture] = []
+    failed: list[JudgedPicture] = []
     for suite in SUITES:
         if limit is not None:
             suite = Suite(**{**asdict(suite), "count": min(limit, suite.count)})
@@ -181,14 +202,13 @@ def evaluate(
         failed += [one for one in judged if not one.marks.all]
     free = generate(FREE_TEXT, range(len(FREE_TEXT)))
     if report is not None:
-        versions = {name: importlib.metadata.version(name) for name in ("torch", "diffusers", "transformers", "numpy")}
         content = {
             "settings": settings,
             "suites": results,
             "suite_seeds": {suite.name: suite.seed for suite in SUITES},
             "free_text": {"prompts": list(FREE_TEXT), "contrast": [round(float(image.std()), 2) for image in free]},
             "seconds": round(time.perf_counter() - started, 1),
-            "versions": versions,
+            "versions": versions("torch", "diffusers", "transformers", "numpy"),
         }
         write_json(report, content)
     if sheet is not None:

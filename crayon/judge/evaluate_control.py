@@ -1,6 +1,5 @@
 """Does the ControlNet keep an edge map's edges while the prompt still decides colour and background?"""
 
-import importlib.metadata
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,54 +7,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from diffusers.models.controlnets.controlnet import ControlNetModel
-from diffusers.pipelines.controlnet.pipeline_controlnet import StableDiffusionControlNetPipeline
 from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from crayon.judge.evaluate import Generate
 from crayon.judge.judge import Marks, read, score
-from crayon.scenes.control_suites import CONTROL_SUITES, Change, ControlCase, ControlSuite
-from crayon.scenes.dataset import to_pixels, to_unit_range
+from crayon.reports import versions, write_json
+from crayon.scenes.control_suites import CONTROL_SUITES, ControlCase, ControlSuite, PromptChange
 from crayon.scenes.edges import HIGH_THRESHOLD, LOW_THRESHOLD, TOLERANCE, canny, control_image, edge_agreement
-from crayon.training.training import write_json
 
 # Prompts, one seed and one control image for each, uint8 (count, 128, 128, 3), to pictures of the same form.
 ControlGenerate = Callable[[Sequence[str], Sequence[int], NDArray[np.uint8]], NDArray[np.uint8]]
 
 
-def diffusers_control_generate(
-    checkpoint: Path, controlnet: Path, steps: int, guidance: float, scale: float, batch: int = 16, device: str = "cpu"
-) -> ControlGenerate:
-    """The reference generator: diffusers' ControlNet pipeline in float32, each picture from its own seed."""
-    network = ControlNetModel.from_pretrained(controlnet, torch_dtype=torch.float32)
-    pipeline = StableDiffusionControlNetPipeline.from_pretrained(checkpoint, controlnet=network, dtype=torch.float32)
-    pipeline = pipeline.to(device)
-    pipeline.set_progress_bar_config(disable=True)
-
-    def generate(prompts: Sequence[str], seeds: Sequence[int], controls: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        images: list[NDArray[np.uint8]] = []
-        for start in range(0, len(prompts), batch):
-            rows = slice(start, start + batch)
-            output = pipeline(
-                list(prompts[rows]),
-                image=(to_unit_range(controls[rows]) + 1) / 2,
-                num_inference_steps=steps,
-                guidance_scale=guidance,
-                controlnet_conditioning_scale=scale,
-                generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds[rows]],
-                output_type="pt",
-            )
-            images.append(to_pixels(output.images * 2 - 1))
-        return np.concatenate(images)
-
-    return generate
-
-
 @dataclass(frozen=True)
-class Controlled:
+class ControlledPicture:
     """One pair and its picture, uint8 (128, 128, 3): its edges' agreement with the map, and the judge's marks."""
 
     case: ControlCase
@@ -69,28 +36,28 @@ class Controlled:
         return self.marks.colour and self.marks.background
 
 
-def judge_controlled(cases: Sequence[ControlCase], images: NDArray[np.uint8]) -> list[Controlled]:
+def judge_controlled(cases: Sequence[ControlCase], images: NDArray[np.uint8]) -> list[ControlledPicture]:
     """Compares pictures, uint8 (count, 128, 128, 3), with the edge map and the prompt of each case."""
     marks = score([case.wanted for case in cases], read(images))
     return [
-        Controlled(case, image, edge_agreement(case.edges, canny(image)), mark)
+        ControlledPicture(case, image, edge_agreement(case.edges, canny(image)), mark)
         for case, image, mark in zip(cases, images, marks, strict=True)
     ]
 
 
-def _shares(results: Sequence[Controlled]) -> dict[str, float]:
-    found = {
+def _shares(results: Sequence[ControlledPicture]) -> dict[str, float]:
+    shares = {
         "edge_f1": np.mean([one.agreement for one in results]),
         "colour": np.mean([one.marks.colour for one in results]),
         "background": np.mean([one.marks.background for one in results]),
         "colour_and_background": np.mean([one.obeyed for one in results]),
         "object_of_the_edges": np.mean([one.marks.object for one in results]),
     }
-    return {name: round(float(value), 4) for name, value in found.items()}
+    return {name: round(float(value), 4) for name, value in shares.items()}
 
 
 def control_summary(
-    suite: ControlSuite, controlled: Sequence[Controlled], free: Sequence[Controlled]
+    suite: ControlSuite, controlled: Sequence[ControlledPicture], free: Sequence[ControlledPicture]
 ) -> dict[str, Any]:
     """Figures with control and, from the same prompts and seeds, without it; and whether the goals are met."""
     measured, baseline = _shares(controlled), _shares(free)
@@ -111,7 +78,7 @@ def control_summary(
                 "with_control": _shares([one for one in controlled if one.case.change is change]),
                 "without_control": _shares([one for one in free if one.case.change is change]),
             }
-            for change in Change
+            for change in PromptChange
             if any(one.case.change is change for one in controlled)
         },
         "goal": {name: goal for name, (goal, _) in goals.items()},
@@ -137,7 +104,9 @@ def control_table(results: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def control_sheet(controlled: Sequence[Controlled], free: Sequence[Controlled], path: Path, columns: int = 3) -> None:
+def control_sheet(
+    controlled: Sequence[ControlledPicture], free: Sequence[ControlledPicture], path: Path, columns: int = 3
+) -> None:
     """Writes source, edges, picture with control and without, side by side, `columns` cases in a row, as one PNG.
 
     The picture of a case whose colour or background is wrong has a red edge.
@@ -167,10 +136,10 @@ def evaluate_control(
     """Judges every suite (at most `limit` pairs of each), with control and without; writes what is asked for."""
     started = time.perf_counter()
     results: dict[str, dict[str, Any]] = {}
-    shown: tuple[list[Controlled], list[Controlled]] = ([], [])
+    shown: tuple[list[ControlledPicture], list[ControlledPicture]] = ([], [])
     for suite in CONTROL_SUITES:
-        controlled: list[Controlled] = []
-        free: list[Controlled] = []
+        controlled: list[ControlledPicture] = []
+        free: list[ControlledPicture] = []
         cases = suite.cases(limit)
         for start in tqdm(range(0, len(cases), chunk), desc=suite.name, mininterval=10):
             part = cases[start : start + chunk]
@@ -182,13 +151,12 @@ def evaluate_control(
         shown[0].extend(controlled[:12])
         shown[1].extend(free[:12])
     if report is not None:
-        versions = ("torch", "diffusers", "transformers", "numpy", "opencv-python-headless")
         content = {
             "settings": {**settings, "canny": [LOW_THRESHOLD, HIGH_THRESHOLD], "tolerance_pixels": TOLERANCE},
             "suites": results,
             "suite_seeds": {suite.name: suite.seed for suite in CONTROL_SUITES},
             "seconds": round(time.perf_counter() - started, 1),
-            "versions": {name: importlib.metadata.version(name) for name in versions},
+            "versions": versions("torch", "diffusers", "transformers", "numpy", "opencv-python-headless"),
         }
         write_json(report, content)
     if sheet is not None:

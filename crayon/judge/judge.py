@@ -121,7 +121,7 @@ def read(images: NDArray[np.uint8], classifier: ObjectClassifier | None = None) 
     """Reads uint8 pictures (count, 128, 128, 3)."""
     classifier = classifier or load_classifier()
     looks = [look(image) for image in images]
-    crops = [one for _, _, found in looks for one in found]
+    crops = [one for _, _, each in looks for one in each]
     shapes: list[int] = []
     colours: list[int] = []
     for start in range(0, len(crops), 256):

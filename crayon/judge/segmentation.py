@@ -1,8 +1,8 @@
 """Finds the background and the objects of a picture by their pixels, for the judge."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -62,7 +62,9 @@ def nearest_background(colour: NDArray[np.float32]) -> Background:
 def find_blobs(image: NDArray[np.uint8], backdrop: NDArray[np.float32]) -> list[Blob]:
     """The objects of a uint8 picture (128, 128, 3), largest first."""
     different = np.abs(image.astype(np.float32) - backdrop).sum(-1) > _FOREGROUND_DIFFERENCE
-    parts = [mask for mask in _components(different) if mask.sum() >= _SMALLEST_OBJECT // 4]
+    count, labels = cv2.connectedComponents(different.astype(np.uint8), connectivity=8)
+    regions = [labels == label for label in range(1, count)]
+    parts = [mask for mask in regions if mask.sum() >= _SMALLEST_OBJECT // 4]
     blobs = [blob for blob in _joined([_blob(part) for part in parts]) if blob.mask.sum() >= _SMALLEST_OBJECT]
     split = [piece for blob in blobs for piece in _split_at_waist(blob)]
     return sorted(split, key=lambda blob: -int(blob.mask.sum()))
@@ -71,40 +73,6 @@ def find_blobs(image: NDArray[np.uint8], backdrop: NDArray[np.float32]) -> list[
 def _blob(mask: NDArray[np.bool_]) -> Blob:
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     return Blob(mask, int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
-
-
-def _runs(row: NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
-    edges = np.flatnonzero(np.diff(np.concatenate(([0], row.astype(np.int8), [0]))))
-    yield from zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)
-
-
-def _components(mask: NDArray[np.bool_]) -> list[NDArray[np.bool_]]:
-    """Regions connected by sides or corners: runs of each row, joined to those they touch in the row above."""
-    parent: list[int] = []
-
-    def root(index: int) -> int:
-        while parent[index] != index:
-            index = parent[index]
-        return index
-
-    placed: list[tuple[int, int, int]] = []
-    above: list[tuple[int, int, int]] = []
-    for y, row in enumerate(mask):
-        here: list[tuple[int, int, int]] = []
-        for start, stop in _runs(row):
-            index = len(parent)
-            parent.append(index)
-            for other_start, other_stop, other in above:
-                if other_start <= stop and start <= other_stop:
-                    parent[root(other)] = root(index)
-            here.append((start, stop, index))
-            placed.append((y, start, stop))
-        above = here
-    regions: dict[int, NDArray[np.bool_]] = {}
-    for index, (y, start, stop) in enumerate(placed):
-        region = regions.setdefault(root(index), np.zeros_like(mask))
-        region[y, start:stop] = True
-    return list(regions.values())
 
 
 def _gap(first: Blob, second: Blob) -> int:

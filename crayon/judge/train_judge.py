@@ -12,10 +12,12 @@ from safetensors.torch import save_file
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from crayon.judge.judge import WEIGHTS, Marks, ObjectClassifier, look, read, score, to_classifier_input
+from crayon.reports import write_json
 from crayon.scenes.drawing import draw
 from crayon.scenes.grammar import Colour, Scene, Shape, Split, sample_pair, sample_single
 from crayon.training.checkpoint import parameter_count
-from crayon.training.training import set_learning_rate, step_seed, write_json
+from crayon.training.optimizers import set_learning_rate
+from crayon.training.trainer import step_seed
 
 _SHAPES, _COLOURS = list(Shape), list(Colour)
 
@@ -51,13 +53,13 @@ def labelled_crops(scenes: list[Scene], images: NDArray[np.uint8]) -> tuple[torc
     crops: list[NDArray[np.uint8]] = []
     labels: list[tuple[int, int]] = []
     for scene, image in zip(scenes, images, strict=True):
-        _, blobs, found = look(image)
-        if len(found) != len(scene.subjects):
+        _, blobs, cut = look(image)
+        if len(cut) != len(scene.subjects):
             continue
-        told = scene if len(found) == 1 else scene.from_left_or_top  # type: ignore[union-attr]
+        ordered = scene if len(cut) == 1 else scene.from_left_or_top  # type: ignore[union-attr]
         order = sorted(range(len(blobs)), key=lambda i: sum(blobs[i].centre))
-        for subject, index in zip(told.subjects, order, strict=True):
-            crops.append(found[index])
+        for subject, index in zip(ordered.subjects, order, strict=True):
+            crops.append(cut[index])
             labels.append((_SHAPES.index(subject.shape), _COLOURS.index(subject.colour)))
     return to_classifier_input(np.stack(crops)), torch.tensor(labels)
 

@@ -67,13 +67,13 @@ def _single_variant(scene: SingleScene, rng: random.Random) -> str:
 
 def _pair_variant(scene: PairScene, rng: random.Random) -> str:
     # The same picture told from its other object is as true: half the captions tell it so.
-    told = scene.inverse if rng.random() < 0.5 else scene
-    first, second = (_named(subject, rng) for subject in told.subjects)
+    described = scene.inverse if rng.random() < 0.5 else scene
+    first, second = (_named(subject, rng) for subject in described.subjects)
     form = rng.random()
     if form < 0.72:
-        body = _join(first, rng.choice(_RELATION_VARIANTS[told.relation]), second)
+        body = _join(first, rng.choice(_RELATION_VARIANTS[described.relation]), second)
     elif form < 0.95:
-        here, there = _PLACES_OF_PAIR[told.relation]
+        here, there = _PLACES_OF_PAIR[described.relation]
         body = _join(first, here, "and", second, there)
     else:
         body = _join(first, "and", second)

@@ -142,10 +142,10 @@ def control_caption(scene: Scene, rng: random.Random, empty_share: float, plain_
     share = rng.random()
     if share < empty_share:
         return ""
-    told = misled(scene, rng)
+    described = misled(scene, rng)
     if share < empty_share + plain_share:
-        return plain_caption(told)
-    return canonical_caption(told) if rng.random() < 0.4 else caption_variant(told, rng)
+        return plain_caption(described)
+    return canonical_caption(described) if rng.random() < 0.4 else caption_variant(described, rng)
 
 
 def plain_caption(scene: Scene) -> str:

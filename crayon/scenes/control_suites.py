@@ -24,7 +24,7 @@ from crayon.scenes.grammar import (
 )
 
 
-class Change(StrEnum):
+class PromptChange(StrEnum):
     """What the prompt asks for, compared with the picture that the edge map was taken from."""
 
     NONE = "as the source"
@@ -33,7 +33,7 @@ class Change(StrEnum):
 
 
 # Half of the cases ask for what the source shows, and half for something else.
-_CHANGES = (Change.NONE, Change.COLOUR, Change.NONE, Change.OBJECT)
+_CHANGES = (PromptChange.NONE, PromptChange.COLOUR, PromptChange.NONE, PromptChange.OBJECT)
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class ControlCase:
     edges: NDArray[np.bool_]
     prompt: str
     wanted: Scene
-    change: Change
+    change: PromptChange
     seed: int
 
 
@@ -75,8 +75,8 @@ class ControlSuite:
         rng = random.Random(f"control:{self.seed}:{index}")
         source = draw(scene, rng)
         change = _CHANGES[index % len(_CHANGES)]
-        wanted = _in_other_colours(scene, rng) if change is Change.COLOUR else scene
-        named = _with_other_objects(scene, rng) if change is Change.OBJECT else wanted
+        wanted = _in_other_colours(scene, rng) if change is PromptChange.COLOUR else scene
+        named = _with_other_objects(scene, rng) if change is PromptChange.OBJECT else wanted
         prompt = canonical_caption(named) if self.place_named else plain_caption(named)
         return ControlCase(source, canny(source), prompt, wanted, change, self.seed * 10_000 + index)
 

@@ -57,31 +57,31 @@ def _edited_once(scene: Scene, rng: random.Random, edit: str) -> Scene:
 def edited(scene: Scene, rng: random.Random, edits: int = 1) -> Scene:
     """The scene after so many edits, each of one attribute: visible, and not what it was."""
     while True:
-        found = scene
+        changed = scene
         for _ in range(edits):
-            found = _edited_once(found, rng, rng.choice(EDITS))
-        if found != scene and is_visible(found):
-            return found
+            changed = _edited_once(changed, rng, rng.choice(EDITS))
+        if changed != scene and is_visible(changed):
+            return changed
 
 
 def _says_all(scene: Scene, caption: str) -> bool:
     """Whether no attribute was left out (a centre or a pair's size has no words of its own)."""
-    told = f" {caption.replace(',', ' ')} "
+    padded = f" {caption.replace(',', ' ')} "
     words = [word for subject in scene.subjects for word in (subject.shape.value, subject.colour.value)]
-    if not all(f" {word} " in told for word in words):
+    if not all(f" {word} " in padded for word in words):
         return False
     if scene.background is Background.NIGHT:
-        if " night " not in told:
+        if " night " not in padded:
             return False
-    elif f" {scene.background.value} background" not in told:
+    elif f" {scene.background.value} background" not in padded:
         return False
     if isinstance(scene, PairScene):
         places = ("left", "right", "above", "over", "below", "under", "beneath", "top", "bottom")
-        return any(f" {word} " in told for word in places)
+        return any(f" {word} " in padded for word in places)
     sizes = ("small", "little", "tiny", "large", "big", "huge")
     placed = ("left", "right", "top", "upper", "above", "bottom", "lower", "below")
-    return any(f" {word} " in told for word in sizes) and (
-        scene.position is Position.CENTRE or any(f" {word} " in told for word in placed)
+    return any(f" {word} " in padded for word in sizes) and (
+        scene.position is Position.CENTRE or any(f" {word} " in padded for word in placed)
     )
 
 

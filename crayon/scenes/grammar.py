@@ -172,8 +172,8 @@ def split_of(scene: Scene) -> Split:
     if any(subject in UNSEEN_PAIRS for subject in scene.subjects):
         return Split.UNSEEN_PAIR
     # A checksum of the content, so that the rule is the same in every process and for every order of drawing.
-    told = scene.from_left_or_top if isinstance(scene, PairScene) else scene
-    return Split.HELD_OUT if zlib.crc32(repr(_words(told)).encode()) % HELD_OUT_ONE_IN == 0 else Split.TRAIN
+    ordered = scene.from_left_or_top if isinstance(scene, PairScene) else scene
+    return Split.HELD_OUT if zlib.crc32(repr(_words(ordered)).encode()) % HELD_OUT_ONE_IN == 0 else Split.TRAIN
 
 
 def _words(scene: Scene) -> list[str]:
@@ -221,7 +221,7 @@ def sample_pair(rng: random.Random, split: Split) -> PairScene:
 def distinct_scenes(count: int, split: Split, *, pairs: bool, seed: int) -> list[Scene]:
     """`count` different scenes of `split`, single-object or two-object, the same for the same seed."""
     rng = random.Random(seed)
-    found: dict[Scene, None] = {}
-    while len(found) < count:
-        found[sample_pair(rng, split) if pairs else sample_single(rng, split)] = None
-    return list(found)
+    scenes: dict[Scene, None] = {}
+    while len(scenes) < count:
+        scenes[sample_pair(rng, split) if pairs else sample_single(rng, split)] = None
+    return list(scenes)

@@ -16,8 +16,8 @@ from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from crayon.reports import write_json
 from crayon.training.tokenizer import MAX_TOKENS, save_tokenizer
-from crayon.training.training import write_json
 
 HERE = Path(__file__).resolve().parents[1]
 CHECKPOINT = HERE / "checkpoint"

@@ -32,17 +32,13 @@ class Replicas:
 
     @torch.no_grad()
     def sum_gradients(self) -> None:
-        """Adds all replicas' gradients to the module's own, always in the same order."""
-        first, *others = (list(replica.parameters()) for replica in self.modules)
+        """Moves all replicas' gradients to the module's own, added up always in the same order."""
+        first, *others = self.modules
         for other in others:
-            for mine, theirs in zip(first, other, strict=True):
+            for mine, theirs in zip(first.parameters(), other.parameters(), strict=True):
                 if mine.grad is not None and theirs.grad is not None:
                     mine.grad.add_(theirs.grad)
-
-    def clear_gradients(self) -> None:
-        """Forgets every replica's gradients."""
-        for replica in self.modules:
-            replica.zero_grad(set_to_none=True)
+            other.zero_grad(set_to_none=True)
 
 
 def shares(count: int, workers: int) -> Sequence[slice]:

@@ -4,10 +4,12 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.controlnets.controlnet import ControlNetModel
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from numpy.typing import NDArray
 from tqdm import tqdm  # type: ignore[import-untyped]
@@ -17,11 +19,11 @@ from crayon.scenes.control_scenes import ControlScenes, control_scene, paint_chu
 from crayon.scenes.dataset import DrawnScenes, drawn_scenes, to_unit_range
 from crayon.training.autoencoder import SCALING_FACTOR, latent_means
 from crayon.training.checkpoint import new_text_encoder, new_unet, save_checkpoint, save_controlnet
+from crayon.training.devices import channels_last, on_device
 from crayon.training.tokenizer import build_tokenizer
 from crayon.training.train_controlnet import ControlTrainer, ControlTraining, new_controlnet
 from crayon.training.train_unet import UnetTrainer, UnetTraining
 from crayon.training.train_vae import VaeTrainer, VaeTraining, signal_to_noise
-from crayon.training.training import channels_last, on_device
 from crayon.training.warm_up import warm_up
 
 DATA_SEED = 7
@@ -124,8 +126,9 @@ def train_unet(workshop: Workshop, settings: UnetTraining, device: torch.device,
     autoencoder = AutoencoderKL.from_pretrained(workshop.autoencoder)
     trainer = UnetTrainer(settings, latents, scenes, tokenizer, text_encoder, unet, workshop.folder / "unet-state.pt")
 
-    def write_checkpoint(done: UnetTrainer) -> None:
-        save_checkpoint(checkpoint, done.tokenizer, done.text_encoder, done.unet, autoencoder)
+    def write_checkpoint(averaged: Any) -> None:
+        unet, text_encoder = averaged
+        save_checkpoint(checkpoint, tokenizer, text_encoder, unet, autoencoder)
 
     trainer.run(write_checkpoint)
 
@@ -146,4 +149,4 @@ def train_controlnet(
     controlnet = channels_last(new_controlnet(unet), device)
     state_file = workshop.folder / "controlnet-state.pt"
     trainer = ControlTrainer(settings, data, build_tokenizer(), text_encoder, unet, controlnet, state_file)
-    trainer.run(lambda done: save_controlnet(target, done.controlnet))
+    trainer.run(lambda averaged: save_controlnet(target, cast(ControlNetModel, averaged)))

@@ -22,8 +22,8 @@ from crayon.scenes.grammar import (
     sample_pair,
     sample_single,
 )
+from crayon.training.optimizers import set_learning_rate
 from crayon.training.tokenizer import token_ids
-from crayon.training.training import set_learning_rate
 
 _PLACES_OF_RELATION: dict[Relation, tuple[Position, Position]] = {
     Relation.LEFT_OF: (Position.LEFT, Position.RIGHT),

@@ -31,7 +31,7 @@ _GLANCES = (1, 2, 3)  # seeds whose first estimates are averaged into a prompt's
 
 
 @dataclass(frozen=True)
-class Calibration:
+class CacheCalibration:
     """A finished calibration on disk."""
 
     folder: Path
@@ -103,13 +103,13 @@ def calibrate(bundle: BundlePipeline, criterion: Criterion, effort: Effort, adva
         "random_distance": random_distance,
         "levels": levels,
     }
-    told = {
+    record = {
         "checkpoint_sha256": bundle.manifest.checkpoint_sha256,
         "spec": spec,
         "explained": round(explained, 4),
         "measured": measured(trials, steps, setting.steps),
     }
-    return weights, told
+    return weights, record
 
 
 def work(effort: Effort, manifest: EngineManifest) -> int:
@@ -118,32 +118,32 @@ def work(effort: Effort, manifest: EngineManifest) -> int:
     return effort.prompts + EPOCHS + draws(effort, len({round(depth * steps) for depth in DEPTHS} - {0, steps}))
 
 
-def save(weights: Any, told: dict[str, Any], folder: Path) -> None:
+def save(weights: Any, record: dict[str, Any], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     save_file(weights, folder / CACHE)
-    (folder / SPEC).write_text(json.dumps(told, indent=1) + "\n")
+    (folder / SPEC).write_text(json.dumps(record, indent=1) + "\n")
 
 
-def load(folder: Path, checkpoint_sha256: str) -> Calibration:
+def load(folder: Path, checkpoint_sha256: str) -> CacheCalibration:
     """Raises BuildRefused where there is none, or one of another checkpoint."""
     try:
-        told = json.loads((folder / SPEC).read_text())
-        spec, measured_on = CacheSpec.model_validate(told["spec"]), told["checkpoint_sha256"]
+        record = json.loads((folder / SPEC).read_text())
+        spec, measured_on = CacheSpec.model_validate(record["spec"]), record["checkpoint_sha256"]
         digest = hashlib.sha256((folder / CACHE).read_bytes()).hexdigest()
     except (OSError, ValueError, KeyError):
         raise BuildRefused(f"There is no calibration of a cache in {folder}; make one with calibrate-cache.") from None
     if measured_on != checkpoint_sha256:
         raise BuildRefused(f"The calibration in {folder} is another checkpoint's; run calibrate-cache again.")
-    return Calibration(folder, spec, digest)
+    return CacheCalibration(folder, spec, digest)
 
 
-def table(told: dict[str, Any]) -> Table:
+def table(record: dict[str, Any]) -> Table:
     """How far images moved and how many were wrong, by similarity and share of the steps skipped."""
-    unaided = told["spec"]["failing"]
-    title = f"{told['spec']['criterion']}: {unaided:.2%} of images are wrong without a cache"
-    found = Table("similarity", "steps skipped", "images", "moved", "wrong", box=SIMPLE, title=title)
-    for row in told["measured"]:
-        nearest, farthest = (1 - distance / told["spec"]["random_distance"] for distance in row["distance"])
+    unaided = record["spec"]["failing"]
+    title = f"{record['spec']['criterion']}: {unaided:.2%} of images are wrong without a cache"
+    shown = Table("similarity", "steps skipped", "images", "moved", "wrong", box=SIMPLE, title=title)
+    for row in record["measured"]:
+        nearest, farthest = (1 - distance / record["spec"]["random_distance"] for distance in row["distance"])
         span, wrong = f"{nearest:.2f} to {farthest:.2f}", f"{row['wrong']:.1%}"
-        found.add_row(span, f"{row['share_skipped']:.0%}", str(row["images"]), str(row["moved"]), wrong)
-    return found
+        shown.add_row(span, f"{row['share_skipped']:.0%}", str(row["images"]), str(row["moved"]), wrong)
+    return shown

@@ -1,11 +1,12 @@
-"""What judges the images from the cache: the checkpoint's own judge where there is one, else how far images move."""
+"""What judges the images from the cache: a judge of the checkpoint's own where there is one, else how far they move."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from importlib import import_module
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,13 +17,14 @@ LEAST_PROMPTS = 64
 
 
 @dataclass(frozen=True)
-class Pair:
+class PromptPair:
     """A prompt, and the one before it whose image it starts from."""
 
     before: str
     prompt: str
 
 
+@runtime_checkable
 class Criterion(Protocol):
     """What prompts to measure with, and which images are not what their prompt asks for."""
 
@@ -30,7 +32,7 @@ class Criterion(Protocol):
 
     def prompts(self, count: int, seed: int) -> list[str]: ...
 
-    def pairs(self, count: int, seed: int) -> list[Pair]:
+    def pairs(self, count: int, seed: int) -> list[PromptPair]:
         """From the same prompt over small changes to another prompt altogether."""
 
     def wrong(
@@ -56,15 +58,15 @@ class Moved:
         rng = random.Random(seed)
         return [self._changed(rng, number % 3) for number in range(count)]
 
-    def pairs(self, count: int, seed: int) -> list[Pair]:
+    def pairs(self, count: int, seed: int) -> list[PromptPair]:
         rng = random.Random(seed)
-        found = []
+        pairs = []
         for number in range(count):
             before = rng.choice(self._lines)
             kind = number % 8
             after = rng.choice(self._lines) if kind == 7 else _edited(before, self._lines, rng, (kind + 1) // 2)
-            found.append(Pair(before, after))
-        return found
+            pairs.append(PromptPair(before, after))
+        return pairs
 
     def wrong(
         self,
@@ -91,18 +93,21 @@ def _edited(prompt: str, lines: Sequence[str], rng: random.Random, edits: int) -
     return " ".join(words)
 
 
-def _judged(_: Sequence[str]) -> Criterion:
-    from crayon.cache_criterion import Judged
-
-    return Judged()
-
-
-CRITERIA: dict[str, Callable[[Sequence[str]], Criterion]] = {"moved": Moved, "crayon": _judged}
-"""By the names of the command line; each is made from the operator's prompts."""
-
-
 def criterion_named(name: str, lines: Sequence[str]) -> Criterion:
-    """Raises BuildRefused for a name that is not in the registry, and for too few prompts."""
-    if name not in CRITERIA:
-        raise BuildRefused(f"There is no criterion {name}; use {', '.join(CRITERIA)}.")
-    return CRITERIA[name](lines)
+    """`moved`, made from the operator's prompts, or `module:attribute`: what is called for one, with nothing.
+
+    Raises BuildRefused for a name that says neither or leads nowhere, and for too few prompts.
+    """
+    if name == Moved.name:
+        return Moved(lines)
+    module, _, attribute = name.partition(":")
+    if not (module and attribute):
+        raise BuildRefused(f"There is no criterion {name}; use moved, or module:attribute for one of your own.")
+    try:
+        factory = getattr(import_module(module), attribute)
+    except (ImportError, AttributeError, TypeError) as refused:
+        raise BuildRefused(f"The criterion {name} cannot be imported: {refused}.") from None
+    criterion = factory() if callable(factory) else None
+    if not isinstance(criterion, Criterion):
+        raise BuildRefused(f"{name} makes no criterion: that has a name, prompts, pairs and wrong.")
+    return criterion

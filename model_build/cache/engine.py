@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import safe_open
 
 from model_build.proof.control import no_residuals
-from model_build.proof.generation import BundlePipeline, Setting, noises, token_ids
+from model_build.proof.generation import BundlePipeline, Setting, denoise, noises, token_ids
+from model_build.proof.trial import Arrays
 
 Floats = NDArray[np.float32]
 _AT_ONCE = 8
-_TIMESTEP, _C_IN, _A_NOISE, _D_X, _D_MODEL = 0, 1, 5, 6, 7  # columns of the sampler tables
+_TIMESTEP, _A_NOISE = 0, 5  # columns of the sampler tables
 
 
 class StepEngine:
@@ -42,9 +44,6 @@ class StepEngine:
         signal, noise = self._entries[step]
         return float(np.log(signal / noise))
 
-    def noise(self, seed: int) -> Floats:
-        return next(noises(seed, self.shape))
-
     def embeds(self, prompts: Sequence[str]) -> Floats:
         """float32 [prompts, L, D]; each is encoded alone, as the runtime does."""
         for prompt in dict.fromkeys(prompts):
@@ -57,18 +56,20 @@ class StepEngine:
         """What the checkpoint thinks of a prompt when it sees only noise: the denoised estimate of the first step,
         without guidance, averaged over `seeds`. float32 [prompts, C * h * w].
         """
-        noise = np.stack([self._sigma * self.noise(seed) for seed in seeds])
-        found = np.empty((len(prompts), noise[0].size), np.float32)
+        noise = np.stack([self._sigma * next(noises(seed, self.shape)) for seed in seeds])
+        timestep, c_in, *_, d_x, d_model, _, _ = self._table[0].astype(np.float32)
+        estimates = np.empty((len(prompts), noise[0].size), np.float32)
         each = max(1, 2 * _AT_ONCE // len(seeds))
         for start in range(0, len(prompts), each):
-            asked = prompts[start : start + each]
-            latents = np.tile(noise, (len(asked), 1, 1, 1))
-            output = self._predict(latents, np.zeros(len(latents), int), np.repeat(self.embeds(asked), len(seeds), 0))
-            estimate = np.float32(self._table[0, _D_X]) * latents + np.float32(self._table[0, _D_MODEL]) * output
-            found[start : start + each] = estimate.reshape(len(asked), len(seeds), -1).mean(1)
-            for _ in asked:
+            batch = prompts[start : start + each]
+            latents = np.tile(noise, (len(batch), 1, 1, 1))
+            feed = {"latents": c_in * latents, "timestep": np.full(len(latents), timestep)}
+            output = self._predict(np.repeat(self.embeds(batch), len(seeds), 0), 0, feed)
+            estimate = d_x * latents + d_model * output
+            estimates[start : start + each] = estimate.reshape(len(batch), len(seeds), -1).mean(1)
+            for _ in batch:
                 advance()
-        return found
+        return estimates
 
     def draw(
         self,
@@ -100,37 +101,24 @@ class StepEngine:
         if guided:
             embeds = np.concatenate([np.repeat(self.embeds([""]), len(prompts), 0), embeds])
         draws = [noises(seed, self.shape) for seed in seeds]
-        initial = np.stack([next(draw) for draw in draws])
+        initial = _stacked(draws)
         latents, denoised = self._sigma * initial, np.zeros_like(initial)
         if images is not None:
             signal, noise = self._entries[step].astype(np.float32)
             latents, denoised = signal * images + noise * initial, images
         for _ in range(np.count_nonzero(self._table[:step, _A_NOISE])):
-            for draw in draws:
-                next(draw)
-        for at in range(step, self._setting.steps):
-            rows = np.concatenate([latents, latents]) if guided else latents
-            output = self._predict(rows, np.full(len(rows), at), embeds)
-            if guided:
-                negative, positive = np.split(output, 2)
-                output = negative + np.float32(self._setting.guidance) * (positive - negative)
-            _, _, a_x, a_model, a_denoised, a_noise, d_x, d_model, d_denoised, _ = self._table[at].astype(np.float32)
-            fresh = np.stack([next(draw) for draw in draws]) if a_noise else np.zeros_like(latents)
-            latents, denoised = (
-                a_x * latents + a_model * output + a_denoised * denoised + a_noise * fresh,
-                d_x * latents + d_model * output + d_denoised * denoised,
-            )
-        return latents
+            _stacked(draws)  # what the steps left out would have drawn
+        guidance, fresh = self._setting.guidance if guided else None, partial(_stacked, draws)
+        return denoise(self._table, partial(self._predict, embeds), latents, denoised, fresh, guidance, step)
 
-    def _predict(self, latents: Floats, steps: NDArray[np.int64], embeds: Floats) -> Floats:
-        scale = self._table[steps, _C_IN].astype(np.float32)[:, None, None, None]
-        feed = {
-            "latents": scale * latents,
-            "timestep": self._table[steps, _TIMESTEP].astype(np.float32),
-            "prompt_embeds": np.ascontiguousarray(embeds),
-        }
+    def _predict(self, embeds: Floats, _: int, feed: Arrays) -> Floats:
         control = self._bundle.manifest.control
+        feed = {**feed, "prompt_embeds": np.ascontiguousarray(embeds)}
         if control is not None:
             feed |= no_residuals(control, feed["latents"])
         (output,) = self._bundle.component("unet", feed)
         return output
+
+
+def _stacked(draws: Sequence[Iterator[Floats]]) -> Floats:
+    return np.stack([next(draw) for draw in draws])

@@ -56,8 +56,8 @@ def code(weights: dict[str, Floats], embeds: Floats) -> Floats:
     w = {name: weight.astype(np.float32) for name, weight in weights.items()}
     inputs = (embeds - w["prompt_mean"]) @ w["prompt_basis"]
     hidden: Floats = np.maximum(inputs @ w["hidden"] + w["hidden_bias"], np.float32(0))
-    found: Floats = inputs @ w["skip"] + hidden @ w["output"] + w["output_bias"]
-    return found
+    codes: Floats = inputs @ w["skip"] + hidden @ w["output"] + w["output_bias"]
+    return codes
 
 
 def _components(rows: Floats, count: int) -> tuple[Floats, Floats]:

@@ -44,7 +44,7 @@ class Trials:
 
 
 def shifted(weights: dict[str, Floats], code: Floats, code_before: Floats, latents: Floats) -> Floats:
-    """The image of a prompt as far as another's tells: moved by the difference of their mean images."""
+    """Another prompt's final latents, moved by the difference between the two prompts' mean images."""
     moved = (code - code_before) @ weights["image_basis"].astype(np.float32)
     return (latents + moved.reshape(latents.shape)).astype(np.float32)
 
@@ -66,7 +66,7 @@ def measure(
     same = [n for n, pair in enumerate(pairs) if pair.before == pair.prompt]
     ordinary = float(np.quantile(_moved(others[same], unaided[same]), _ORDINARY)) if same else 0.0
     failing = criterion.wrong(prompts, unaided, np.zeros(len(pairs), np.float32), ordinary)
-    codes = [code(weights, engine.embeds(asked).reshape(len(pairs), -1)) for asked in (prompts, before)]
+    codes = [code(weights, engine.embeds(batch).reshape(len(pairs), -1)) for batch in (prompts, before)]
     apart = (codes[0] - codes[1]) * weights["metric"].astype(np.float32)
     distances = np.einsum("nr,nr->n", apart, apart)
     levels, chosen, wrong, moved = [], [], [], []
@@ -75,15 +75,17 @@ def measure(
         if not tried:
             continue
         images = [shifted(weights, codes[0][n], codes[1][n], donors[n]) for n in tried]
-        asked = [prompts[n] for n in tried]
-        _, made = engine.draw(asked, [seeds[n] for n in tried], step, images, advance=advance)
-        moves = _moved(made, unaided[tried])
+        batch = [prompts[n] for n in tried]
+        _, entered = engine.draw(batch, [seeds[n] for n in tried], step, images, advance=advance)
+        moves = _moved(entered, unaided[tried])
         levels.append(np.full(len(tried), level))
         chosen.append(tried)
-        wrong.append(criterion.wrong(asked, made, moves, ordinary) & ~failing[tried])
+        wrong.append(criterion.wrong(batch, entered, moves, ordinary) & ~failing[tried])
         moved.append(moves)
-    found = distances[np.concatenate(chosen)].astype(np.float32)
-    return Trials(np.concatenate(levels), found, np.concatenate(wrong), np.concatenate(moved)), float(failing.mean())
+    each_distance = distances[np.concatenate(chosen)].astype(np.float32)
+    return Trials(np.concatenate(levels), each_distance, np.concatenate(wrong), np.concatenate(moved)), float(
+        failing.mean()
+    )
 
 
 def _moved(images: NDArray[np.uint8], others: NDArray[np.uint8]) -> Floats:
@@ -114,14 +116,14 @@ def fit(trials: Trials, clarity: Floats, random_distance: float, ridge: float = 
     wrong = np.concatenate([trials.wrong.astype(float), [1.0, 0.0]])
     weight = np.concatenate([np.ones(len(trials.level)), [0.5, 0.5]])
     design = np.stack([np.ones_like(logs), logs, clear], 1)
-    found = np.array([0.0, 1.0, 1.0])
+    coefficients = np.array([0.0, 1.0, 1.0])
     for _ in range(100):
-        rate = 1 / (1 + np.exp(-np.clip(design @ found, -30, 30)))
-        slope = design.T @ (weight * (wrong - rate)) - ridge * found
+        rate = 1 / (1 + np.exp(-np.clip(design @ coefficients, -30, 30)))
+        slope = design.T @ (weight * (wrong - rate)) - ridge * coefficients
         bend = (design * (weight * rate * (1 - rate))[:, None]).T @ design + ridge * np.eye(3)
-        found = found + np.clip(np.linalg.solve(bend, slope), -1, 1)
-        found[1:] = np.maximum(found[1:], _LEAST_SLOPE)
-    return float(found[1]), (found[0] + found[2] * clarity).astype(np.float32)
+        coefficients = coefficients + np.clip(np.linalg.solve(bend, slope), -1, 1)
+        coefficients[1:] = np.maximum(coefficients[1:], _LEAST_SLOPE)
+    return float(coefficients[1]), (coefficients[0] + coefficients[2] * clarity).astype(np.float32)
 
 
 def measured(trials: Trials, steps: Sequence[int], total: int) -> list[dict[str, Any]]:

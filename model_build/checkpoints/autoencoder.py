@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from model_build import BuildRefused
-from model_build.checkpoints.checkpoint import READ, VAES, Checkpoint, download, file_sha256, read_vae, refuse_pickles
+from model_build.checkpoints.checkpoint import READ, VAES, Checkpoint, file_sha256, folder_of, read_vae, refuse_pickles
 
 
 def with_autoencoder(checkpoint: Checkpoint, source: str) -> Checkpoint:
@@ -23,20 +23,18 @@ def with_autoencoder(checkpoint: Checkpoint, source: str) -> Checkpoint:
     rest = {path: digest for path, digest in checkpoint.files.items() if not path.startswith("vae/")}
     used = sorted(path for path in folder.iterdir() if path.is_file() and path.suffix in READ)
     files = rest | {f"vae/{path.name}": file_sha256(path) for path in used}
-    made = replace(checkpoint, files=files, configs={**checkpoint.configs, "vae": config}, vae=folder)
+    changed = replace(checkpoint, files=files, configs={**checkpoint.configs, "vae": config}, vae=folder)
     for what in ("latent_channels", "downscale"):
-        wanted, found = getattr(checkpoint, what), getattr(made, what)
-        if wanted != found:
-            raise BuildRefused(f"{source} was made for another checkpoint: its {what} is {found}, not {wanted}.")
-    return made
+        wanted, actual = getattr(checkpoint, what), getattr(changed, what)
+        if wanted != actual:
+            raise BuildRefused(f"{source} was made for another checkpoint: its {what} is {actual}, not {wanted}.")
+    return changed
 
 
 def _folder(source: str) -> Path:
-    folder = Path(source)
-    if not folder.is_dir():
-        if folder.is_absolute() or source.startswith(".") or source.count("/") != 1:
-            raise BuildRefused(f"There is no folder {source}.")
-        folder = download(source, [f"*{end}" for end in READ])
+    if "/" not in source and not Path(source).is_dir():
+        raise BuildRefused(f"There is no folder {source}.")
+    folder = folder_of(source, [f"*{end}" for end in READ])
     if not (folder / "config.json").is_file():
         raise BuildRefused(f"{source} is no autoencoder in diffusers' form: it has no config.json.")
     return folder

@@ -64,8 +64,8 @@ class Checkpoint:
     def conditions(self) -> list[Condition]:
         """What the UNet takes besides latents, timestep and prompt_embeds."""
         unet = self.configs["unet"]
-        found: list[Condition] = ["guidance"] if unet.get("time_cond_proj_dim") is not None else []
-        return ["text_embeds", "time_ids", *found] if unet.get("addition_embed_type") else found
+        guidance: list[Condition] = ["guidance"] if unet.get("time_cond_proj_dim") is not None else []
+        return ["text_embeds", "time_ids", *guidance] if unet.get("addition_embed_type") else guidance
 
     @property
     def zero_negative(self) -> bool:
@@ -148,9 +148,9 @@ def open_checkpoint(source: str) -> Checkpoint:
     if parts is None:
         raise BuildRefused(f"{source} is a {kind}; only {', '.join(_PIPELINES)} can be built.")
     for part, classes in parts.items():
-        found = (index.get(part) or [None, None])[1]
-        if found not in classes:
-            raise BuildRefused(f"{source} has a {found} as {part}; only {' or '.join(classes)} can be built.")
+        actual = (index.get(part) or [None, None])[1]
+        if actual not in classes:
+            raise BuildRefused(f"{source} has a {actual} as {part}; only {' or '.join(classes)} can be built.")
     configs = {}
     for part, classes in parts.items():
         if classes is _TOKENIZERS:
@@ -179,17 +179,23 @@ def _folder(source: str) -> Path:
         raise BuildRefused(_pickled(source))
     if path.is_file():
         raise BuildRefused(f"{source} is a single file; give a diffusers folder or a hub id.")
+    folder = folder_of(source, _HUB_PATTERNS)
+    if folder == path and not (path / "model_index.json").is_file():
+        raise BuildRefused(f"{source} is no diffusers folder: it has no model_index.json.")
+    return folder
+
+
+def folder_of(source: str, patterns: list[str]) -> Path:
+    """A folder as it is, or what matches of a hub repository. Raises BuildRefused."""
+    path = Path(source)
     if path.is_dir():
-        if not (path / "model_index.json").is_file():
-            raise BuildRefused(f"{source} is no diffusers folder: it has no model_index.json.")
         return path
     if path.is_absolute() or source.startswith(".") or source.count("/") > 1:
         raise BuildRefused(f"There is no folder {source}.")
-    return download(source, _HUB_PATTERNS)
+    return _download(source, patterns)
 
 
-def download(hub_id: str, patterns: list[str]) -> Path:
-    """The files of a hub repository that match. Raises BuildRefused."""
+def _download(hub_id: str, patterns: list[str]) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
@@ -200,8 +206,8 @@ def download(hub_id: str, patterns: list[str]) -> Path:
 
 
 def _used(folder: Path, parts: Iterable[str]) -> list[str]:
-    found = (folder / "model_index.json", *(path for part in parts for path in (folder / part).rglob("*")))
-    used = (path for path in found if path.is_file() and path.suffix in READ)
+    files = (folder / "model_index.json", *(path for part in parts for path in (folder / part).rglob("*")))
+    used = (path for path in files if path.is_file() and path.suffix in READ)
     return sorted(path.relative_to(folder).as_posix() for path in used)
 
 

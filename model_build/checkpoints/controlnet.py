@@ -11,7 +11,7 @@ from typing import Any
 
 from darkroom.manifest import ControlNet, ControlSpec, Residual
 from model_build import BuildRefused
-from model_build.checkpoints.checkpoint import Checkpoint, download, file_sha256, read_json, refuse_pickles
+from model_build.checkpoints.checkpoint import Checkpoint, file_sha256, folder_of, read_json, refuse_pickles
 
 COMPONENT = "controlnet_"
 MID = "mid_residual"
@@ -62,14 +62,14 @@ def residuals(unet: Mapping[str, Any]) -> list[Residual]:
     """
     channels, layers = _value(unet, "block_out_channels"), _value(unet, "layers_per_block")
     counts = [layers] * len(channels) if isinstance(layers, int) else layers
-    found = [(channels[0], 1)]
+    shapes = [(channels[0], 1)]
     for block, (width, count) in enumerate(zip(channels, counts, strict=True)):
-        found += [(width, 2**block)] * count
+        shapes += [(width, 2**block)] * count
         if block < len(channels) - 1:
-            found.append((width, 2 ** (block + 1)))
+            shapes.append((width, 2 ** (block + 1)))
     down = [
         Residual(name=f"down_residual_{index}", channels=width, shrink=shrink)
-        for index, (width, shrink) in enumerate(found)
+        for index, (width, shrink) in enumerate(shapes)
     ]
     return [*down, Residual(name=MID, channels=channels[-1], shrink=2 ** (len(channels) - 1))]
 
@@ -77,18 +77,14 @@ def residuals(unet: Mapping[str, Any]) -> list[Residual]:
 def _open(kind: str, source: str, checkpoint: Checkpoint) -> ControlNetSource:
     if not _TYPE.fullmatch(kind):
         raise BuildRefused(f"{kind} is no type of a ControlNet: use lower-case letters, digits and underscores.")
-    folder = Path(source)
-    if not folder.is_dir():
-        if folder.is_absolute() or source.startswith(".") or source.count("/") > 1:
-            raise BuildRefused(f"There is no folder {source}.")
-        folder = download(source, [f"*{end}" for end in _READ])
+    folder = folder_of(source, [f"*{end}" for end in _READ])
     if not (folder / "config.json").is_file():
         raise BuildRefused(f"{source} is no ControlNet in diffusers' form: it has no config.json.")
     refuse_pickles(folder, source)
     config = read_json(folder / "config.json")
-    found = config.get("_class_name")
-    if found != "ControlNetModel":
-        raise BuildRefused(f"{source} is a {found}; only a ControlNetModel can be built.")
+    class_name = config.get("_class_name")
+    if class_name != "ControlNetModel":
+        raise BuildRefused(f"{source} is a {class_name}; only a ControlNetModel can be built.")
     _refuse_misfit(source, config, checkpoint)
     files = sorted(path for path in folder.iterdir() if path.is_file() and path.suffix in _READ)
     lines = "".join(f"{file_sha256(path)}  {path.name}\n" for path in files)
@@ -97,8 +93,8 @@ def _open(kind: str, source: str, checkpoint: Checkpoint) -> ControlNetSource:
 
 def _refuse_misfit(source: str, config: Mapping[str, Any], checkpoint: Checkpoint) -> None:
     if checkpoint.conditions:
-        told = ", ".join(checkpoint.conditions)
-        raise BuildRefused(f"A UNet that takes {told} cannot be built with a ControlNet yet; build it without.")
+        conditions = ", ".join(checkpoint.conditions)
+        raise BuildRefused(f"A UNet that takes {conditions} cannot be built with a ControlNet yet; build it without.")
     unet = checkpoint.configs["unet"]
     for key in _SHAPE:
         if _value(config, key) != _value(unet, key):

@@ -50,11 +50,11 @@ def merge(pipeline: Any, sources: Sequence[LoraSource]) -> None:
     for source in sources:
         try:
             pipeline.load_lora_weights(load_file(source.path), adapter_name="lora")
-            found = any(pipeline.get_list_adapters().values())
+            applied = any(pipeline.get_list_adapters().values())
             pipeline.fuse_lora(lora_scale=source.scale, safe_fusing=True)
             pipeline.unload_lora_weights()
         except (KeyError, RuntimeError, SafetensorError, ValueError) as refused:
             reason = str(refused).strip().split("\n")[0]
             raise BuildRefused(f"{source.path.name} does not fit the checkpoint: {reason}") from None
-        if not found:
+        if not applied:
             raise BuildRefused(f"{source.path.name} changes nothing of this checkpoint.")

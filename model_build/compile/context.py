@@ -35,62 +35,68 @@ class Context:
     timings: Path | None = None
 
 
-def instructions(made: Context, path: Path) -> tuple[dict[str, str], dict[str, str]]:
+def instructions(context: Context, path: Path) -> tuple[dict[str, str], dict[str, str]]:
     """Provider options and session entries that make a provider write the EPContext model to `path`.
 
     TensorRT's provider has options of its own; all others follow ONNX Runtime's session entries. The engine is a file
     beside the model, never inside it: above 2 GB it would not fit.
     """
-    told = {name: value for name, value in made.options.items() if name not in ("provider", "trt_cuda_graph_enable")}
-    if made.provider != TENSORRT:
+    options = {
+        name: value for name, value in context.options.items() if name not in ("provider", "trt_cuda_graph_enable")
+    }
+    if context.provider != TENSORRT:
         entries = {"ep.context_enable": "1", "ep.context_file_path": str(path), "ep.context_embed_mode": "0"}
-        return told, entries
+        return options, entries
     shapes = {
         f"trt_profile_{which}_shapes": ",".join(
-            f"{name}:{'x'.join(map(str, spans[index]))}" for name, spans in made.profile.items()
+            f"{name}:{'x'.join(map(str, spans[index]))}" for name, spans in context.profile.items()
         )
         for index, which in enumerate(("min", "opt", "max"))
     }
     timings = (
         {}
-        if made.timings is None
-        else {"trt_timing_cache_enable": "1", "trt_timing_cache_path": str(made.timings), "trt_force_timing_cache": "0"}
+        if context.timings is None
+        else {
+            "trt_timing_cache_enable": "1",
+            "trt_timing_cache_path": str(context.timings),
+            "trt_force_timing_cache": "0",
+        }
     )
     dump = {
         "trt_dump_ep_context_model": "1",
         "trt_ep_context_file_path": str(path),
         "trt_ep_context_embed_mode": "0",
         "trt_engine_cache_enable": "1",
-        "trt_engine_cache_prefix": made.prefix,
+        "trt_engine_cache_prefix": context.prefix,
     }
     # What TensorRT does not take must not end up on the CPU in silence.
-    return {"device_id": "0", **told, **dump, **shapes, **timings}, {"session.disable_cpu_ep_fallback": "1"}
+    return {"device_id": "0", **options, **dump, **shapes, **timings}, {"session.disable_cpu_ep_fallback": "1"}
 
 
-def compile_context(graph: Path, folder: Path, component: str, made: Context) -> None:
+def compile_context(graph: Path, folder: Path, component: str, context: Context) -> None:
     """Write `{component}_ctx.onnx` and its engine file into `folder`; with stripped weights the graph as well.
 
     Raises: BuildRefused where the provider does not start or does not take the whole network.
     """
-    if made.provider in gpu.PROVIDERS:
-        gpu.preload(made.provider, gpu.search_folders())
+    if context.provider in gpu.PROVIDERS:
+        gpu.preload(context.provider, gpu.search_folders())
     settings = onnxruntime.SessionOptions()
     settings.log_severity_level = 3
-    if made.options.get(_INT8) == "1":  # TensorRT is to see the pairs as they were written; ONNX Runtime moves them
+    if context.options.get(_INT8) == "1":  # TensorRT is to see the pairs as they were written; ONNX Runtime moves them
         settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     path = folder / f"{component}{CONTEXT_SUFFIX}"
-    options, entries = instructions(made, path)
+    options, entries = instructions(context, path)
     for key, value in entries.items():
         settings.add_session_config_entry(key, value)
     try:
-        open_session(graph, settings, made.provider, options)
+        open_session(graph, settings, context.provider, options)
     except Exception as refused:
         if isinstance(refused, BuildRefused):
             raise
         reason = str(refused).strip().splitlines()[0]
-        raise BuildRefused(f"{made.provider} cannot compile the {component}: {reason}") from None
-    _check(path, component, made.provider)
-    if made.options.get(_STRIPPED) == "1":
+        raise BuildRefused(f"{context.provider} cannot compile the {component}: {reason}") from None
+    _check(path, component, context.provider)
+    if context.options.get(_STRIPPED) == "1":
         copy_component(graph, folder, component)
 
 
@@ -106,12 +112,12 @@ def shapes(graph: Path, profile: Profile, downscale: int) -> dict[str, ShapeRang
     rows = profile.rows if "timestep" in names else (1, 2, 2) if "input_ids" in names else (1, 1, 1)
     spans = {"rows": rows, "height": profile.height, "width": profile.width}
     spans |= {f"image_{axis}": _times(spans[axis], downscale) for axis in ("height", "width")}
-    found = {}
+    ranges = {}
     for entry in model.graph.input:
         axes = [dim.dim_param or dim.dim_value for dim in entry.type.tensor_type.shape.dim]
         each = [_span(axis, spans, entry.name) if isinstance(axis, str) else (axis,) * 3 for axis in axes]
-        found[entry.name] = ([span[0] for span in each], [span[1] for span in each], [span[2] for span in each])
-    return found
+        ranges[entry.name] = ([span[0] for span in each], [span[1] for span in each], [span[2] for span in each])
+    return ranges
 
 
 def _span(axis: str, spans: Mapping[str, Span], name: str) -> Span:

@@ -10,7 +10,7 @@ from pathlib import Path
 from darkroom import gpu
 from darkroom.gpu import TENSORRT, Gpu, NoGpu
 from model_build import BuildRefused
-from model_build.compile import TargetSpec
+from model_build.compile.targets import TargetSpec
 
 _INSTALL = "pip uninstall onnxruntime, then pip install --constraint constraints.txt '.[gpu]'"
 
@@ -45,24 +45,24 @@ def lacks(
     folders: Sequence[Path] | None = None,
 ) -> list[Lack]:
     """What this machine misses for a provider; nothing: engines can be compiled for it here."""
-    found: list[Lack] = []
+    missing_parts: list[Lack] = []
     try:
         device = find_gpu()
         wanted = gpu.wheel_facts()["cuda"]
         if int(device.cuda.partition(".")[0]) < int(wanted.partition(".")[0]):
-            found.append(
+            missing_parts.append(
                 Lack(f"the driver runs CUDA {device.cuda} and {wanted} is needed", "install a newer NVIDIA driver")
             )
     except NoGpu as reason:
         remedy = "run this on the machine whose GPU will serve; in a container, start it with --gpus all"
-        found.append(Lack(str(reason), remedy))
+        missing_parts.append(Lack(str(reason), remedy))
     pinned, present = gpu.wheel_facts()["version"], installed()
     if present != pinned:
         what = "is not installed" if present is None else f"is {present}"
-        found.append(Lack(f"onnxruntime-gpu {what}; {pinned} is needed", _INSTALL))
+        missing_parts.append(Lack(f"onnxruntime-gpu {what}; {pinned} is needed", _INSTALL))
     missing = gpu.shortages(provider, gpu.search_folders() if folders is None else folders)
-    found += [Lack(str(shortage), _INSTALL) for shortage in missing]
-    return found
+    missing_parts += [Lack(str(shortage), _INSTALL) for shortage in missing]
+    return missing_parts
 
 
 def require(spec: TargetSpec) -> Device:

@@ -34,14 +34,14 @@ def open_component(path: Path, options: Mapping[str, str], threads: int) -> Engi
     Raises: BuildRefused where the provider does not start.
     """
     provider = options.get("provider", _CPU)
-    told = {name: value for name, value in options.items() if name != "provider"}
+    own_options = {name: value for name, value in options.items() if name != "provider"}
     if provider in gpu.PROVIDERS:
         gpu.preload(provider, gpu.search_folders())
-        told = gpu.provider_options(provider, options, path)
+        own_options = gpu.provider_options(provider, options, path)
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = threads
     settings.log_severity_level = 3
-    session = open_session(path, settings, provider, told)
+    session = open_session(path, settings, provider, own_options)
     return lambda inputs: list(session.run(None, inputs))
 
 

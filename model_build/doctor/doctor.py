@@ -19,7 +19,7 @@ from darkroom.storage.directory import DirectoryStore
 from model_build import BuildRefused
 from model_build.build import Build
 from model_build.compile.device import Lack
-from model_build.doctor.examination import REHEARSED, TARGETS, Baseline, Device, examine, table
+from model_build.doctor.examination import REHEARSED, TARGETS, Baseline, Processor, examine, table
 from model_build.hardware import hardware, software, threads
 from model_build.plan import Plan
 from model_build.progress import BuildProgress
@@ -44,7 +44,7 @@ class Doctor:
     """One visit; `run()` makes it. Nothing it builds stays."""
 
     def __init__(
-        self, console: Console, device: Device, baselines: Sequence[Baseline], *, steps: int, repeats: int
+        self, console: Console, device: Processor, baselines: Sequence[Baseline], *, steps: int, repeats: int
     ) -> None:
         self._console = console
         self._device = device
@@ -65,10 +65,10 @@ class Doctor:
             self._console.print(self._table())
             if self._failures:
                 self._console.print(_failed(self._failures))
-        found = "Something is wrong, see above." if self._failures else "All is well."
+        verdict = "Something is wrong, see above." if self._failures else "All is well."
         mps = gpu.find_mps()
         self._console.print(_ALONE if mps is None else f"Several processes on one GPU run at the same time: {mps}.")
-        self._console.print(found if targets else "Nothing was built; call doctor again when this is done.")
+        self._console.print(verdict if targets else "Nothing was built; call doctor again when this is done.")
         return {
             "hardware": {**hardware(), **self._gpu()},
             "software": software(),
@@ -80,7 +80,7 @@ class Doctor:
 
     def _targets(self) -> list[str]:
         """What can be compiled here; what is missing for the rest is printed and counts as a failure."""
-        if self._device == Device.CPU:
+        if self._device == Processor.CPU:
             return [REHEARSED]
         missing = examine()
         if any(missing.values()):
@@ -99,41 +99,44 @@ class Doctor:
         )
         try:
             build = Build(plan, store, BuildProgress(self._console))
-            made, report = build.run()
+            manifest, report = build.run()
         except (BuildRefused, DarkroomError) as refused:
             self._failures.append(_failure(f"{name} on {target}", refused))
             return
         (checked,) = report["targets"]
         row: dict[str, Any] = {
             "checkpoint": name,
-            "target": made.targets[0].name,
+            "target": manifest.targets[0].name,
             "image": report["image"],
             "psnr": checked["psnr"][f"image/{report['image']['sampler']}"],
             "fused": checked.get("fusion", {}),
         }
         self._rows.append(
-            {**row, "baselines": self._timed(row["target"], build, made, work / "store", report["image"])}
+            {**row, "baselines": self._timed(row["target"], build, manifest, work / "store", report["image"])}
         )
 
     def _timed(
-        self, target: str, build: Build, made: EngineManifest, store: Path, image: dict[str, Any]
+        self, target: str, build: Build, manifest: EngineManifest, store: Path, image: dict[str, Any]
     ) -> dict[str, dict[str, float]]:
-        files = {file.path: store / catalog.bundle_key(made.model, made.version, file.path) for file in made.files}
+        files = {
+            file.path: store / catalog.bundle_key(manifest.model, manifest.version, file.path)
+            for file in manifest.files
+        }
         setting = Setting(
             *(image["prompt"], image["width"], image["height"], image["num_inference_steps"], image["guidance_scale"]),
             image["sampler"],
         )
-        found = {}
+        times = {}
         for baseline in self._baselines:
             reference = ReferenceSide(
-                *(build.sources.checkpoint, threads(), "cuda" if self._device == Device.GPU else "cpu"),
+                *(build.sources.checkpoint, threads(), "cuda" if self._device == Processor.GPU else "cpu"),
                 half=baseline != Baseline.FP32,
                 compiled=baseline == Baseline.COMPILE,
             )
             with BuildProgress(self._console).running(f"time/{_CALLED[baseline]}"):
                 try:
                     turns = take_turns(
-                        *(reference, BundleSide(made, target, files, threads()), {IMAGE: setting}),
+                        *(reference, BundleSide(manifest, target, files, threads()), {IMAGE: setting}),
                         repeats=self._repeats,
                         advance=lambda: None,
                     )
@@ -141,27 +144,27 @@ class Doctor:
                     self._failures.append(_failure(_CALLED[baseline], refused))
                     continue
             slow, fast = (reading.seconds * 1000 for reading in turns[IMAGE])
-            found[baseline.value] = {
+            times[baseline.value] = {
                 "baseline_ms": round(slow, 1),
                 "optimised_ms": round(fast, 1),
                 "speed_up": round(slow / fast, 2),
             }
-        return found
+        return times
 
     def _gpu(self) -> dict[str, Any]:
         try:
-            found = gpu.find_gpu()
+            card = gpu.find_gpu()
         except gpu.NoGpu:
             return {"gpu": None}
-        return {"gpu": found.name, "gpu_memory_bytes": found.memory_bytes, "gpu_architecture": found.architecture}
+        return {"gpu": card.name, "gpu_memory_bytes": card.memory_bytes, "gpu_architecture": card.architecture}
 
     def _table(self) -> Table:
         versions, machine = software(), {**hardware(), **self._gpu()}
-        place = machine["gpu"] if self._device == Device.GPU else machine["processor"]
-        said = ", ".join(f"{library} {versions[library]}" for library in ("torch", "diffusers", "onnxruntime"))
+        place = machine["gpu"] if self._device == Processor.GPU else machine["processor"]
+        libraries = ", ".join(f"{library} {versions[library]}" for library in ("torch", "diffusers", "onnxruntime"))
         shown = Table(
             *("checkpoint", "optimised by", "baseline"),
-            title=f"hardware: {place}\nsoftware: {said}",
+            title=f"hardware: {place}\nsoftware: {libraries}",
             caption=f"one image, {self._steps} steps, median of {self._repeats} in turns; PSNR against diffusers fp32",
             title_justify="left",
             caption_justify="left",
@@ -180,12 +183,12 @@ class Doctor:
 
 
 def _failure(work: str, refused: Exception) -> Lack:
-    said = refused.detail if isinstance(refused, DarkroomError) else str(refused)
-    return Lack(f"{work}: {said}", next(remedy for phrase, remedy in _REMEDIES if phrase in said))
+    reason = refused.detail if isinstance(refused, DarkroomError) else str(refused)
+    return Lack(f"{work}: {reason}", next(remedy for phrase, remedy in _REMEDIES if phrase in reason))
 
 
 def _failed(failures: Sequence[Lack]) -> Table:
-    found = Table("what failed", "what to do", title="Failures", title_justify="left", box=SIMPLE)
+    shown = Table("what failed", "what to do", title="Failures", title_justify="left", box=SIMPLE)
     for failure in failures:
-        found.add_row(escape(failure.what), escape(failure.remedy))
-    return found
+        shown.add_row(escape(failure.what), escape(failure.remedy))
+    return shown

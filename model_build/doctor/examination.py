@@ -16,7 +16,7 @@ TARGETS = {CUDA: "onnx-cuda-fp16", TENSORRT: "tensorrt-fp16"}
 REHEARSED = "onnx-cpu-fp16"
 
 
-class Device(StrEnum):
+class Processor(StrEnum):
     """Where doctor builds and times."""
 
     GPU = "gpu"
@@ -38,17 +38,17 @@ def examine() -> dict[str, list[Lack]]:
 
 def table(missing: Mapping[str, Sequence[Lack]]) -> Table:
     """All that is missing, with the targets that need it, by what to do about it."""
-    found = Table("missing", "for", "what to do", title="This machine lacks", title_justify="left", box=SIMPLE)
+    shown = Table("missing", "for", "what to do", title="This machine lacks", title_justify="left", box=SIMPLE)
     wanting: dict[Lack, list[str]] = {}
     for provider, each in missing.items():
         for lack in each:
             wanting.setdefault(lack, []).append(TARGETS[provider])
-    told = ""
+    before = ""
     for lack, targets in sorted(wanting.items(), key=lambda item: list(remedies(missing)).index(item[0].remedy)):
         wanted = "both targets" if len(targets) == len(TARGETS) else targets[0]
-        found.add_row(escape(lack.what), wanted, "" if lack.remedy == told else escape(lack.remedy))
-        told = lack.remedy
-    return found
+        shown.add_row(escape(lack.what), wanted, "" if lack.remedy == before else escape(lack.remedy))
+        before = lack.remedy
+    return shown
 
 
 def remedies(missing: Mapping[str, Sequence[Lack]]) -> dict[str, None]:

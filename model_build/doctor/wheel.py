@@ -84,7 +84,7 @@ def _load_order(library: str) -> tuple[int, str]:
 
 
 def _strings(pattern: re.Pattern[bytes], *binaries: bytes) -> list[str]:
-    return sorted({found.decode() for binary in binaries for found in pattern.findall(binary)})
+    return sorted({match.decode() for binary in binaries for match in pattern.findall(binary)})
 
 
 if __name__ == "__main__":

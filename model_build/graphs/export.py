@@ -28,7 +28,7 @@ _IMAGE: Axes = {0: "rows", 2: "image_height", 3: "image_width"}
 
 
 @dataclass(frozen=True)
-class Graph:
+class ComponentGraph:
     """What of a component is traced: the call, an example of each input, and the names of all dynamic axes.
 
     The last `repeated` inputs are one variadic parameter of the module.
@@ -88,15 +88,17 @@ class UNet(torch.nn.Module):
         self, latents: torch.Tensor, timestep: torch.Tensor, prompt_embeds: torch.Tensor, *conditions: torch.Tensor
     ) -> torch.Tensor:
         given: dict[str, torch.Tensor] = dict(zip(self.conditions, conditions, strict=True))
-        told: dict[str, Any] = {}
+        options: dict[str, Any] = {}
         if "guidance" in given:
             # As StableDiffusionPipeline embeds it (Luo et al. 2023, Latent Consistency Models, 4.2): less one.
             width = self.unet.config.time_cond_proj_dim
             scale = given.pop("guidance") - 1
-            told["timestep_cond"] = diffusers.StableDiffusionPipeline.get_guidance_scale_embedding(None, scale, width)
+            options["timestep_cond"] = diffusers.StableDiffusionPipeline.get_guidance_scale_embedding(
+                None, scale, width
+            )
         if given:
-            told["added_cond_kwargs"] = given
-        noise: torch.Tensor = self.unet(latents, timestep, prompt_embeds, **told, return_dict=False)[0]
+            options["added_cond_kwargs"] = given
+        noise: torch.Tensor = self.unet(latents, timestep, prompt_embeds, **options, return_dict=False)[0]
         return noise
 
 
@@ -124,7 +126,7 @@ class ControlledUNet(torch.nn.Module):
         return noise
 
 
-class ControlNet(torch.nn.Module):
+class ControlNetModule(torch.nn.Module):
     """What a UNet takes, and control_image [rows, 3, H, W] in [0, 1] -> the residuals, not scaled."""
 
     def __init__(self, controlnet: torch.nn.Module) -> None:
@@ -161,15 +163,15 @@ class VaeEncoder(torch.nn.Module):
         self.vae = vae
 
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        found = self.vae.encode(image, return_dict=False)[0]
-        if isinstance(found, torch.Tensor):
-            return found, torch.zeros_like(found)
-        return found.mean, found.std
+        encoded = self.vae.encode(image, return_dict=False)[0]
+        if isinstance(encoded, torch.Tensor):
+            return encoded, torch.zeros_like(encoded)
+        return encoded.mean, encoded.std
 
 
 def component_graph(
     component: str, checkpoint: Checkpoint, pipeline: Any, controlnets: Mapping[str, Any] = NO_CONTROLNETS
-) -> Graph:
+) -> ComponentGraph:
     """What is traced of one component of a loaded StableDiffusionPipeline; `controlnets` are loaded ControlNetModels by
     component. With any, the UNet takes their residuals.
 
@@ -182,8 +184,8 @@ def component_graph(
         ids = torch.zeros(2, length, dtype=torch.int64)
         if checkpoint.pooled_dim is not None:
             both = {"prompt_embeds": _ROWS, "text_embeds": _ROWS}
-            return Graph(TextEncoders(pipeline), {"input_ids": (ids, _ROWS)}, both)
-        return Graph(TextEncoder(pipeline.text_encoder), {"input_ids": (ids, _ROWS)}, {"prompt_embeds": _ROWS})
+            return ComponentGraph(TextEncoders(pipeline), {"input_ids": (ids, _ROWS)}, both)
+        return ComponentGraph(TextEncoder(pipeline.text_encoder), {"input_ids": (ids, _ROWS)}, {"prompt_embeds": _ROWS})
     embeds = torch.zeros(2, length, width)
     step = {"latents": (latents, _LATENTS), "timestep": (torch.zeros(2), _ROWS), "prompt_embeds": (embeds, _ROWS)}
     added = {
@@ -203,21 +205,23 @@ def component_graph(
             name: (torch.ones(2, *widths[name]), _ROWS) for name in checkpoint.conditions
         }
         module = UNet(pipeline.unet, checkpoint.conditions)
-        return Graph(module, {**step, **further}, {"noise_pred": _LATENTS}, repeated=len(further))
+        return ComponentGraph(module, {**step, **further}, {"noise_pred": _LATENTS}, repeated=len(further))
     if component == "unet":
         controlled = ControlledUNet(pipeline.unet)
-        return Graph(controlled, {**step, **added}, {"noise_pred": _LATENTS}, repeated=len(added))
+        return ComponentGraph(controlled, {**step, **added}, {"noise_pred": _LATENTS}, repeated=len(added))
     if component in controlnets:
         control = torch.zeros(2, 3, 17 * checkpoint.downscale, 19 * checkpoint.downscale)
         outputs = {name: axes for name, (_, axes) in added.items()}
-        return Graph(ControlNet(controlnets[component]), {**step, "control_image": (control, _IMAGE)}, outputs)
+        return ComponentGraph(
+            ControlNetModule(controlnets[component]), {**step, "control_image": (control, _IMAGE)}, outputs
+        )
     if component == "vae_decoder":
-        return Graph(VaeDecoder(pipeline.vae), {"latents": (latents, _LATENTS)}, {"image": _IMAGE})
+        return ComponentGraph(VaeDecoder(pipeline.vae), {"latents": (latents, _LATENTS)}, {"image": _IMAGE})
     image = torch.zeros(2, 3, 17 * checkpoint.downscale, 19 * checkpoint.downscale)
-    return Graph(VaeEncoder(pipeline.vae), {"image": (image, _IMAGE)}, {"mean": _LATENTS, "std": _LATENTS})
+    return ComponentGraph(VaeEncoder(pipeline.vae), {"image": (image, _IMAGE)}, {"mean": _LATENTS, "std": _LATENTS})
 
 
-def export(graph: Graph, path: Path) -> None:
+def export(graph: ComponentGraph, path: Path) -> None:
     """Write `graph` as ONNX to `path`, its weights beside it in `{path}.data`; the same bytes on every run."""
     dynamic = [dict.fromkeys(axes, Dim.DYNAMIC) for _, axes in graph.inputs.values()]
     named = len(dynamic) - graph.repeated

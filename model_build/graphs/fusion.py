@@ -62,14 +62,14 @@ def _optimized(model: onnx_ir.Model, component: str) -> onnx_ir.Model:
     with _silent():
         fused.optimize(options)
     fused.topological_sort()
-    found: onnx_ir.Model = onnx_ir.from_proto(fused.model)
-    for node in [node for node in found.graph if node.op_type == "Cast"]:
+    optimized: onnx_ir.Model = onnx_ir.from_proto(fused.model)
+    for node in [node for node in optimized.graph if node.op_type == "Cast"]:
         # It casts what it knows no type of to the type of a convolution's weights, which all of it has already.
         readers, source = {use.node.op_type for use in node.outputs[0].uses()}, node.inputs[0]
         if readers == {"NhwcConv"} and source is not None:
             node.outputs[0].replace_all_uses_with(source)
-            found.graph.remove(node, safe=True)
-    return found
+            optimized.graph.remove(node, safe=True)
+    return optimized
 
 
 @contextmanager
@@ -89,7 +89,7 @@ def fuse_attention(model: onnx_ir.Model) -> int:
 
     One with a mask (the text encoder's) is left as it is.
     """
-    found = 0
+    count = 0
     for softmax in [node for node in model.graph if node.op_type == "Softmax"]:
         scores, mixed = _producer(softmax.inputs[0], "MatMul"), _reader(softmax.outputs[0], "MatMul")
         if scores is None or mixed is None or mixed.inputs[0] is not softmax.outputs[0]:
@@ -106,13 +106,13 @@ def fuse_attention(model: onnx_ir.Model) -> int:
         ((number, _),) = heads
         attributes = {"num_heads": number, "scale": query[1] * key[1]}
         _replace(model, whole, "MultiHeadAttention", [part[0] for part in parts if part], attributes)
-        found += 1
-    return found
+        count += 1
+    return count
 
 
 def fuse_gated_gelu(model: onnx_ir.Model) -> int:
     """(x + b) split in two, one half times the other's GELU, becomes BiasSplitGelu; the number of them."""
-    found = 0
+    count = 0
     for gelu in [node for node in model.graph if node.op_type == "Gelu"]:
         split, product = _producer(gelu.inputs[0], "Split"), _reader(gelu.outputs[0], "Mul")
         biased = None if split is None else _producer(split.inputs[0], "Add")
@@ -124,8 +124,8 @@ def fuse_gated_gelu(model: onnx_ir.Model) -> int:
             continue
         projected = next(value for value in biased.inputs if value is not bias)
         _replace(model, product, "BiasSplitGelu", [projected, bias], {})
-        found += 1
-    return found
+        count += 1
+    return count
 
 
 def _replace(

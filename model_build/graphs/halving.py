@@ -99,15 +99,15 @@ def _is_float(value: onnx_ir.Value | None) -> bool:
 
 def _before_sines(graph: onnx_ir.Graph) -> set[onnx_ir.Node]:
     """Sines and cosines, and all that leads to them."""
-    found: set[onnx_ir.Node] = set()
+    before: set[onnx_ir.Node] = set()
     waiting = [node for node in graph if node.op_type in _SINES]
     while waiting:
         node = waiting.pop()
-        if node not in found:
-            found.add(node)
+        if node not in before:
+            before.add(node)
             producers = (value.producer() for value in node.inputs if value is not None)
             waiting += [producer for producer in producers if producer is not None]
-    return found
+    return before
 
 
 def _widen_outputs(graph: onnx_ir.Graph) -> None:

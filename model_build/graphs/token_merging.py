@@ -22,8 +22,8 @@ def merge_tokens(unet: torch.nn.Module, ratio: float) -> None:
         return
     if not 0 < ratio <= MAX_RATIO:
         raise BuildRefused(f"--token-merging {ratio:g} must lie between 0 and {MAX_RATIO:g}.")
-    found: Any = unet
-    levels = list(zip(found.down_blocks, reversed(found.up_blocks), strict=True))
+    owner: Any = unet
+    levels = list(zip(owner.down_blocks, reversed(owner.up_blocks), strict=True))
     for depth, sides in enumerate(levels):
         blocks = [
             block
@@ -64,8 +64,8 @@ class _MergedAttention(torch.nn.Module):
 
     def forward(self, tokens: torch.Tensor, *arguments: Any, **named: Any) -> torch.Tensor:
         merged, places = merge(tokens, self._grid.size, self._percent)
-        found: torch.Tensor = self.attention(merged, *arguments, **named)
-        return _taken(found, places)
+        attended: torch.Tensor = self.attention(merged, *arguments, **named)
+        return _taken(attended, places)
 
 
 def merge(tokens: torch.Tensor, size: tuple[int, int], percent: int) -> tuple[torch.Tensor, torch.Tensor]:

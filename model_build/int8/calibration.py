@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import safe_open
-from safetensors.numpy import save_file
 
 from model_build.compile import Engine
 from model_build.layout import CALIBRATED, CALIBRATION_STEPS, SAMPLERS
 from model_build.proof.control import ControlSetting
 from model_build.proof.generation import BundlePipeline, Setting
 from model_build.proof.trial import Arrays
-
-_CALLS = "calls.safetensors"
 
 
 def collect(pipeline: BundlePipeline, settings: Sequence[Setting], advance: Callable[[], None]) -> dict[str, Arrays]:
@@ -53,23 +48,9 @@ def settings(
 
     With ControlNets of the types `controls`, every other image is under one of them.
     """
-    found = []
+    images = []
     for index, prompt in enumerate(prompts):
         sampler = SAMPLERS[index % len(SAMPLERS)]
         control = (ControlSetting(controls[index // 2 % len(controls)]),) if controls and index % 2 else ()
-        found.append(Setting(prompt, width, height, CALIBRATION_STEPS, guidance, sampler, index, control))
-    return found
-
-
-def save(found: dict[str, Arrays], folder: Path) -> None:
-    calls = {f"{part}/{name}": value for part, inputs in found.items() for name, value in inputs.items()}
-    save_file(calls, folder / _CALLS)
-
-
-def samples(folder: Path, component: str) -> list[Arrays]:
-    """A component's calls, each input [1, ...]; none for a component that is not calibrated."""
-    with safe_open(folder / _CALLS, "numpy") as stored:
-        names = [name for name in stored.keys() if name.startswith(f"{component}/")]  # noqa: SIM118
-        inputs = {name.partition("/")[2]: stored.get_tensor(name) for name in names}
-    calls = len(next(iter(inputs.values()))) if inputs else 0
-    return [{name: value[call : call + 1] for name, value in inputs.items()} for call in range(calls)]
+        images.append(Setting(prompt, width, height, CALIBRATION_STEPS, guidance, sampler, index, control))
+    return images

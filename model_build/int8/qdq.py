@@ -23,7 +23,7 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 from onnxscript.optimizer import fold_constants
 
 from model_build.graphs.halving import halve, load_widened
-from model_build.int8.quantize import checkpoint_names, told, trials
+from model_build.int8.quantize import checkpoint_names, report, trials
 from model_build.int8.sensitivity import Feed, Layer, errors_alone, left_out
 
 _MULTIPLIES = ("Conv", "MatMul", "Gemm")
@@ -42,7 +42,7 @@ _FOR_TENSORRT = {
 
 
 @dataclass(frozen=True)
-class Pair:
+class ActivationPair:
     """A quantized activation: its QuantizeLinear, its DequantizeLinear, and what multiplies its values by weights."""
 
     quantize: onnx_ir.Node
@@ -77,13 +77,13 @@ def write_int8(source: Path, target: Path, samples: Sequence[Feed], threads: int
     _forget_types(model.graph)
     halve(model)
     onnx_ir.save(model, target, external_data=f"{target.name}.data")
-    return told(layers, chosen)
+    return report(layers, chosen)
 
 
-def pairs(graph: onnx_ir.Graph) -> list[Pair]:
+def pairs(graph: onnx_ir.Graph) -> list[ActivationPair]:
     """Those of activations, in the graph's order; weights have pairs of their own."""
     return [
-        Pair(node, next(iter(node.outputs[0].uses())).node)
+        ActivationPair(node, next(iter(node.outputs[0].uses())).node)
         for node in graph
         if node.op_type == "QuantizeLinear" and not _is_weights(node.inputs[0])
     ]
@@ -96,9 +96,9 @@ def measure(
     its name in the checkpoint.
     """
     model = onnx_ir.load(path)
-    found = pairs(model.graph)
-    readers = [[str(node.name) for node in pair.readers] for pair in found]
-    _gate(model.graph, found)
+    quantized = pairs(model.graph)
+    readers = [[str(node.name) for node in pair.readers] for pair in quantized]
+    _gate(model.graph, quantized)
     gated = path.with_name("gated.onnx")
     onnx_ir.save(model, gated)  # its weights are those beside `path`
     settings = onnxruntime.SessionOptions()
@@ -112,14 +112,14 @@ def measure(
 
     return [
         Layer(tuple(sorted({names.get(name, name) for name in each})), sum(work.get(name, 0.0) for name in each), error)
-        for each, error in zip(readers, errors_alone(run, len(found), samples), strict=True)
+        for each, error in zip(readers, errors_alone(run, len(quantized), samples), strict=True)
     ]
 
 
 def bypass(model: onnx_ir.Model, chosen: Sequence[int]) -> None:
     """Take these pairs out, in place, and those of their readers' weights."""
-    found = pairs(model.graph)
-    for pair in (found[index] for index in chosen):
+    quantized = pairs(model.graph)
+    for pair in (quantized[index] for index in chosen):
         for node in pair.readers:
             node.replace_input_with(1, _weights(node))
         pair.dequantize.outputs[0].replace_all_uses_with(pair.source)
@@ -170,11 +170,11 @@ class _Calls(CalibrationDataReader):  # type: ignore[misc]
         return None if sample is None else dict(sample)
 
 
-def _gate(graph: onnx_ir.Graph, found: Sequence[Pair]) -> None:
+def _gate(graph: onnx_ir.Graph, pairs: Sequence[ActivationPair]) -> None:
     """x -> x + gate * (quantized x - x) for every pair; a new input `gates` float32 [pairs]."""
-    gates = onnx_ir.val(_GATES, onnx_ir.DataType.FLOAT, [len(found)])
+    gates = onnx_ir.val(_GATES, onnx_ir.DataType.FLOAT, [len(pairs)])
     graph.inputs.append(gates)
-    for index, pair in enumerate(found):
+    for index, pair in enumerate(pairs):
         quantized = pair.dequantize.outputs[0]
         readers = [(use.node, use.idx) for use in quantized.uses()]
         which = onnx_ir.val(f"gate_{index}", const_value=onnx_ir.tensor(np.int64(index), name=f"gate_{index}"))

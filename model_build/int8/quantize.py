@@ -54,11 +54,11 @@ def quantize(graph: Path, folder: Path, component: str, samples: Sequence[Feed],
     chosen = left_out(layers)
     bypass(quantized, chosen)
     if component == "vae_decoder":
-        found = _agreement(openvino.convert_model(graph), quantized, tried, threads)
-        if found < _DECODER_FLOOR:
-            return {**_weights_only(graph, folder, component), "psnr_in_int8": found}
+        agreement = _agreement(openvino.convert_model(graph), quantized, tried, threads)
+        if agreement < _DECODER_FLOOR:
+            return {**_weights_only(graph, folder, component), "psnr_in_int8": agreement}
     write(quantized, folder, component)
-    return told(layers, chosen)
+    return report(layers, chosen)
 
 
 def trials(samples: Sequence[Feed], component: str) -> list[Feed]:
@@ -82,8 +82,8 @@ def _agreement(model: openvino.Model, quantized: openvino.Model, samples: Sequen
     options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads}
     whole, rounded = (openvino.Core().compile_model(each, "CPU", options) for each in (model, quantized))
     pairs = [[np.clip(run(sample)[0], -1, 1) for sample in samples] for run in (whole, rounded)]
-    wanted, found = (np.concatenate(images) for images in pairs)
-    return psnr(wanted, found, peak=2.0)
+    wanted, actual = (np.concatenate(images) for images in pairs)
+    return psnr(wanted, actual, peak=2.0)
 
 
 def _cropped(sample: Feed, most: int) -> Feed:
@@ -99,7 +99,7 @@ def _cropped(sample: Feed, most: int) -> Feed:
     }
 
 
-def told(layers: Sequence[Layer], chosen: Sequence[int]) -> dict[str, Any]:
+def report(layers: Sequence[Layer], chosen: Sequence[int]) -> dict[str, Any]:
     """What was done to a network in int8, for the report: the layers left out, the worst first."""
     total = sum(layer.error for layer in layers) or 1.0
     return {
@@ -119,7 +119,7 @@ def told(layers: Sequence[Layer], chosen: Sequence[int]) -> dict[str, Any]:
 
 def checkpoint_names(graph: Path) -> dict[str, str]:
     """The names of layers, in ONNX and in the IR -> the checkpoint's, found by the weights that a node reads."""
-    found = {}
+    names = {}
     for node in onnx_ir.load(graph).graph:
         if node.op_type not in ("Conv", "MatMul", "Gemm"):
             continue
@@ -128,9 +128,9 @@ def checkpoint_names(graph: Path) -> dict[str, str]:
         for value in (node.inputs[1], *biases):
             name = _parameter(value)
             if name is not None and node.name:  # the converter splits the bias off and gives what multiplies a suffix
-                found[node.name] = found[f"{node.name}/WithoutBiases"] = name
+                names[node.name] = names[f"{node.name}/WithoutBiases"] = name
                 break
-    return found
+    return names
 
 
 def _parameter(value: onnx_ir.Value | None) -> str | None:

@@ -57,18 +57,18 @@ def measure(model: openvino.Model, samples: Sequence[Feed], names: Mapping[str, 
     """
     work = _work(model.clone(), samples[0])
     readers = readers_of(model)
-    shares = [sum(work.get(name, 0.0) for name in found) for found in readers]
+    shares = [sum(work.get(name, 0.0) for name in output_value) for output_value in readers]
     gated = _gated(model.clone())
     options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads}
     run = openvino.Core().compile_model(gated, "CPU", options)
 
     def output(sample: Feed, gates: NDArray[np.float32]) -> NDArray[Any]:
-        found: NDArray[Any] = run({**sample, _GATES: gates})[0]
-        return found
+        output_value: NDArray[Any] = run({**sample, _GATES: gates})[0]
+        return output_value
 
     return [
-        Layer(tuple(sorted({names.get(name, name) for name in found})), share, error)
-        for found, share, error in zip(readers, shares, errors_alone(output, len(readers), samples), strict=True)
+        Layer(tuple(sorted({names.get(name, name) for name in output_value})), share, error)
+        for output_value, share, error in zip(readers, shares, errors_alone(output, len(readers), samples), strict=True)
     ]
 
 
@@ -76,10 +76,10 @@ def errors_alone(run: Gated, count: int, samples: Sequence[Feed]) -> list[float]
     """The error of each of a network's `count` quantizers, as `Layer` has it."""
     closed, each = np.zeros(count, np.float32), np.eye(count, dtype=np.float32)
 
-    def alone(sample: Feed, asked: Sequence[int]) -> list[float]:
+    def alone(sample: Feed, chosen: Sequence[int]) -> list[float]:
         wanted = run(sample, closed).astype(np.float64)
         power = np.mean(wanted**2)
-        return [float(np.mean((run(sample, each[index]) - wanted) ** 2) / power) for index in asked]
+        return [float(np.mean((run(sample, each[index]) - wanted) ** 2) / power) for index in chosen]
 
     errors = np.array(alone(samples[0], range(count)))
     worst = [int(index) for index in np.argsort(-errors)[: -(-count // 2)]]
@@ -106,18 +106,18 @@ def left_out(layers: Sequence[Layer]) -> list[int]:
 
 def bypass(model: openvino.Model, chosen: Sequence[int]) -> None:
     """Take these quantizers out, in place; their layers keep their integer weights and multiply in floating point."""
-    found = quantizers(model)
+    nodes = quantizers(model)
     for index in chosen:
-        _redirect(found[index], found[index].input_value(0))
+        _redirect(nodes[index], nodes[index].input_value(0))
 
 
 def _gated(model: openvino.Model) -> openvino.Model:
     """x -> x + gate * (quantized x - x) for every quantizer; a new input `gates` float32 [quantizers]."""
-    found = quantizers(model)
-    gates = opset15.parameter([len(found)], np.float32, name=_GATES)
+    nodes = quantizers(model)
+    gates = opset15.parameter([len(nodes)], np.float32, name=_GATES)
     gates.output(0).set_names({_GATES})
     zero = opset15.constant(np.int64(0))
-    for index, node in enumerate(found):
+    for index, node in enumerate(nodes):
         targets = list(node.output(0).get_target_inputs())
         gate = opset15.gather(gates, opset15.constant(np.int64(index)), zero)
         passed = node.input_value(0)
@@ -136,7 +136,7 @@ def _redirect(node: openvino.Node, source: openvino.Output) -> None:
 
 def _readers(node: openvino.Node) -> list[str]:
     """Names of the multiplying layers that a quantized activation reaches, through what only moves values."""
-    found, waiting, seen = [], [node], {node.get_friendly_name()}
+    layers, waiting, seen = [], [node], {node.get_friendly_name()}
     while waiting:
         for target in waiting.pop().output(0).get_target_inputs():
             reader = target.get_node()
@@ -145,10 +145,10 @@ def _readers(node: openvino.Node) -> list[str]:
                 continue
             seen.add(name)
             if reader.get_type_name() in _MULTIPLIES:
-                found.append(name)
+                layers.append(name)
             elif reader.get_type_name() != "FakeQuantize" and reader.get_output_size() == 1:
                 waiting.append(reader)
-    return found
+    return layers
 
 
 def _work(model: openvino.Model, sample: Feed) -> dict[str, float]:

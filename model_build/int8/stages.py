@@ -11,78 +11,75 @@ from darkroom.manifest import EngineManifest
 from model_build.hardware import threads
 from model_build.layout import CALIBRATED, NOTES
 from model_build.memory import give_back
-from model_build.stages import Finished, Run, Stage
+from model_build.stages import FinishedStage, Run, Stage
 
 RECORDED = "openvino-fp32"  # the target whose calls are
 
 
-def calibrated(run: Run, made: EngineManifest, files: Mapping[str, Path], prompts: Sequence[str]) -> Finished:
+def calibrated(run: Run, manifest: EngineManifest, files: Mapping[str, Path], prompts: Sequence[str]) -> FinishedStage:
     """What the checkpoint's own trajectories feed its networks, recorded from the engines in full precision."""
     from model_build.int8.calibration import settings
 
-    usual, types = made.defaults, [net.type for net in made.control.nets] if made.control else []
+    usual, types = manifest.defaults, [net.type for net in manifest.control.nets] if manifest.control else []
     images = settings(prompts, usual.width, usual.height, usual.guidance_scale, types)
 
     def work(folder: Path, advance: Callable[[], None]) -> None:
-        from model_build.int8.calibration import collect, save
+        from model_build.int8.calibration import collect
+        from model_build.int8.calls import save
         from model_build.proof.generation import BundlePipeline
 
-        save(collect(BundlePipeline(made, RECORDED, files, threads()), images, advance), folder)
+        save(collect(BundlePipeline(manifest, RECORDED, files, threads()), images, advance), folder)
 
     stage = Stage(
         "calibrate",
-        code=("model_build.int8.calibration", "model_build.proof.generation", "model_build.proof.control"),
+        code=("model_build.int8.calibration", "model_build.int8.calls"),
         libraries=("openvino", "numpy"),
-        inputs={"version": made.version},
+        inputs={"version": manifest.version},
         parameters={"images": [asdict(image) for image in images]},
     )
     return run(stage, work, total=len(images))
 
 
-def engines(run: Run, graphs: Mapping[str, Finished], calls: Finished) -> dict[str, Finished]:
+def engines(run: Run, graphs: Mapping[str, FinishedStage], calls: FinishedStage) -> dict[str, FinishedStage]:
     """Every component's engine for OpenVINO."""
     return {component: _quantized(run, component, graph, calls) for component, graph in graphs.items()}
 
 
-def _quantized(run: Run, component: str, graph: Finished, calls: Finished) -> Finished:
+def _quantized(run: Run, component: str, graph: FinishedStage, calls: FinishedStage) -> FinishedStage:
     def work(folder: Path, _: Callable[[], None]) -> None:
-        from model_build.int8.calibration import samples
+        from model_build.int8.calls import samples
         from model_build.int8.quantize import quantize
 
-        found = quantize(
+        notes = quantize(
             graph.folder / f"{component}.onnx", folder, component, samples(calls.folder, component), threads()
         )
-        (folder / NOTES).write_text(json.dumps(found, indent=1))
+        (folder / NOTES).write_text(json.dumps(notes, indent=1))
         give_back()
 
     stage = Stage(
         f"quantize/{component}",
-        code=tuple(
-            f"model_build.{name}" for name in ("int8.quantize", "int8.sensitivity", "proof.psnr", "compile.openvino")
-        ),
+        code=("model_build.int8.quantize", "model_build.int8.calls"),
         libraries=("nncf", "openvino", "numpy"),
         inputs={"graph": graph.digest, **({"calls": calls.digest} if component in CALIBRATED else {})},
     )
     return run(stage, work)
 
 
-def paired(run: Run, graph: Finished, calls: Finished) -> Finished:
+def paired(run: Run, graph: FinishedStage, calls: FinishedStage) -> FinishedStage:
     """The UNet's ONNX graph with Q/DQ pairs."""
 
     def work(folder: Path, _: Callable[[], None]) -> None:
-        from model_build.int8.calibration import samples
+        from model_build.int8.calls import samples
         from model_build.int8.qdq import write_int8
 
         recorded = samples(calls.folder, "unet")
-        found = write_int8(graph.folder / "unet.onnx", folder / "unet.onnx", recorded, threads())
-        (folder / NOTES).write_text(json.dumps(found, indent=1))
+        notes = write_int8(graph.folder / "unet.onnx", folder / "unet.onnx", recorded, threads())
+        (folder / NOTES).write_text(json.dumps(notes, indent=1))
         give_back()
 
     stage = Stage(
         "pair/unet",
-        code=tuple(
-            f"model_build.{name}" for name in ("int8.qdq", "int8.quantize", "int8.sensitivity", "graphs.halving")
-        ),
+        code=("model_build.int8.qdq", "model_build.int8.calls"),
         libraries=("onnxruntime", "onnxscript", "onnx-ir", "onnx", "numpy"),
         inputs={"graph": graph.digest, "calls": calls.digest},
     )

@@ -58,8 +58,8 @@ def residuals(
     for index, control in enumerate(controls):
         if control.acts(step, steps):
             image = np.repeat(control_image(*size, seed=index)[None], len(inputs["latents"]), axis=0)
-            found = engines[components[control.type]]({**inputs, "control_image": image})
-            for residual, value in zip(spec.residuals, found, strict=True):
+            values = engines[components[control.type]]({**inputs, "control_image": image})
+            for residual, value in zip(spec.residuals, values, strict=True):
                 total[residual.name] = total[residual.name] + np.float32(control.scale) * value
     return total
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from safetensors import safe_open
 from tokenizers import Tokenizer
 
 from darkroom.manifest import EngineManifest, TextSpec
-from model_build.compile import engine_format
+from model_build.compile.formats import engine_format
 from model_build.proof.control import ControlSetting, residuals
 from model_build.proof.trial import Arrays
 
@@ -57,11 +57,39 @@ def token_ids(tokenizer: Path, text: TextSpec, *prompts: str) -> NDArray[np.int6
     reader = Tokenizer.from_file(str(tokenizer))
     reader.no_truncation()
     reader.no_padding()
-    found = np.full((len(prompts), text.max_length), text.pad_token_id, np.int64)
-    for row, prompt in zip(found, prompts, strict=True):
+    ids = np.full((len(prompts), text.max_length), text.pad_token_id, np.int64)
+    for row, prompt in zip(ids, prompts, strict=True):
         words = reader.encode(prompt, add_special_tokens=False).ids[: text.max_length - 2]
         row[: len(words) + 2] = [text.bos_token_id, *words, text.eos_token_id]
-    return found
+    return ids
+
+
+def denoise(
+    table: NDArray[np.float64],
+    predict: Callable[[int, Arrays], Floats],
+    latents: Floats,
+    denoised: Floats,
+    noise: Callable[[], Floats],
+    guidance: float | None,
+    start: int = 0,
+) -> Floats:
+    """The final latents of images [n, C, h, w] that enter before step `start` of a sampler's table.
+
+    `predict(step, inputs)` gives the UNet's output for latents and timesteps of n rows; with `guidance` of 2 n, those
+    of the negative prompt first. `noise` is called at each step that needs some.
+    """
+    for step, (timestep, c_in, *a, d_x, d_model, d_denoised, _) in enumerate(table[start:].astype(np.float32), start):
+        rows = np.concatenate([c_in * latents] * (1 if guidance is None else 2))
+        output = predict(step, {"latents": rows, "timestep": np.full(len(rows), timestep)})
+        if guidance is not None:
+            negative, positive = np.split(output, 2)
+            output = negative + np.float32(guidance) * (positive - negative)
+        fresh = noise() if a[3] else np.zeros_like(latents)
+        latents, denoised = (
+            a[0] * latents + a[1] * output + a[2] * denoised + a[3] * fresh,
+            d_x * latents + d_model * output + d_denoised * denoised,
+        )
+    return latents
 
 
 class BundlePipeline:
@@ -72,10 +100,10 @@ class BundlePipeline:
 
     def __init__(self, manifest: EngineManifest, target_name: str, files: Mapping[str, Path], threads: int) -> None:
         target = next(target for target in manifest.targets if target.name == target_name)
-        opener = engine_format(target.format)
+        engines = engine_format(target.format)
         self.manifest = manifest
         self.engines = {
-            component: opener.open(files[path], target.options, threads)
+            component: engines.open_component(files[path], target.options, threads)
             for component, path in target.components.items()
         }
         self.tokenizer = files[manifest.text.tokenizer]
@@ -97,20 +125,16 @@ class BundlePipeline:
             setting.seed, (1, spec.channels, setting.height // spec.downscale, setting.width // spec.downscale)
         )
         latents = np.float32(sigma) * next(draws)
-        denoised = np.zeros_like(latents)
-        for step, (timestep, c_in, *a, d_x, d_model, d_denoised, _) in enumerate(table.astype(np.float32)):
-            rows = np.repeat(c_in * latents, 1 + guided, axis=0)
-            feed = {"latents": rows, "timestep": np.full(len(rows), timestep), **given}
-            size = setting.width, setting.height
-            feed |= residuals(self.manifest.control, self.engines, setting.controls, step, setting.steps, size, feed)
+        size, controls = (setting.width, setting.height), setting.controls
+
+        def predict(step: int, feed: Arrays) -> Floats:
+            feed = {**feed, **given}
+            feed |= residuals(self.manifest.control, self.engines, controls, step, setting.steps, size, feed)
             (output,) = self.engines["unet"](feed)
-            if guided:
-                output = output[:1] + np.float32(setting.guidance) * (output[1:] - output[:1])
-            noise = next(draws) if a[3] else np.zeros_like(latents)
-            latents, denoised = (
-                a[0] * latents + a[1] * output + a[2] * denoised + a[3] * noise,
-                d_x * latents + d_model * output + d_denoised * denoised,
-            )
+            return output
+
+        guidance = setting.guidance if guided else None
+        latents = denoise(table, predict, latents, np.zeros_like(latents), lambda: next(draws), guidance)
         (image,) = self.engines["vae_decoder"]({"latents": latents / np.float32(spec.scaling_factor)})
         pixels: Floats = np.clip(image[0].transpose(1, 2, 0) / 2 + 0.5, 0, 1)
         return pixels
@@ -120,10 +144,12 @@ class BundlePipeline:
         prompts = ("", setting.prompt) if guided else (setting.prompt,)
         ids = token_ids(self.tokenizer, self.manifest.text, *prompts)
         outputs = self.engines["text_encoder"]({"input_ids": ids})
-        found: Arrays = dict(zip(("prompt_embeds", "text_embeds"), outputs, strict=False))
+        conditioning: Arrays = dict(zip(("prompt_embeds", "text_embeds"), outputs, strict=False))
         if guided and self.manifest.text.zero_negative:
-            found = {name: np.concatenate([np.zeros_like(value[:1]), value[1:]]) for name, value in found.items()}
+            conditioning = {
+                name: np.concatenate([np.zeros_like(value[:1]), value[1:]]) for name, value in conditioning.items()
+            }
         size = np.array([setting.height, setting.width], np.float32)
-        found["time_ids"] = np.tile(np.concatenate([size, np.zeros(2, np.float32), size]), (len(prompts), 1))
-        found["guidance"] = np.full(len(prompts), setting.guidance, np.float32)
-        return {name: found[name] for name in ("prompt_embeds", *self.manifest.conditions)}
+        conditioning["time_ids"] = np.tile(np.concatenate([size, np.zeros(2, np.float32), size]), (len(prompts), 1))
+        conditioning["guidance"] = np.full(len(prompts), setting.guidance, np.float32)
+        return {name: conditioning[name] for name in ("prompt_embeds", *self.manifest.conditions)}

@@ -68,7 +68,8 @@ class ReferenceSide:
     def __call__(self) -> Contestant:
         import torch
 
-        from model_build.proof.reference import Reference, load
+        from model_build.checkpoints.loading import load
+        from model_build.proof.reference import Reference
 
         torch.set_num_threads(self.threads)
         pipeline = load(self.checkpoint).to(self.device, torch.float16 if self.half else torch.float32)
@@ -103,16 +104,16 @@ def row_costs(side: Side, inputs: Arrays, *, repeats: int) -> dict[int, float]:
 
     `inputs` are a UNet's, of which the first row is repeated. Raises: BuildRefused when the side's process dies.
     """
-    found: dict[int, float] = {}
+    costs: dict[int, float] = {}
     with _process(side) as process:
         for rows in _ROWS:
             task = "unet", {name: np.repeat(value[:1], rows, axis=0) for name, value in inputs.items()}
             _ask(process, task)
-            before = min(found.values(), default=np.inf)
-            found[rows] = 1000 * min(_ask(process, task).seconds for _ in range(repeats)) / rows
-            if rows > 2 and found[rows] > _GAIN * before:
+            before = min(costs.values(), default=np.inf)
+            costs[rows] = 1000 * min(_ask(process, task).seconds for _ in range(repeats)) / rows
+            if rows > 2 and costs[rows] > _GAIN * before:
                 break
-    return {rows: round(cost, 3) for rows, cost in found.items()}
+    return {rows: round(cost, 3) for rows, cost in costs.items()}
 
 
 def take_turns(
@@ -122,15 +123,15 @@ def take_turns(
 
     Raises: BuildRefused when a side's process dies.
     """
-    found = {}
+    measured = {}
     with _process(a) as first, _process(b) as second:
         for task in works.items():
             for side in (first, second):
                 _ask(side, task)
             turns = [(_ask(first, task), _ask(second, task)) for _ in range(repeats)]
-            found[task[0]] = (summary([turn[0] for turn in turns]), summary([turn[1] for turn in turns]))
+            measured[task[0]] = (summary([turn[0] for turn in turns]), summary([turn[1] for turn in turns]))
             advance()
-    return found
+    return measured
 
 
 def summary(readings: list[Measurement]) -> Measurement:

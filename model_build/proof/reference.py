@@ -2,73 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import diffusers
-import diffusers.utils.logging
 import numpy as np
 import torch
-import transformers
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 
-from model_build import BuildRefused, samplers
+from model_build import samplers
 from model_build.checkpoints.checkpoint import Checkpoint
-from model_build.checkpoints.controlnet import COMPONENT, MID, ControlNetSource
+from model_build.checkpoints.controlnet import COMPONENT, MID
 from model_build.graphs.export import NO_CONTROLNETS, ControlledUNet, component_graph
 from model_build.proof.control import control_image
 from model_build.proof.generation import Floats, Setting, noises
 from model_build.proof.trial import Arrays
-
-
-def load(checkpoint: Checkpoint) -> Any:
-    """diffusers' pipeline in float32 (fp16 weights become float32 without a change).
-
-    Latent consistency models are loaded as StableDiffusionPipeline too, which gives their UNet the guidance scale.
-
-    Raises: BuildRefused.
-    """
-    transformers.logging.set_verbosity_error()  # torchvision, which it misses at import, is not used
-    transformers.logging.disable_progress_bar()
-    diffusers.utils.logging.set_verbosity_error()
-    diffusers.utils.logging.disable_progress_bar()
-    told: dict[str, Any] = {"feature_extractor": None, "image_encoder": None}
-    pipeline_class: Any = diffusers.StableDiffusionPipeline
-    if checkpoint.pipeline == "stable-diffusion-xl":
-        pipeline_class = diffusers.StableDiffusionXLPipeline
-        told |= {"add_watermarker": False}
-    else:
-        told |= {"safety_checker": None, "requires_safety_checker": False}
-    common = {"dtype": torch.float32, "use_safetensors": True, "local_files_only": True}
-    try:
-        if checkpoint.vae is not None:
-            vae_class = getattr(diffusers, checkpoint.configs["vae"]["_class_name"])
-            told["vae"] = vae_class.from_pretrained(checkpoint.vae, variant=checkpoint.variant("vae"), **common)
-        pipeline = pipeline_class.from_pretrained(
-            checkpoint.folder, variant=checkpoint.variant("unet"), **common, **told
-        )
-    except (OSError, RuntimeError, SafetensorError, ValueError) as refused:
-        reason = str(refused).strip().split("\n")[0]
-        raise BuildRefused(f"diffusers cannot load the checkpoint: {reason}") from None
-    if checkpoint.pooled_dim is not None and pipeline.tokenizer.get_vocab() != pipeline.tokenizer_2.get_vocab():
-        raise BuildRefused("The checkpoint's two tokenizers have different vocabularies, which is not supported.")
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
-
-
-def load_controlnets(sources: Sequence[ControlNetSource]) -> dict[str, Any]:
-    """diffusers' ControlNetModels in float32, by component. Raises: BuildRefused."""
-    loaded = {}
-    for source in sources:
-        try:
-            loaded[source.component] = diffusers.ControlNetModel.from_pretrained(
-                source.folder, torch_dtype=torch.float32, use_safetensors=True, local_files_only=True
-            )
-        except (OSError, RuntimeError, SafetensorError, ValueError) as refused:
-            reason = str(refused).strip().split("\n")[0]
-            raise BuildRefused(f"diffusers cannot load the ControlNet: {reason}") from None
-    return loaded
 
 
 class Reference:
@@ -89,7 +37,7 @@ class Reference:
         control = self._control(setting)
         pipeline: Any = self.pipeline
         if control:
-            networks = [self.controlnets[f"{COMPONENT}{asked.type}"] for asked in setting.controls]
+            networks = [self.controlnets[f"{COMPONENT}{control_setting.type}"] for control_setting in setting.controls]
             pipeline = diffusers.StableDiffusionControlNetPipeline(
                 **self.pipeline.components,
                 controlnet=networks,
@@ -98,7 +46,7 @@ class Reference:
             pipeline.set_progress_bar_config(disable=True)
         pipeline.scheduler = samplers.create(setting.sampler, self.checkpoint.sampler_config, setting.steps)
         with samplers.replaced_noise(lambda _: torch.from_numpy(next(draws)).to(latents)):
-            found = pipeline(
+            output = pipeline(
                 setting.prompt,
                 width=setting.width,
                 height=setting.height,
@@ -108,7 +56,7 @@ class Reference:
                 output_type="np",
                 **control,
             )
-        image: Floats = found.images[0]
+        image: Floats = output.images[0]
         return image
 
     def _control(self, setting: Setting) -> dict[str, Any]:
@@ -132,5 +80,5 @@ class Reference:
         else:
             module = component_graph(name, self.checkpoint, self.pipeline, self.controlnets).module
         with torch.no_grad():
-            found = module(*(torch.from_numpy(np.asarray(value)) for value in inputs.values()))
-        return [value.numpy() for value in (found if isinstance(found, tuple) else (found,))]
+            outputs = module(*(torch.from_numpy(np.asarray(value)) for value in inputs.values()))
+        return [value.numpy() for value in (outputs if isinstance(outputs, tuple) else (outputs,))]

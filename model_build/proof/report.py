@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.box import SIMPLE
 from rich.table import Table
 
 from darkroom.manifest import EngineManifest
+from darkroom.pace import PACE, Pace
+from model_build.checkpoints.checkpoint import Checkpoint
 from model_build.hardware import hardware, software, threads
 from model_build.layout import REPORT
-from model_build.proof.generation import Setting
-from model_build.proof.measure import IMAGE, WORKS, Measurement
+from model_build.proof.generation import Setting, token_ids
+from model_build.proof.measure import IMAGE, WORKS, BundleSide, Measurement, ReferenceSide, compare, row_costs
+from model_build.proof.trial import trial_inputs
 
 _LABELS = {
     "text_encoder": "text encoder",
@@ -21,6 +26,33 @@ _LABELS = {
     "vae_encoder": "VAE encoder",
 }
 Readings = dict[str, tuple[Measurement, Measurement]]
+
+
+def write_report(
+    folder: Path,
+    checkpoint: Checkpoint,
+    manifest: EngineManifest,
+    files: Mapping[str, Path],
+    agreements: Sequence[Mapping[str, Any]],
+    notes: Mapping[str, Mapping[str, Any]],
+    setting: Setting,
+    *,
+    repeats: int,
+    advance: Callable[[], None],
+) -> None:
+    """Measure every target `repeats` times beside diffusers (0: not at all); write what was measured into `folder`."""
+    readings, costs = {}, {}
+    ids = token_ids(files[manifest.text.tokenizer], manifest.text, "", setting.prompt)
+    for target in manifest.targets if repeats else ():
+        side, baseline = BundleSide(manifest, target.name, files, threads()), ReferenceSide(checkpoint, threads())
+        readings[target.name] = compare(baseline, side, setting, ids, repeats=repeats, advance=advance)
+        rows = trial_inputs("unet", manifest, ids, setting.height, setting.width)
+        costs[target.name] = row_costs(side, rows, repeats=repeats)
+        advance()
+    pace = Pace(processor=hardware()["processor"], threads=threads(), targets=costs)
+    (folder / PACE).write_text(pace.model_dump_json(indent=1))
+    report = assemble(manifest, setting, agreements, readings, notes, repeats=repeats)
+    (folder / REPORT).write_text(json.dumps(report, indent=1) + "\n")
 
 
 def assemble(
@@ -84,7 +116,7 @@ def _noted(components: Mapping[str, Any]) -> dict[str, Any]:
     """How its components were made: what was fused, or how they were quantized."""
     if not components:
         return {}
-    return {"fusion" if all("fused" in found for found in components.values()) else "quantization": components}
+    return {"fusion" if all("fused" in notes for notes in components.values()) else "quantization": components}
 
 
 def _times(baseline: Measurement, optimised: Measurement, calls: int | None) -> dict[str, Any]:
@@ -118,9 +150,9 @@ def tables(report: Mapping[str, Any]) -> list[Table]:
 
 def _left_out(target: Mapping[str, Any]) -> str:
     """How many layers an int8 target leaves in floating point; report.json names them."""
-    made = target.get("quantization", {}).values()
-    count = sum(len(component.get("left_out", ())) for component in made)
-    return f"; {count} layers left out of int8, see {REPORT}" if made else ""
+    components = target.get("quantization", {}).values()
+    count = sum(len(component.get("left_out", ())) for component in components)
+    return f"; {count} layers left out of int8, see {REPORT}" if components else ""
 
 
 def _table(model: str, target: Mapping[str, Any], sampler: str, caption: str) -> Table:

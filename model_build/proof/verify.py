@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from darkroom.manifest import EngineManifest
 from model_build import BuildRefused
-from model_build.compile import TargetSpec
 from model_build.layout import COMPONENTS
 from model_build.memory import give_back
 from model_build.proof.generation import BundlePipeline, Floats, Setting, token_ids
@@ -37,13 +36,13 @@ def verify(
     reference: Reference,
     manifest: EngineManifest,
     files: Mapping[str, Path],
-    targets: Sequence[TargetSpec],
+    floors: Mapping[str, float],
     settings: Sequence[Setting],
     threads: int,
     advance: Callable[[], None],
 ) -> list[Agreement]:
-    """Compare every target; `settings` has one image for each sampler, then those with control, and each is one call of
-    `advance` per target.
+    """Compare every target; `floors` has the least PSNR in dB of each. `settings` has one image for each sampler, then
+    those with control; `advance` is called once for each of them, and once more for each target.
 
     Raises: BuildRefused, naming the first target and image whose PSNR lies below the target's floor.
     """
@@ -52,54 +51,56 @@ def verify(
         wanted.append(reference.generate(setting))
         advance()
     agreements = []
-    for target in targets:
-        agreements.append(_agreement(reference, manifest, files, target, settings, wanted, threads, advance))
+    for target, floor in floors.items():
+        bundle = BundlePipeline(manifest, target, files, threads)
+        ids = token_ids(files[manifest.text.tokenizer], manifest.text, "", settings[0].prompt)
+        agreements.append(_agreement(target, floor, reference, bundle, ids, settings, wanted, advance))
+        del bundle
         give_back()  # one target's networks are gone before the next one's come
     return agreements
 
 
 def _agreement(
+    target: str,
+    floor: float,
     reference: Reference,
-    manifest: EngineManifest,
-    files: Mapping[str, Path],
-    target: TargetSpec,
+    bundle: BundlePipeline,
+    ids: NDArray[np.int64],
     settings: Sequence[Setting],
     wanted: Sequence[Floats],
-    threads: int,
     advance: Callable[[], None],
 ) -> Agreement:
     """`wanted` are the reference's images."""
-    bundle = BundlePipeline(manifest, target.name, files, threads)
-    ids = token_ids(files[manifest.text.tokenizer], manifest.text, "", settings[0].prompt)
-    names = [*COMPONENTS, *(net.component for net in (manifest.control.nets if manifest.control else ()))]
+    control_nets = bundle.manifest.control.nets if bundle.manifest.control else ()
+    names = [*COMPONENTS, *(net.component for net in control_nets)]
     components = {name: _component(name, reference, bundle, ids, settings[0]) for name in names}
     images: dict[str, float] = {}
     controls: dict[str, float] = {}
     for setting, image in zip(settings, wanted, strict=True):
-        found = psnr(image, bundle.generate(setting), peak=1.0)
+        error = psnr(image, bundle.generate(setting), peak=1.0)
         control = "+".join(control.type for control in setting.controls)
-        if found < target.psnr_floor:
+        if error < floor:
             how = f"control {control}" if control else f"sampler {setting.sampler}"
             raise BuildRefused(
-                f"With {how}, target {target.name} agrees with diffusers to {found} dB only; "
-                f"at least {target.psnr_floor} dB is asked for."
+                f"With {how}, target {target} agrees with diffusers to {error} dB only; "
+                f"at least {floor} dB is asked for."
             )
         if control:
-            controls[control] = found
+            controls[control] = error
         else:
-            images[setting.sampler] = found
+            images[setting.sampler] = error
         advance()
-    return Agreement(target.name, target.psnr_floor, components, images, controls)
+    return Agreement(target, floor, components, images, controls)
 
 
 def _component(
     name: str, reference: Reference, bundle: BundlePipeline, ids: NDArray[np.int64], setting: Setting
 ) -> float:
-    """The worst output of a component, at the asked size and at one that no halving divides."""
+    """The worst output of a component, at the setting's size and at one that no halving divides."""
     downscale = bundle.manifest.latents.downscale
-    found = []
+    errors = []
     for grow in (0, downscale):
         inputs = trial_inputs(name, bundle.manifest, ids, setting.height + grow, setting.width + 3 * grow)
         pairs = zip(reference.component(name, inputs), bundle.component(name, inputs), strict=True)
-        found += [psnr(wanted, output, peak=float(np.abs(wanted).max())) for wanted, output in pairs]
-    return min(found)
+        errors += [psnr(wanted, output, peak=float(np.abs(wanted).max())) for wanted, output in pairs]
+    return min(errors)

@@ -16,7 +16,7 @@ from darkroom.contracts import (
     Invocation,
     StoredImage,
 )
-from darkroom.images.use import steps_run
+from darkroom.image_use import steps_run
 from darkroom.resolving import resolve
 from darkroom.storage import ObjectStore
 from runtime.bundles.bundle import LoadedBundle

@@ -17,7 +17,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmarks.image_inputs import cases, data_uri, disc, distance, reached
+from benchmarks.pictures.image_inputs import cases, data_uri, disc, distance, reached
 from crayon.judge.judge import Reading, read
 from crayon.scenes.edges import canny, edge_agreement
 from crayon.scenes.grammar import Background, Colour, Shape

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from darkroom.contracts import GenerationRequest
 from darkroom.errors import InvalidDimensions, InvalidParameter, OutOfRange
-from darkroom.images.use import image_use
+from darkroom.image_use import image_use
 from darkroom.manifest import EngineManifest
 
 

@@ -24,14 +24,15 @@ from darkroom.storage.directory import DirectoryStore
 from model_build import BuildRefused
 from model_build.build import Build
 from model_build.checkpoints.checkpoint import file_sha256, open_checkpoint
-from model_build.compile import TARGETS
+from model_build.checkpoints.loading import load
+from model_build.compile.targets import TARGETS
 from model_build.layout import COMPONENTS, MAX_STEPS, SAMPLERS
 from model_build.plan import Plan
 from model_build.progress import BuildProgress
 from model_build.proof.generation import BundlePipeline, Setting, token_ids
 from model_build.proof.measure import WORKS, BundleSide, ReferenceSide, compare
 from model_build.proof.psnr import psnr
-from model_build.proof.reference import Reference, load
+from model_build.proof.reference import Reference
 from runtime.bundles.bundle import fetch_bundle, kept_graphs, load_bundle
 from runtime.bundles.hardware import Machine, this_machine
 from runtime.engines import OnCpu, open_engine

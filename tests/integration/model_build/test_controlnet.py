@@ -13,11 +13,12 @@ from darkroom.manifest import EngineManifest
 from darkroom.storage.directory import DirectoryStore
 from model_build.checkpoints.checkpoint import open_checkpoint
 from model_build.checkpoints.controlnet import open_controlnets
+from model_build.checkpoints.loading import load, load_controlnets
 from model_build.layout import COMPONENTS
 from model_build.proof.control import ControlSetting, no_residuals
 from model_build.proof.generation import BundlePipeline, Setting
 from model_build.proof.psnr import psnr
-from model_build.proof.reference import Reference, load, load_controlnets
+from model_build.proof.reference import Reference
 
 CANNY, DEPTH = ControlSetting("canny"), ControlSetting("depth", 0.6)
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from darkroom.gpu import CUDA, TENSORRT
-from model_build.compile import GPU_TARGETS
+from model_build.compile.targets import GPU_TARGETS
 from runtime.engines import onnxruntime as engines
 from runtime.engines.onnxruntime import load_graphs
 from runtime.engines.session import Bounds

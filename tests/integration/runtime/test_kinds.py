@@ -16,12 +16,13 @@ from darkroom.fingerprint import Profile
 from darkroom.storage.directory import DirectoryStore
 from model_build.build import Build
 from model_build.checkpoints.checkpoint import open_checkpoint
+from model_build.checkpoints.loading import load
 from model_build.compile.context import shapes
 from model_build.plan import Plan
 from model_build.progress import BuildProgress
 from model_build.proof.generation import Setting
 from model_build.proof.psnr import psnr
-from model_build.proof.reference import Reference, load
+from model_build.proof.reference import Reference
 from runtime.bundles.bundle import LoadedBundle, fetch_bundle, load_bundle, static_shapes
 from runtime.bundles.hardware import this_machine
 from runtime.engines import OnCpu, open_engine

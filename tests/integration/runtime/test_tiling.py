@@ -13,9 +13,9 @@ from diffusers import AutoencoderKL
 
 from darkroom.manifest import LatentSpec
 from model_build.checkpoints.checkpoint import open_checkpoint
+from model_build.checkpoints.loading import load
 from model_build.graphs.export import component_graph, export
 from model_build.proof.psnr import psnr
-from model_build.proof.reference import load
 from runtime.denoising.autoencoder import Autoencoder
 from runtime.engines import COMPONENTS, Engine, GraphEngine
 from runtime.engines.onnxruntime import load_graphs

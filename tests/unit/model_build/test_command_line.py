@@ -11,8 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from model_build.__main__ import app
-from model_build.compile import GPU_TARGETS, TARGETS
 from model_build.compile.device import Lack
+from model_build.compile.targets import GPU_TARGETS, TARGETS
 
 
 def build(*arguments: str) -> tuple[int, str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from model_build import BuildRefused
-from model_build.stages import Finished, Stage, Workspace
+from model_build.stages import FinishedStage, Stage, Workspace
 
 STAGE = Stage("export/unet", code=("model_build.graphs.weights",), libraries=("numpy",), inputs={"checkpoint": "ab"})
 
@@ -29,19 +29,19 @@ def workspace(tmp_path: Path) -> Workspace:
 
 
 @pytest.fixture
-def done(workspace: Workspace) -> Finished:
+def done(workspace: Workspace) -> FinishedStage:
     with workspace.held():
         return workspace.run(STAGE, write)
 
 
-def test_a_first_run(workspace: Workspace, done: Finished) -> None:
+def test_a_first_run(workspace: Workspace, done: FinishedStage) -> None:
     assert not done.skipped
     assert list(done.files) == ["parts/weights", "unet.onnx"]
     assert (done.folder / "parts/weights").read_bytes() == b"weights"
     assert [path.name for path in workspace.folder.iterdir() if path.name.startswith(".unf")] == []
 
 
-def test_unchanged(workspace: Workspace, done: Finished) -> None:
+def test_unchanged(workspace: Workspace, done: FinishedStage) -> None:
     again = workspace.unchanged(STAGE)
     assert again is not None
     assert again.skipped
@@ -64,7 +64,7 @@ def test_whatever_a_stage_depends_on(workspace: Workspace, changed: Stage) -> No
 
 
 @pytest.mark.parametrize("damage", ["flip", "truncate", "remove", "record", "no record", "other record"])
-def test_damaged_outputs_are_made_again(workspace: Workspace, done: Finished, damage: str) -> None:
+def test_damaged_outputs_are_made_again(workspace: Workspace, done: FinishedStage, damage: str) -> None:
     graph, record = done.folder / "unet.onnx", done.folder / "stage.json"
     if damage == "flip":
         graph.write_bytes(b"grapi")
@@ -84,7 +84,7 @@ def test_damaged_outputs_are_made_again(workspace: Workspace, done: Finished, da
     assert workspace.unchanged(STAGE) is not None
 
 
-def test_an_interrupted_stage_leaves_the_one_before(workspace: Workspace, done: Finished) -> None:
+def test_an_interrupted_stage_leaves_the_one_before(workspace: Workspace, done: FinishedStage) -> None:
     def interrupted(folder: Path) -> None:
         (folder / "unet.onnx").write_bytes(b"half")
         raise KeyboardInterrupt
@@ -142,13 +142,42 @@ def test_one_build_at_a_time(workspace: Workspace) -> None:
         pass
 
 
-def test_the_key_is_of_source_not_of_a_cached_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    module = tmp_path / "a_stage_of_this_test.py"
+@pytest.fixture
+def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A package whose `work` imports `near`, `near` lazily `room.far`; `other` imports `work`."""
+    house = tmp_path / "a_house_of_this_test"
+    (house / "room").mkdir(parents=True)
+    for file, source in {
+        "__init__.py": "",
+        "work.py": "import json\nfrom a_house_of_this_test import near\n",
+        "near.py": "def late():\n    from a_house_of_this_test.room.far import STEPS\n    return STEPS\n",
+        "room/__init__.py": "",
+        "room/far.py": "from .. import near  # a circle\nSTEPS = 1\n",
+        "room/beside.py": "STEPS = 1\n",
+        "other.py": "from a_house_of_this_test import work\n",
+    }.items():
+        (house / file).write_text(source)
     monkeypatch.syspath_prepend(tmp_path)
-    module.write_text("STEPS = 1\n")
-    stage = Stage("x", code=("a_stage_of_this_test",))
-    first = stage.key()
-    module.write_text("STEPS = 2\n")
-    assert stage.key() != first
-    with pytest.raises(ModuleNotFoundError):
-        Stage("x", code=("no_module_of_this_name",)).key()
+    return house
+
+
+@pytest.mark.parametrize(
+    ("file", "counts"),
+    [
+        *[("__init__.py", True), ("work.py", True), ("near.py", True), ("room/__init__.py", True)],
+        *[("room/far.py", True), ("room/beside.py", False), ("other.py", False)],
+    ],
+)
+def test_the_key_covers_what_the_work_imports_and_nothing_else(house: Path, file: str, counts: bool) -> None:
+    stage = Stage("x", code=("a_house_of_this_test.work",))
+    before = stage.key()
+    changed = house / file
+    changed.write_text(changed.read_text() + "MORE = 2\n")
+    assert (stage.key() != before) is counts
+    assert "a_house_of_this_test" not in sys.modules, "read, and never imported"
+
+
+def test_a_module_that_is_not_there() -> None:
+    for name in ("no_module_of_this_name", "model_build.no_module_of_this_name"):
+        with pytest.raises(ModuleNotFoundError):
+            Stage("x", code=(name,)).key()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-
 import numpy as np
 import pytest
 
@@ -74,24 +72,33 @@ def test_an_image_that_moved_further_than_another_seed_would_is_wrong() -> None:
     assert wrong.tolist() == [False, True]
 
 
-@pytest.mark.parametrize(("name", "lines"), [("judge", LINES), ("moved", LINES[: LEAST_PROMPTS - 1]), ("moved", [])])
-def test_unknown_criteria_and_too_few_prompts_are_refused(name: str, lines: list[str]) -> None:
-    with pytest.raises(BuildRefused):
-        criterion_named(name, lines)
+@pytest.mark.parametrize("lines", [LINES[: LEAST_PROMPTS - 1], []])
+def test_too_few_prompts_are_refused(lines: list[str]) -> None:
+    with pytest.raises(BuildRefused, match=f"at least {LEAST_PROMPTS} different prompts"):
+        criterion_named("moved", lines)
 
 
-def test_crayons_judge_reads_what_was_drawn() -> None:
-    from crayon.scenes.captions import canonical_caption
-    from crayon.scenes.drawing import draw
-    from crayon.scenes.grammar import Split, sample_single
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("judge", "use moved, or module:attribute"),
+        (":Judged", "use moved, or module:attribute"),
+        ("json:", "use moved, or module:attribute"),
+        ("no_module_of_this_name:Judged", "cannot be imported: No module named"),
+        (".here:Judged", "cannot be imported"),
+        ("json:no_attribute", "cannot be imported: module 'json' has no attribute"),
+        ("json:JSONDecoder", "json:JSONDecoder makes no criterion"),
+        ("json:__name__", "json:__name__ makes no criterion"),
+    ],
+)
+def test_a_criterion_that_cannot_be_had_is_refused(name: str, why: str) -> None:
+    with pytest.raises(BuildRefused, match=why):
+        criterion_named(name, LINES)
 
-    judge = criterion_named("crayon", [])
-    pairs = judge.pairs(32, seed=0)
-    assert all(pair.before == pair.prompt for pair in pairs[::8])
-    scenes = [sample_single(random.Random(seed), Split.TRAIN) for seed in range(8)]
-    captions = [canonical_caption(scene) for scene in scenes]
-    judge._scenes |= dict(zip(captions, scenes, strict=True))
-    images = np.stack([draw(scene, random.Random(1)) for scene in scenes])
-    nothing = np.zeros(8, np.float32)
-    assert judge.wrong(captions, images, nothing, 0.0).mean() < 0.2
-    assert judge.wrong(captions, np.roll(images, 1, 0), nothing, 0.0).mean() > 0.8
+
+def test_a_criterion_of_ones_own() -> None:
+    assert isinstance(criterion_named(f"{__name__}:own", []), Moved)
+
+
+def own() -> Moved:
+    return Moved(LINES)

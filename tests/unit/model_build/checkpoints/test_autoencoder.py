@@ -12,7 +12,7 @@ import pytest
 from model_build import BuildRefused
 from model_build.checkpoints.autoencoder import with_autoencoder
 from model_build.checkpoints.checkpoint import Checkpoint, open_checkpoint
-from model_build.proof.reference import load
+from model_build.checkpoints.loading import load
 from tests.tiny_checkpoint import write_tiny_autoencoder
 
 

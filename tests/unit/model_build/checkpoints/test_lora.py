@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 
 from model_build import BuildRefused
 from model_build.checkpoints.checkpoint import open_checkpoint
+from model_build.checkpoints.loading import load
 from model_build.checkpoints.lora import merge, open_loras
-from model_build.proof.reference import load
 
 LAYER = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
 RANK, WIDTH = 2, 16

@@ -13,9 +13,10 @@ from onnx import TensorProto, helper
 from darkroom.fingerprint import Profile
 from darkroom.gpu import TENSORRT, Gpu, wheel_facts
 from model_build import BuildRefused
-from model_build.compile import GPU_TARGETS, context
+from model_build.compile import context
 from model_build.compile.context import Context, compile_context, instructions, shapes
 from model_build.compile.device import Device, compiled_for
+from model_build.compile.targets import GPU_TARGETS
 
 GPU = Gpu("NVIDIA A10", "sm86", 24 << 30, "13.0")
 PROFILE = Profile(rows=(1, 2, 8), height=(8, 64, 128), width=(8, 64, 96))

@@ -8,8 +8,8 @@ import pytest
 
 from darkroom.gpu import CUDA, TENSORRT, Gpu, NoGpu, wheel_facts
 from model_build import BuildRefused
-from model_build.compile import GPU_TARGETS, TARGETS, target_spec
 from model_build.compile.device import Device, compiled_for, lacks
+from model_build.compile.targets import GPU_TARGETS, TARGETS, target_spec
 
 GPU = Gpu("NVIDIA A10", "sm86", 24 << 30, "13.0")
 DEVICE = Device(GPU, "1.31.1", "13.0", "10.16.1")

@@ -14,11 +14,11 @@ from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
 from model_build.checkpoints.checkpoint import open_checkpoint
+from model_build.checkpoints.loading import load
 from model_build.graphs import fusion
 from model_build.graphs.export import component_graph, export
 from model_build.graphs.fusion import DOMAIN, fuse
 from model_build.graphs.optimize import optimize
-from model_build.proof.reference import load
 from tests.tiny_checkpoint import write_tiny_lcm, write_tiny_xl
 
 KINDS = {"lcm": write_tiny_lcm, "sdxl": write_tiny_xl}

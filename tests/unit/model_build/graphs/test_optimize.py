@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from model_build.compile import engine_format
+from model_build.compile.formats import engine_format
 from model_build.graphs.optimize import optimize
 from model_build.graphs.weights import lossless_half
 
@@ -70,12 +70,12 @@ def test_only_exact_weights_are_halved(optimized: tuple[Path, Path]) -> None:
 def test_engines_compute_as_before(optimized: tuple[Path, Path], tmp_path: Path, name: str) -> None:
     source, target = optimized
     x = RANDOM.standard_normal((5, 64)).astype(np.float32)
-    (wanted,) = engine_format("onnxruntime").open(source, {}, 1)({"x": x})
+    (wanted,) = engine_format("onnxruntime").open_component(source, {}, 1)({"x": x})
     made = tmp_path / name
     made.mkdir()
-    engine_format(name).compile(target, made, "two_products")  # type: ignore[arg-type]
+    engine_format(name).compile_component(target, made, "two_products")  # type: ignore[arg-type]
     (entry,) = [path for path in made.iterdir() if path.suffix in (".onnx", ".xml")]
     assert sum(path.stat().st_size for path in made.iterdir()) < 64 * 64 * (4 + 2) + 16384
     options = {"INFERENCE_PRECISION_HINT": "f32"} if name == "openvino" else {}
-    (found,) = engine_format(name).open(entry, options, 1)({"x": x})  # type: ignore[arg-type]
+    (found,) = engine_format(name).open_component(entry, options, 1)({"x": x})  # type: ignore[arg-type]
     assert np.abs(found - wanted).max() <= 1e-5 * np.abs(wanted).max()

@@ -7,8 +7,8 @@ import torch
 
 from model_build import BuildRefused
 from model_build.checkpoints.checkpoint import open_checkpoint
+from model_build.checkpoints.loading import load
 from model_build.graphs.token_merging import merge, merge_tokens
-from model_build.proof.reference import load
 
 
 def tokens(height: int, width: int, rows: int = 2) -> torch.Tensor:

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from model_build.int8.calibration import collect, samples, save, settings
+from model_build.int8.calibration import collect, settings
+from model_build.int8.calls import samples, save
 from model_build.layout import CALIBRATION_STEPS, SAMPLERS
 
 

@@ -1,0 +1,1 @@
+"""Peers: sides of a comparison, each in a process and an environment of its own."""

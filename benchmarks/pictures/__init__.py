@@ -1,0 +1,1 @@
+"""Pictures: what the benchmarks draw, and what speed and strength do to images."""

@@ -1,0 +1,183 @@
+"""Requests that arrive by chance: batching by step against batching by request, same engine, same row cap; and the
+runtime against LitServe around a diffusers pipeline, both over HTTP.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from statistics import fmean, median
+from typing import Any
+
+import numpy as np
+
+from benchmarks.measure import Row, judged, keep
+from benchmarks.peers import environment as peers
+from benchmarks.serving import servers
+from benchmarks.serving.batching import PROMPT, ByRequest, ByStep, Serves, answers, step
+from benchmarks.serving.poisson import MIX, Answered, Arrival, all_at_once, by_chance, p95
+from benchmarks.subjects.engine import InProcess
+from runtime import config, logs
+from runtime.serving.service import batcher
+
+COMMAND = "make bench PART=arrivals"
+TARGET = "openvino-bf16"
+LOAD = 0.8
+_CONFIG = config.load({})
+_row = partial(judged, "arrivals", COMMAND)
+
+
+@dataclass(frozen=True)
+class RequestCounts:
+    """How many requests arrive by chance, in so many rounds, and how many are there at once where it is saturated;
+    over HTTP `over_http` of them in each case.
+    """
+
+    requests: int
+    rounds: int
+    saturating: int
+    over_http: int = 0
+
+
+AS_COMMITTED, QUICK = RequestCounts(240, 3, 48, 60), RequestCounts(12, 1, 6, 6)
+OURS = "by step"
+Answer = Callable[[Sequence[Arrival], str], dict[str, list[Answered]]]  # by server; and what is told meanwhile
+
+
+def run(quick: bool = False) -> None:
+    """Measure, print and keep everything of this part; `quick` tries it with few requests and keeps nothing."""
+    logs.configure("warning")
+    effort = QUICK if quick else AS_COMMITTED
+    engine = InProcess(TARGET)
+    compared = compare(engine, effort)
+    raw: dict[str, Any] = {"paces": compared.paces, "saturation": compared.rates, "answered": compared.answered}
+    measured = rows(compared.answered, compared.rates, compared.short)
+    if peers.environment():
+        served = over_http(effort)
+        raw["over_http"] = {"paces": served.paces, "saturation": served.rates, "answered": served.answered}
+        measured += rows_over_http(served.answered, served.rates)
+    if quick:
+        print(*measured, sep="\n")
+    else:
+        keep("arrivals", measured, raw)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """By server, what it answered in each round, and its images a second at saturation. `paces` has the arrivals a
+    second of each round; `short` is what `_short` measured, 0 where it was not.
+    """
+
+    answered: dict[str, list[list[Answered]]]
+    rates: dict[str, list[float]]
+    paces: list[float]
+    short: float = 0.0
+
+
+def compare(engine: InProcess, effort: RequestCounts) -> Comparison:
+    """By step and by request, with our row cap: a call of each in turns."""
+    ours = batcher(_CONFIG, engine.loaded)
+    by_step = partial(ByStep, engine, ours)
+    answers({OURS: by_step}, all_at_once(AS_COMMITTED.saturating, seed=0), "learning how many rows pay")
+    most = ours.row_cap(engine.waiting(0, MIX[0]).size) // 2
+    print(f"at most {most} images a call", flush=True)
+    serving: dict[str, Serves] = {
+        OURS: by_step,
+        "by request": partial(ByRequest, engine, most, False),
+        "by request, mixed": partial(ByRequest, engine, most, True),
+    }
+    compared = _in_rounds(partial(answers, serving), effort.rounds, effort.saturating, effort.requests, OURS)
+    return replace(compared, short=_short(engine, most))
+
+
+def over_http(effort: RequestCounts) -> Comparison:
+    """The runtime's process and LitServe's in turns, at `LOAD` of LitServe's saturation: at ours its queue would have
+    no end, and the figure would be any.
+    """
+    with tempfile.TemporaryDirectory() as data, ExitStack() as stack:
+        ours = servers.darkroom(TARGET, _CONFIG.max_rows, Path(data))
+        theirs = servers.litserve(_CONFIG.max_rows // 2)
+        addresses = [(server, stack.enter_context(servers.running(server))) for server in (ours, theirs)]
+
+        def answer(arrivals: Sequence[Arrival], label: str) -> dict[str, list[Answered]]:
+            print(label, flush=True)
+            return {server.name: servers.answers(server, address, arrivals) for server, address in addresses}
+
+        answer(all_at_once(6, seed=0), "first uses")
+        return _in_rounds(answer, effort.rounds, effort.over_http, effort.over_http, theirs.name)
+
+
+def _in_rounds(answer: Answer, rounds: int, saturating: int, requests: int, paced_by: str) -> Comparison:
+    """Many requests at once, then many by chance, at `LOAD` of the saturation that `paced_by` has just had: a machine's
+    speed drifts.
+    """
+    answered: dict[str, list[list[Answered]]] = defaultdict(list)
+    rates: dict[str, list[float]] = defaultdict(list)
+    paces: list[float] = []
+    for number in range(rounds):
+        for name, each in answer(all_at_once(saturating, seed=number), f"saturation {number + 1} of {rounds}").items():
+            rates[name].append(saturating / max(one.seconds for one in each))
+        paces.append(LOAD * rates[paced_by][-1])
+        arrivals = by_chance(requests, paces[-1], seed=number)
+        for name, each in answer(arrivals, f"by chance {number + 1} of {rounds}").items():
+            answered[name].append(each)
+            print(f"  {name}: mean {fmean(one.seconds for one in each):.2f} s", flush=True)
+    return Comparison(answered, rates, paces)
+
+
+def _short(engine: InProcess, most: int) -> float:
+    """Seconds of a 4-step request in the fullest batch, and of one step of it that it may have to wait for."""
+    batch = [engine.trajectory(PROMPT, seed, MIX[-1]) for seed in range(most)]
+    step(engine.runner, batch)
+    seconds = []
+    for _ in range(MIX[-1] // 2):
+        started = time.perf_counter()
+        step(engine.runner, batch)
+        seconds.append(time.perf_counter() - started)
+    return (MIX[0] + 1) * median(seconds)
+
+
+def rows(answered: dict[str, list[list[Answered]]], rates: dict[str, list[float]], short: float) -> list[Row]:
+    """The goals, each against the better of the two servers by request."""
+    ours = OURS
+    peers = [name for name in answered if name != ours]
+
+    def against(metric: str, goal: float, figure: Callable[[list[Answered]], float]) -> Row:
+        figures = {name: [figure(one_round) for one_round in rounds] for name, rounds in answered.items()}
+        best = min(peers, key=lambda name: median(figures[name]))
+        return _row(f"{metric}, by step / {best}", median(np.divide(figures[ours], figures[best])), at_most=goal)
+
+    quick = median(p95([each for each in one_round if each.steps == MIX[0]]) for one_round in answered[ours])
+    fastest = max(peers, key=lambda name: median(rates[name]))
+    throughput = median(np.divide(rates[ours], rates[fastest]))
+    return [
+        against("mean latency", 0.5, lambda one_round: fmean(each.seconds for each in one_round)),
+        against("p95 latency", 0.65, p95),
+        _row(f"p95 of {MIX[0]}-step requests / {MIX[0] + 1} steps of the full batch", quick / short, at_most=1.3),
+        _row(f"throughput at saturation, by step / {fastest}", throughput, at_least=0.98),
+        _row("throughput at saturation", median(rates[ours]), "images/s", digits=2),
+    ]
+
+
+def rows_over_http(answered: dict[str, list[list[Answered]]], rates: dict[str, list[float]]) -> list[Row]:
+    """The same goals against LitServe; `one_round` and `rates` have ours first."""
+    ours, theirs = answered
+
+    def ratio(figure: Callable[[list[Answered]], float]) -> float:
+        return float(median(np.divide(list(map(figure, answered[ours])), list(map(figure, answered[theirs])))))
+
+    throughput = median(np.divide(rates[ours], rates[theirs]))
+    against = f"over HTTP, {ours} / {theirs}"
+    return [
+        _row(
+            f"mean latency {against}", ratio(lambda one_round: fmean(each.seconds for each in one_round)), at_most=0.5
+        ),
+        _row(f"p95 latency {against}", ratio(p95), at_most=0.65),
+        _row(f"throughput at saturation {against}", throughput, at_least=0.98),
+    ]

@@ -1,0 +1,1 @@
+"""Sizes: what container images and environments take on disk."""

@@ -1,0 +1,1 @@
+"""Subjects: the checkpoints, bundles and engines that are measured."""
