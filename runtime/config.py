@@ -75,14 +75,14 @@ class RuntimeConfig(BaseModel):
     fetch_seconds: float = Field(10.0, gt=0, description="all the time that fetching an image may take")
     max_image_bytes: int = Field(20 << 20, ge=1024, description="largest file of a request's image")
     max_image_pixels: int = Field(25_000_000, ge=64, description="most pixels of a request's image, by its header")
-    cache: Literal["auto", "off", "darkroom", "nirvana", "lru", "lfu", "fifo"] = Field(
-        "auto", description="caching policy; auto: darkroom where the bundle is calibrated, else finished images only"
+    cache: Literal["auto", "off", "darkroom"] = Field(
+        "auto", description="auto: latents where the bundle is calibrated, else finished images only; darkroom: both"
     )
     cache_quality: float = Field(
-        0.99, gt=0, lt=1, description="share of uncached quality that every image from the cache should have (darkroom)"
+        0.99, gt=0, lt=1, description="share of uncached quality that every image from the cache should have"
     )
     cache_deepest: float = Field(
-        0.8, ge=0, lt=1, description="largest share of its steps that an image may skip (darkroom); less: more variety"
+        0.8, ge=0, lt=1, description="largest share of its steps that an image may skip; less: more variety"
     )
     cache_memory_mb: int = Field(256, ge=1, description="memory for latents")
     cache_disk_mb: int = Field(1024, ge=0, description="local disk for latents, below cache_dir; 0: none")
