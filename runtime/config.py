@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from darkroom import signing
 from darkroom.contracts import MODEL_NAME
 from darkroom.gpu import GRAPHS
+from darkroom.processors import processors
 from darkroom.settings import SettingsError
 
 PREFIX = "RUNTIME_"
@@ -37,7 +38,9 @@ class RuntimeConfig(BaseModel):
     max_queue: int = Field(64, ge=1, description="requests accepted and not yet answered; beyond it 503 overloaded")
     ageing_steps: int = Field(8, ge=1, description="steps a trajectory may be passed over before its turn is certain")
     strict: bool = Field(False, description="run every image alone, so that its pixels depend on no neighbour")
-    threads: int = Field(0, ge=0, le=1024, description="engine threads; 0: one per processor")
+    threads: int = Field(
+        0, ge=0, le=1024, description="engine threads; 0: one per processor of its container"
+    )
     tile_beyond: int | None = Field(
         None,
         ge=0,
@@ -132,9 +135,8 @@ class RuntimeConfig(BaseModel):
 
     @property
     def thread_count(self) -> int:
-        """Engine threads: as configured, or the processors this process may use, as far as the system tells."""
-        allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        return self.threads or allowed or 1
+        """Engine threads: as configured, or the processors this process may use."""
+        return self.threads or processors()
 
 
 def _entries(listed: str) -> list[str]:
