@@ -38,9 +38,7 @@ class RuntimeConfig(BaseModel):
     max_queue: int = Field(64, ge=1, description="requests accepted and not yet answered; beyond it 503 overloaded")
     ageing_steps: int = Field(8, ge=1, description="steps a trajectory may be passed over before its turn is certain")
     strict: bool = Field(False, description="run every image alone, so that its pixels depend on no neighbour")
-    threads: int = Field(
-        0, ge=0, le=1024, description="engine threads; 0: one per processor of its container"
-    )
+    threads: int = Field(0, ge=0, le=1024, description="engine threads; 0: one per processor of its container")
     tile_beyond: int | None = Field(
         None,
         ge=0,
