@@ -10,7 +10,7 @@ from typing import Any
 
 from darkroom import signing
 from darkroom.manifest import Defaults, EngineManifest
-from darkroom.pace import PACE, Pace
+from darkroom.row_costs import ROW_COSTS, RowCosts
 from darkroom.storage import ObjectStore
 from model_build import plan as planning
 from model_build.cache.calibration import load as load_cache
@@ -103,7 +103,7 @@ class Build:
             measured = self._report(made, outputs, self._verified(made, outputs)).folder
             with self.progress.running("publish"):
                 made = made if self.plan.key is None else signing.sign(made, self.plan.key)
-                publish(self.store, made, outputs, {name: measured / name for name in (REPORT, PACE)})
+                publish(self.store, made, outputs, {name: measured / name for name in (REPORT, ROW_COSTS)})
             return made, json.loads((measured / REPORT).read_text())
 
     @property
@@ -285,8 +285,8 @@ class Build:
                 rows = trial_inputs("unet", made, ids, setting.height, setting.width)
                 costs[target.name] = row_costs(side, rows, repeats=plan.repeats)
                 advance()
-            pace = Pace(processor=hardware()["processor"], threads=threads(), targets=costs)
-            (folder / PACE).write_text(pace.model_dump_json(indent=1))
+            measured = RowCosts(processor=hardware()["processor"], threads=threads(), targets=costs)
+            (folder / ROW_COSTS).write_text(measured.model_dump_json(indent=1))
             agreements = json.loads((verified.folder / "verify.json").read_text())
             report = assemble(made, setting, agreements, readings, outputs.notes(), repeats=plan.repeats)
             (folder / REPORT).write_text(json.dumps(report, indent=1) + "\n")

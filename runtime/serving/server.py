@@ -155,10 +155,9 @@ def problem(error: DarkroomError, request_id: str | None = None) -> Response:
     return JSONResponse(body, error.status, headers, media_type=_PROBLEM)
 
 
-Endpoint = Callable[[Request], Awaitable[Response]]
-
-
-def _answering(endpoint: Endpoint, metrics: Metrics) -> Endpoint:
+def _answering(
+    endpoint: Callable[[Request], Awaitable[Response]], metrics: Metrics
+) -> Callable[[Request], Awaitable[Response]]:
     """The endpoint with every refusal counted and answered as a problem."""
 
     async def guarded(request: Request) -> Response:

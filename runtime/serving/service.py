@@ -253,13 +253,13 @@ class Service:
 
 
 def batcher(config: RuntimeConfig, bundle: LoadedBundle) -> Batcher:
-    """Its calls have the least rows of what the operator allows, the engine takes, and is worth its while: as measured
-    at build, else as it learns.
+    """Its calls never have more rows than the operator allows, the engine takes, or the bundle's row cap says. Where the
+    bundle has no row cap for this machine, the batcher learns one.
     """
-    profile, worthwhile = bundle.target.profile, bundle.worthwhile_rows
-    taken = config.max_rows if profile is None else profile.rows[-1]
-    most = min(config.max_rows, taken, worthwhile or taken)
-    return Batcher(most, config.ageing_steps, strict=config.strict, learns=worthwhile is None)
+    profile, row_cap = bundle.target.profile, bundle.row_cap
+    engine_rows = config.max_rows if profile is None else profile.rows[-1]
+    most = min(config.max_rows, engine_rows, row_cap or engine_rows)
+    return Batcher(most, config.ageing_steps, strict=config.strict, learns=row_cap is None)
 
 
 def _fallback(bundle: LoadedBundle) -> list[GenerationWarning]:
