@@ -19,10 +19,9 @@ from benchmarks import arrivals, checkpoints, gpu_memory
 from benchmarks.engine import InProcess
 from benchmarks.measure import Row, judged, keep
 from benchmarks.sides import Found, Side, faster, in_turns
-from darkroom import catalog, gpu
+from darkroom import catalog, gpu, logs
 from darkroom.storage import open_store
 from model_build.compile.device import lacks
-from runtime import logs
 
 COMMAND = "make bench PART=gpu"
 WORK = Path(".darkroom") / "bench"
@@ -71,7 +70,7 @@ AS_COMMITTED = Trial()
 def run(trial: Trial = AS_COMMITTED) -> None:
     """Measure, print and keep everything of this part. Ends with a sentence where there is no GPU to measure."""
     targets = _targets(trial)
-    logs.configure("warning")
+    logs.configure("warning", sys.stdout)
     peak = _fastest_product(trial.device)
     found = [_measured(shape, targets, peak, trial) for shape in (SD15, SDXL)]
     made = [row for rows, _ in found for row in rows]

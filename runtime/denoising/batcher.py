@@ -54,7 +54,7 @@ class Batcher:
     """
 
     def __init__(self, max_rows: int, ageing_steps: int, *, strict: bool = False, learns: bool = False) -> None:
-        """With `learns` the row cap of each size follows from what calls take, as `timed` says; else it is `max_rows`."""
+        """With `learns` each size has a row cap, which follows from what `timed` is told; else it is `max_rows`."""
         self._max_rows = max_rows
         self._ageing_steps = ageing_steps
         self._strict = strict

@@ -253,7 +253,7 @@ class Service:
 
 
 def batcher(config: RuntimeConfig, bundle: LoadedBundle) -> Batcher:
-    """Its calls never have more rows than the operator allows, the engine takes, or the bundle's row cap says. Where the
+    """No call has more rows than the operator allows, the engine takes, or the bundle's row cap says. Where the
     bundle has no row cap for this machine, the batcher learns one.
     """
     profile, row_cap = bundle.target.profile, bundle.row_cap
