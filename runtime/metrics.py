@@ -84,9 +84,9 @@ class _Together(Collector):
         self._by_model = by_model
 
     def collect(self) -> Iterable[Metric]:
-        found: dict[str, Metric] = {}
+        families: dict[str, Metric] = {}
         for model, metrics in self._by_model.items():
             for family in metrics.families():
-                one = found.setdefault(family.name, Metric(family.name, family.documentation, family.type))
+                one = families.setdefault(family.name, Metric(family.name, family.documentation, family.type))
                 one.samples += [sample._replace(labels={**sample.labels, "model": model}) for sample in family.samples]
-        return found.values()
+        return families.values()
