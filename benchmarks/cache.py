@@ -97,7 +97,7 @@ class Bench:
 def _code() -> str:
     """A hash of the cache's own code and of this benchmark's."""
     root = Path(__file__).parent.parent
-    files = [*root.glob("runtime/cache/*.py"), root / "runtime" / "latent_cache.py", *root.glob("benchmarks/cache*.py")]
+    files = [*root.glob("runtime/cache/*.py"), *root.glob("benchmarks/cache*.py")]
     return hashlib.sha256(b"".join(file.read_bytes() for file in sorted(files))).hexdigest()
 
 
@@ -213,9 +213,6 @@ def _costs(bench: Bench) -> dict[str, Any]:
     )
     slower = 100 * float(np.quantile(misses, 0.99)) / request
     bench.row("uniform: all that the cache costs a request that misses, 99 of 100", slower, "%", at_most=1.0)
-    tried = bench.replay.run(asked["uniform"], bench.policies.ours(), BUDGET, predict=False)
-    without = 100 * float(np.mean([one.look_up for one in tried])) / request
-    bench.row("uniform: look-up without the match predictor, mean share of a request", without, "%")
     return {"request_seconds": request}
 
 

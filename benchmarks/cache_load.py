@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 import tempfile
 import threading
 import time
@@ -14,9 +15,9 @@ from statistics import mean
 
 from benchmarks.cache_traces import Asked
 from benchmarks.subjects.engine import InProcess
+from darkroom import logs
 from darkroom.contracts import GenerationRequest, Invocation, Timings
 from darkroom.storage.directory import DirectoryStore
-from runtime import logs
 from runtime.config import RuntimeConfig
 from runtime.metrics import Metrics
 from runtime.serving.generation import Generation
@@ -44,7 +45,7 @@ def poisson(engine: InProcess, asked: Sequence[Asked], quality: float) -> dict[s
     """By policy, "off" or "darkroom", what each round measured; each round has requests of its own, and a cache that
     begins empty.
     """
-    logs.configure("warning")
+    logs.configure("warning", sys.stdout)
     off = RuntimeConfig.model_validate({"cache": "off", "max_queue": _REQUESTS})
     _serve(engine, asked[:4], 0.0, off)
     started = time.perf_counter()

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from benchmarks.cache_published import Published, lcbfu, lru
 from benchmarks.subjects.engine import InProcess
 from runtime.arrays import Floats
 from runtime.cache.calibrated import Calibrated, Calibration
 from runtime.cache.entry import Entry
-from runtime.cache.eviction import EVICTIONS
+from runtime.cache.eviction import Eviction, saved_work
 from runtime.cache.policy import Policy
-from runtime.cache.published import Published
 from runtime.denoising.trajectory import Trajectory
 
 QUALITY = 0.99
@@ -47,24 +47,27 @@ class Policies:
             raise ValueError("this bundle is not calibrated; run calibrate-cache and build it with --cache")
         self._spec, self._prompts = spec, prompts
 
-    def published(self, eviction: str = "lcbfu", tighten: float = 0.0) -> Policy:
+    def published(self, eviction: Callable[[], Eviction] = lcbfu, tighten: float = 0.0) -> Policy:
         text = self._manifest.text
-        return Published(eviction, EVICTIONS[eviction], text.embedding_dim, text.eos_token_id, tighten)
+        return Published(eviction, text.embedding_dim, text.eos_token_id, tighten)
 
     def ours(
-        self, quality: float = QUALITY, kind: type[Calibrated] = Calibrated, eviction: str = "saved-work"
+        self,
+        quality: float = QUALITY,
+        kind: type[Calibrated] = Calibrated,
+        eviction: Callable[[], Eviction] = saved_work,
     ) -> Policy:
-        return kind(Calibration(self._prompts, self._spec, quality, 0.8), EVICTIONS[eviction])
+        return kind(Calibration(self._prompts, self._spec, quality, 0.8), eviction)
 
     def compared(self) -> dict[str, Callable[[], Policy]]:
         """By the names of the table."""
-        return {"nirvana": self.published, "lru": lambda: self.published("lru"), "darkroom": self.ours}
+        return {"nirvana": self.published, "lru": lambda: self.published(lru), "darkroom": self.ours}
 
     def without(self) -> dict[str, Callable[[], Policy]]:
         """Ours, one part taken out each."""
         return {
-            "evicting as published (LCBFU)": lambda: self.ours(eviction="lcbfu"),
-            "evicting the longest unused": lambda: self.ours(eviction="lru"),
+            "evicting as published (LCBFU)": lambda: self.ours(eviction=lcbfu),
+            "evicting the longest unused": lambda: self.ours(eviction=lru),
             "storing all": lambda: self.ours(kind=StoresAll),
             "never renewing": lambda: self.ours(kind=Unrenewed),
         }
@@ -73,7 +76,7 @@ class Policies:
         """Each policy from careful to greedy."""
         tightened = (0.0, 0.8, 0.95, 0.99)
         return {
-            "nirvana": [lambda t=t: self.published("lcbfu", t) for t in tightened],  # type: ignore[misc]
-            "lru": [lambda t=t: self.published("lru", t) for t in tightened[::2]],  # type: ignore[misc]
+            "nirvana": [lambda t=t: self.published(lcbfu, t) for t in tightened],  # type: ignore[misc]
+            "lru": [lambda t=t: self.published(lru, t) for t in tightened[::2]],  # type: ignore[misc]
             "darkroom": [lambda q=q: self.ours(q) for q in (0.9, 0.97, 0.99, 0.995)],  # type: ignore[misc]
         }

@@ -65,9 +65,9 @@ class Replay:
         self._table = engine.loaded.samplers.table("ddim", STEPS)
         self._prompts = prompts
 
-    def run(self, asked: Sequence[Asked], policy: Policy, budget: int, *, predict: bool = True) -> list[Outcome]:
+    def run(self, asked: Sequence[Asked], policy: Policy, budget: int) -> list[Outcome]:
         """`budget` in bytes of memory; the cache starts empty and has no other tier."""
-        cache = LatentCache(policy, budget, Metrics(), predict=predict)
+        cache = LatentCache(policy, budget, Metrics())
         found = [self._one(cache, number, request) for number, request in enumerate(asked)]
         cache.close()
         return found

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import os
 import signal
 import socket
@@ -14,9 +15,10 @@ import sys
 import time
 from collections.abc import Sequence
 
+from darkroom import logs
 from darkroom import settings as configuration
 from darkroom.settings import Settings, SettingsError
-from local import data, logs
+from local import data
 from local.deployment import Deployment
 from local.errors import CannotStart
 
@@ -39,7 +41,8 @@ def _serve_until_stopped() -> int:
     started = time.monotonic()
     try:
         settings = configuration.load()
-        logs.configure(settings.log_level)
+        logs.configure(settings.log_level, sys.stderr)
+        logs.adopt("uvicorn.error", logging.ERROR)
         port = _port()
         if "public_url" not in settings.model_fields_set:
             settings = settings.model_copy(update={"public_url": f"http://127.0.0.1:{port}"})

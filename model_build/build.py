@@ -10,7 +10,7 @@ from typing import Any
 
 from darkroom import signing
 from darkroom.manifest import Defaults, EngineManifest
-from darkroom.pace import PACE
+from darkroom.row_costs import ROW_COSTS
 from darkroom.storage import ObjectStore
 from model_build import plan as planning
 from model_build.cache.calibration import load as load_cache
@@ -92,7 +92,7 @@ class Build:
             measured = self._report(built, outputs, self._verified(built, outputs)).folder
             with self.progress.running("publish"):
                 built = built if self.plan.key is None else signing.sign(built, self.plan.key)
-                publish(self.store, built, outputs, {name: measured / name for name in (REPORT, PACE)})
+                publish(self.store, built, outputs, {name: measured / name for name in (REPORT, ROW_COSTS)})
             return built, json.loads((measured / REPORT).read_text())
 
     @property

@@ -9,6 +9,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from darkroom.processors import processors
+
 _FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
 _ALSO = {"onnxruntime": ("onnxruntime-gpu",)}
 LIBRARIES = (
@@ -27,7 +29,7 @@ def installed(library: str) -> str:
 
 def threads() -> int:
     """CPUs this process may use; both sides of a comparison get as many threads."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return processors()
 
 
 def hardware() -> dict[str, Any]:

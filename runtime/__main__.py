@@ -16,13 +16,14 @@ def main() -> None:
     if sys.argv[1:] not in ([], ["serve"]):
         sys.exit("usage: python -m runtime [serve]")
 
+    from darkroom import logs
     from darkroom.settings import SettingsError
-    from runtime import config, logs
+    from runtime import config
     from runtime.process import StartAgain, StartError, serve
 
     try:
         settings = config.load()
-        logs.configure(settings.log_level)
+        logs.configure(settings.log_level, sys.stdout)
         logs.adopt("uvicorn.error")
         serve(settings)
     except StartAgain as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ from pydantic import Field, field_validator
 from darkroom import signing
 from darkroom.contracts import MODEL_NAME
 from darkroom.gpu import GRAPHS
+from darkroom.processors import processors
 from darkroom.settings import Configured
 
 PREFIX = "RUNTIME_"
@@ -37,7 +37,7 @@ class RuntimeConfig(Configured):
     max_queue: int = Field(64, ge=1, description="requests accepted and not yet answered; beyond it 503 overloaded")
     ageing_steps: int = Field(8, ge=1, description="steps a trajectory may be passed over before its turn is certain")
     strict: bool = Field(False, description="run every image alone, so that its pixels depend on no neighbour")
-    threads: int = Field(0, ge=0, le=1024, description="engine threads; 0: one per processor")
+    threads: int = Field(0, ge=0, le=1024, description="engine threads; 0: one per processor of its container")
     tile_beyond: int | None = Field(
         None,
         ge=0,
@@ -75,14 +75,14 @@ class RuntimeConfig(Configured):
     fetch_seconds: float = Field(10.0, gt=0, description="all the time that fetching an image may take")
     max_image_bytes: int = Field(20 << 20, ge=1024, description="largest file of a request's image")
     max_image_pixels: int = Field(25_000_000, ge=64, description="most pixels of a request's image, by its header")
-    cache: Literal["auto", "off", "darkroom", "nirvana", "lru", "lfu", "fifo"] = Field(
-        "auto", description="caching policy; auto: darkroom where the bundle is calibrated, else finished images only"
+    cache: Literal["auto", "off", "darkroom"] = Field(
+        "auto", description="auto: latents where the bundle is calibrated, else finished images only; darkroom: both"
     )
     cache_quality: float = Field(
-        0.99, gt=0, lt=1, description="share of uncached quality that every image from the cache should have (darkroom)"
+        0.99, gt=0, lt=1, description="share of uncached quality that every image from the cache should have"
     )
     cache_deepest: float = Field(
-        0.8, ge=0, lt=1, description="largest share of its steps that an image may skip (darkroom); less: more variety"
+        0.8, ge=0, lt=1, description="largest share of its steps that an image may skip; less: more variety"
     )
     cache_memory_mb: int = Field(256, ge=1, description="memory for latents")
     cache_disk_mb: int = Field(1024, ge=0, description="local disk for latents, below cache_dir; 0: none")
@@ -132,9 +132,8 @@ class RuntimeConfig(Configured):
 
     @property
     def thread_count(self) -> int:
-        """Engine threads: as configured, or the processors this process may use, as far as the system tells."""
-        allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        return self.threads or allowed or 1
+        """Engine threads: as configured, or the processors this process may use."""
+        return self.threads or processors()
 
 
 def _listed(value: str) -> list[str]:

@@ -40,9 +40,7 @@ class Metrics:
         self.batch_splits = counter("batch_splits", "Batches that ran out of memory and were split")
         self.upload_retries = counter("upload_retries", "Uploads that were tried again")
 
-        self.cache_lookups = counter(
-            "cache_lookups", "Prompts looked up: hit, miss, not tried as hopeless, or renewed from noise", "outcome"
-        )
+        self.cache_lookups = counter("cache_lookups", "Prompts looked up: hit, miss, or renewed from noise", "outcome")
         self.cache_hits = counter("cache_hits", "Images that entered at a later step, by that step", "step")
         self.cache_steps_saved = counter("cache_steps_saved", "Steps that images did not take")
         self.cache_repeats = counter("cache_repeats", "Images answered from a finished one: same request, same seed")
@@ -86,9 +84,9 @@ class _Together(Collector):
         self._by_model = by_model
 
     def collect(self) -> Iterable[Metric]:
-        found: dict[str, Metric] = {}
+        families: dict[str, Metric] = {}
         for model, metrics in self._by_model.items():
             for family in metrics.families():
-                one = found.setdefault(family.name, Metric(family.name, family.documentation, family.type))
+                one = families.setdefault(family.name, Metric(family.name, family.documentation, family.type))
                 one.samples += [sample._replace(labels={**sample.labels, "model": model}) for sample in family.samples]
-        return found.values()
+        return families.values()

@@ -10,8 +10,11 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from darkroom import silence
 from tests import postgres as server
 from tests.exclusive import alone_in
+
+silence.keep()
 
 # The same examples in every run, and no time limit for one: machines are slow at times.
 settings.register_profile("darkroom", derandomize=True, deadline=None)

@@ -20,11 +20,10 @@ from benchmarks.peers.sides import Side, SideResult, faster, in_turns
 from benchmarks.serving import arrivals
 from benchmarks.subjects import checkpoints
 from benchmarks.subjects.engine import InProcess
-from darkroom import catalog, gpu
+from darkroom import catalog, gpu, logs
 from darkroom.storage import open_store
 from model_build.compile.device import lacks
 from model_build.hardware import threads
-from runtime import logs
 
 COMMAND = "make bench PART=gpu"
 WORK = Path(".darkroom") / "bench"
@@ -73,7 +72,7 @@ AS_COMMITTED = Trial()
 def run(trial: Trial = AS_COMMITTED) -> None:
     """Measure, print and keep everything of this part. Ends with a sentence where there is no GPU to measure."""
     targets = _targets(trial)
-    logs.configure("warning")
+    logs.configure("warning", sys.stdout)
     peak = _fastest_product(trial.device)
     measured = [_measured(shape, targets, peak, trial) for shape in (SD15, SDXL)]
     all_rows = [row for rows, _ in measured for row in rows]

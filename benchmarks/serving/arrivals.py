@@ -4,6 +4,7 @@ runtime against LitServe around a diffusers pipeline, both over HTTP.
 
 from __future__ import annotations
 
+import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -23,7 +24,8 @@ from benchmarks.serving import servers
 from benchmarks.serving.batching import PROMPT, ByRequest, ByStep, Serves, answers, step
 from benchmarks.serving.poisson import MIX, Answered, Arrival, all_at_once, by_chance, p95
 from benchmarks.subjects.engine import InProcess
-from runtime import config, logs
+from darkroom import logs
+from runtime import config
 from runtime.serving.service import batcher
 
 COMMAND = "make bench PART=arrivals"
@@ -52,7 +54,7 @@ Answer = Callable[[Sequence[Arrival], str], dict[str, list[Answered]]]  # by ser
 
 def run(quick: bool = False) -> None:
     """Measure, print and keep everything of this part; `quick` tries it with few requests and keeps nothing."""
-    logs.configure("warning")
+    logs.configure("warning", sys.stdout)
     effort = QUICK if quick else AS_COMMITTED
     engine = InProcess(TARGET)
     compared = compare(engine, effort)

@@ -6,10 +6,16 @@ import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from darkroom.processors import processors as allowed
+
 
 def processors() -> list[int]:
-    """The numbers of the cores that this process may use; none where the system does not divide them (not Linux)."""
-    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_setaffinity") else []
+    """The numbers of the cores that this process may use; none where there is nothing to divide.
+
+    A container's quota belongs to no core, so it is left to the system; so are cores off Linux.
+    """
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_setaffinity") else []
+    return cores if allowed() >= len(cores) else []
 
 
 def divided(cores: Sequence[int], replicas: int) -> list[Sequence[int]]:

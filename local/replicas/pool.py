@@ -214,8 +214,8 @@ class Pool:
         share, they take turns. What still starts counts the cores it sees, and is confined once it is ready.
         """
         working = [member.replica.pid for member in self._members if member.replica.loaded]
-        for pid, share in zip(working, cores.divided(cores.processors(), len(working)), strict=False):
-            if pid is not None:
+        for pid, share in zip(working, cores.divided(cores.processors(), len(working)), strict=True):
+            if pid is not None and share:
                 cores.confine(pid, share)
 
 

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from darkroom.processors import processors
+
 _UTIME, _STIME = 11, 12  # fields of /proc/PID/stat after the name in parentheses; clock ticks
 
 
@@ -38,7 +40,7 @@ class Usage:
             seen[pid] = (now, seconds)
             before = self._seen.get(pid)
             if before is not None and now > before[0]:
-                share = (seconds - before[1]) / (now - before[0]) / (os.cpu_count() or 1)
+                share = (seconds - before[1]) / (now - before[0]) / processors()
                 used.append(Used(min(max(100.0 * share, 0.0), 100.0), memory))
         self._seen = seen
         return used

@@ -11,7 +11,7 @@ from rich.box import SIMPLE
 from rich.table import Table
 
 from darkroom.manifest import EngineManifest
-from darkroom.pace import PACE, Pace
+from darkroom.row_costs import ROW_COSTS, RowCosts
 from model_build.checkpoints.checkpoint import Checkpoint
 from model_build.hardware import hardware, software, threads
 from model_build.layout import REPORT
@@ -49,8 +49,8 @@ def write_report(
         rows = trial_inputs("unet", manifest, ids, setting.height, setting.width)
         costs[target.name] = row_costs(side, rows, repeats=repeats)
         advance()
-    pace = Pace(processor=hardware()["processor"], threads=threads(), targets=costs)
-    (folder / PACE).write_text(pace.model_dump_json(indent=1))
+    measured = RowCosts(processor=hardware()["processor"], threads=threads(), targets=costs)
+    (folder / ROW_COSTS).write_text(measured.model_dump_json(indent=1))
     report = assemble(manifest, setting, agreements, readings, notes, repeats=repeats)
     (folder / REPORT).write_text(json.dumps(report, indent=1) + "\n")
 

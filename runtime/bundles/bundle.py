@@ -12,7 +12,7 @@ from darkroom import signing
 from darkroom.catalog import bundle_key, load_manifest
 from darkroom.errors import EngineIntegrity, ObjectNotFound
 from darkroom.manifest import BundleFile, EngineManifest, Target
-from darkroom.pace import Pace, load_pace
+from darkroom.row_costs import RowCosts, load_row_costs
 from darkroom.storage import ObjectReader
 from runtime.bundles.hardware import Machine, choose_target, processor
 from runtime.bundles.tokenizer import PromptTokenizer
@@ -29,7 +29,7 @@ _FETCHES_AT_ONCE = 8
 class Bundle:
     """A version on this machine: `files` maps each path of the manifest that its target needs to a verified file.
 
-    `preferred` is the better kind of target that does not fit this machine, where there is one; `pace` is what was
+    `preferred` is the better kind of target that does not fit this machine, where there is one; `row_costs` is what was
     measured when it was built, if anything.
     """
 
@@ -37,18 +37,18 @@ class Bundle:
     target: Target
     files: Mapping[str, Path]
     preferred: Target | None = None
-    pace: Pace | None = None
+    row_costs: RowCosts | None = None
 
-    def worthwhile_rows(self, threads: int) -> int | None:
+    def row_cap(self, threads: int) -> int | None:
         """See `LoadedBundle`."""
-        return self.pace.worthwhile(self.target.name, processor(), threads) if self.pace else None
+        return self.row_costs.row_cap(self.target.name, processor(), threads) if self.row_costs else None
 
 
 @dataclass(frozen=True)
 class LoadedBundle:
     """Everything of a bundle that serving needs, ready for use.
 
-    Beyond `worthwhile_rows` in a call more rows buy nothing on this machine; None: not known.
+    Beyond `row_cap` in a call more rows buy nothing on this machine; None: not known.
     """
 
     manifest: EngineManifest
@@ -57,7 +57,7 @@ class LoadedBundle:
     tokenizer: PromptTokenizer
     samplers: SamplerTables
     preferred: Target | None = None
-    worthwhile_rows: int | None = None
+    row_cap: int | None = None
     prompt_map: PromptMap | None = None
 
 
@@ -105,7 +105,7 @@ def fetch_bundle(
 
     with ThreadPoolExecutor(_FETCHES_AT_ONCE) as pool:  # hashing and reading release the interpreter lock
         files = dict(zip(needed, pool.map(bring, needed), strict=True))
-    return Bundle(manifest, chosen, files, choice.preferred, load_pace(store, model, manifest.version))
+    return Bundle(manifest, chosen, files, choice.preferred, load_row_costs(store, model, manifest.version))
 
 
 def kept_graphs(bundle: Bundle, machine: Machine, cache: Path, megabytes: int) -> CompiledGraphs | None:
@@ -135,7 +135,7 @@ def static_shapes(
         component_sizes(target, bundle.files)[UNET],
         row,
         unit=1 if manifest.guidance_is_an_input else 2,
-        most=min(max_rows, bundle.worthwhile_rows(threads) or max_rows),
+        most=min(max_rows, bundle.row_cap(threads) or max_rows),
     )
     static = {UNET: unet} if unet.rows else {}
     if not tile_beyond or max(manifest.defaults.height, manifest.defaults.width) <= tile_beyond:
@@ -170,7 +170,7 @@ def load_bundle(
     tokenizer = PromptTokenizer(bundle.files[manifest.text.tokenizer].read_bytes(), manifest.text)
     samplers = SamplerTables(bundle.files[manifest.samplers.tables].read_bytes(), manifest.samplers)
     engine = open_target(bundle.target, bundle.files, threads)
-    rows = bundle.worthwhile_rows(threads)
+    rows = bundle.row_cap(threads)
     prompt_map = PromptMap(bundle.files[manifest.cache.tensors].read_bytes()) if manifest.cache else None
     return LoadedBundle(manifest, bundle.target, engine, tokenizer, samplers, bundle.preferred, rows, prompt_map)
 

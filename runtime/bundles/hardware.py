@@ -77,12 +77,12 @@ class Choice:
 def this_machine() -> Machine:
     """Looks only at metadata, files and the GPU's driver: no engine library is imported."""
     libraries: dict[str, str] = {}
-    found: dict[str, str] = {}
+    installed_as: dict[str, str] = {}
     for library, distributions in _DISTRIBUTIONS.items():
         for distribution in distributions:
             try:
                 libraries[library] = importlib.metadata.version(distribution)
-                found[library] = distribution
+                installed_as[library] = distribution
             except importlib.metadata.PackageNotFoundError:
                 continue
             break
@@ -96,7 +96,7 @@ def this_machine() -> Machine:
         libraries,
         features,
         device,
-        {provider: _lacks(provider, found.get("onnxruntime"), folders) for provider in gpu.PROVIDERS},
+        {provider: _lacks(provider, installed_as.get("onnxruntime"), folders) for provider in gpu.PROVIDERS},
         gpu.tensorrt_version(folders),
     )
 

@@ -14,7 +14,7 @@ from darkroom.errors import EngineIntegrity
 from darkroom.manifest import CacheLevel, CacheSpec
 from runtime.arrays import Floats, Ids
 from runtime.cache.entry import Entry
-from runtime.cache.eviction import Eviction
+from runtime.cache.eviction import Eviction, saved_work
 from runtime.denoising.samplers import SamplerTable
 from runtime.denoising.trajectory import Trajectory
 
@@ -99,7 +99,7 @@ class Calibrated:
     reusable = True
     renews = 31
 
-    def __init__(self, calibration: Calibration, eviction: Callable[[], Eviction]) -> None:
+    def __init__(self, calibration: Calibration, eviction: Callable[[], Eviction] = saved_work) -> None:
         self.eviction = eviction
         self.dimensions = calibration.prompts.dimensions
         self._prompts = calibration.prompts

@@ -77,13 +77,13 @@ class LatentDisk:
     def read(self, entry: str) -> Entry:
         """Raises Damaged, and removes what is."""
         try:
-            found = unpack(self._path(entry).read_bytes())
-            if found.id != entry:
+            content = unpack(self._path(entry).read_bytes())
+            if content.id != entry:
                 raise Damaged
         except (OSError, Damaged):
             self.remove(entry)
             raise Damaged from None
-        return found
+        return content
 
     def hit(self, entry: str, saved: int) -> None:
         with self._lock:

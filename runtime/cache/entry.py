@@ -62,8 +62,8 @@ def pack(entry: Entry) -> bytes:
     arrays = {"vector": entry.vector, "latents": entry.latents}
     if entry.denoised is not None:
         arrays["denoised"] = entry.denoised
-    told = {name: str(getattr(entry, name)) for name in ("scope", "origin", "step", "steps")}
-    body = save({name: np.ascontiguousarray(array) for name, array in arrays.items()}, told)
+    fields = {name: str(getattr(entry, name)) for name in ("scope", "origin", "step", "steps")}
+    body = save({name: np.ascontiguousarray(array) for name, array in arrays.items()}, fields)
     return MAGIC + hashlib.sha256(body).digest() + body
 
 
@@ -74,12 +74,12 @@ def unpack(packed: bytes) -> Entry:
     if not packed.startswith(MAGIC) or hashlib.sha256(body).digest() != packed[len(MAGIC) : start]:
         raise Damaged
     try:
-        arrays, told = load(body), _metadata(body)
+        arrays, fields = load(body), _metadata(body)
         return Entry(
-            scope=told["scope"],
-            origin=told["origin"],
-            step=int(told["step"]),
-            steps=int(told["steps"]),
+            scope=fields["scope"],
+            origin=fields["origin"],
+            step=int(fields["step"]),
+            steps=int(fields["steps"]),
             vector=arrays["vector"],
             latents=arrays["latents"],
             denoised=arrays.get("denoised"),
@@ -91,5 +91,5 @@ def unpack(packed: bytes) -> Entry:
 def _metadata(body: bytes) -> dict[str, str]:
     """The free part of a safetensors header, which the library's numpy reader leaves out."""
     length = int.from_bytes(body[:8], "little")
-    found = json.loads(body[8 : 8 + length]).get("__metadata__", {})
-    return found if isinstance(found, dict) else {}
+    metadata = json.loads(body[8 : 8 + length]).get("__metadata__", {})
+    return metadata if isinstance(metadata, dict) else {}

@@ -13,7 +13,6 @@ from runtime.cache.disk import LatentDisk
 from runtime.cache.entry import Damaged, Entry, Halves, halved
 from runtime.cache.memory import LatentMemory, Slot
 from runtime.cache.policy import Policy
-from runtime.cache.predictor import MatchPredictor
 from runtime.denoising.samplers import SamplerTable
 from runtime.denoising.trajectory import Trajectory
 from runtime.metrics import Metrics
@@ -66,10 +65,8 @@ class LatentCache:
         metrics: Metrics,
         disk: LatentDisk | None = None,
         on_new: Callable[[Entry], None] = lambda _: None,
-        *,
-        predict: bool = True,
     ) -> None:
-        """`on_new` is told what this replica remembers; `predict` says whether hopeless look-ups are skipped."""
+        """`on_new` is called with each entry that this replica made."""
         self.policy = policy
         self.memory = LatentMemory(
             memory_bytes,
@@ -81,9 +78,6 @@ class LatentCache:
         self._metrics = metrics
         self._disk = disk
         self.on_new = on_new
-        self._predict = predict
-        self._predictors: dict[str, MatchPredictor] = {}
-        self._hits: dict[str, int] = {}  # in a row, by scope
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="cache")
         self._writing = 0
         metrics.cache_bytes.labels("memory").set_function(lambda: self.memory.nbytes)
@@ -98,11 +92,12 @@ class LatentCache:
         started = perf_counter()
         vector = self.policy.vector(prompt_embeds, ids)
         visit = Visit(scope, vector, {trajectory: {} for trajectory in trajectories})
-        if self.policy.renews and self._hits.get(scope, 0) >= self.policy.renews:
+        if self.policy.renews and self.memory.hits(scope) >= self.policy.renews:
             outcome = "renewed"
         else:
-            outcome = self._look_up(visit, trajectories[0].table)
-        self._hits[scope] = self._hits.get(scope, 0) + 1 if outcome == "hit" else 0
+            self._look_up(visit, trajectories[0].table)
+            outcome = "hit" if visit.match else "miss"
+        self.memory.looked_up(scope, hit=outcome == "hit")
         self._metrics.cache_lookups.labels(outcome).inc()
         if (match := visit.match) is not None:
             for trajectory in trajectories if self.policy.reusable else trajectories[:1]:
@@ -151,24 +146,16 @@ class LatentCache:
             self.on_new(entry)
             self._write(entry)
 
-    def _look_up(self, visit: Visit, table: SamplerTable) -> str:
-        """Fill in what is near; says how it went."""
+    def _look_up(self, visit: Visit, table: SamplerTable) -> None:
+        """Fill in what is near."""
         policy = self.policy
-        point = policy.point(visit.vector)
-        predictor = self._predictors.get(visit.scope)
-        if predictor is None:
-            predictor = self._predictors[visit.scope] = MatchPredictor(policy.dimensions)
-        if self._predict and not predictor.hopeful(point):
-            return "not tried"
-        for near in self.memory.nearest(visit.scope, point, 1):  # nothing enters deeper than from the nearest
+        for near in self.memory.nearest(visit.scope, policy.point(visit.vector), 1):  # none enters deeper than by it
             visit.nearest = near.distance
             deepest = policy.deepest(near.distance, table)
             step, kept = max(((policy.usable(kept, deepest, table), kept) for kept in near.steps), default=(0, 0))
             slot = self.memory.get(near.name, kept) if step else None
             if slot is not None:
                 visit.match = Match(f"{near.name}-{kept}", slot, step, policy.similarity(near.distance))
-        predictor.observe(point, hit=visit.match is not None)
-        return "hit" if visit.match else "miss"
 
     def _enter(self, visit: Visit, trajectory: Trajectory, match: Match, entry: Entry) -> None:
         before = trajectory.step

@@ -26,8 +26,18 @@ class Origin:
     """A trajectory some of whose latents are remembered: one point of its scope's index."""
 
     scope: str
-    vector: Floats
     slots: dict[int, Slot] = field(default_factory=dict)
+
+
+@dataclass
+class Scope:
+    """Whoever may see the same entries; it is there while there is one of them.
+
+    `hits` counts the look-ups in a row that found an entry.
+    """
+
+    index: VectorIndex
+    hits: int = 0
 
 
 @dataclass(frozen=True)
@@ -58,7 +68,7 @@ class LatentMemory:
         self._evicted = evicted
         self._origins: dict[str, Origin] = {}
         self._entries: dict[str, tuple[str, int]] = {}
-        self._indexes: dict[str, VectorIndex] = {}
+        self._scopes: dict[str, Scope] = {}
         self._lock = threading.RLock()
         self.nbytes = 0
 
@@ -78,12 +88,10 @@ class LatentMemory:
         with self._lock:
             origin = self._origins.get(entry.origin)
             if origin is None:
-                index = self._indexes.get(entry.scope)
-                if index is None:
-                    index = VectorIndex(self._dimensions)
-                index.add(entry.origin, self._point(entry.vector))
-                self._indexes[entry.scope] = index
-                self._origins[entry.origin] = origin = Origin(entry.scope, entry.vector)
+                scope = self._scopes.get(entry.scope) or Scope(VectorIndex(self._dimensions))
+                scope.index.add(entry.origin, self._point(entry.vector))
+                self._scopes[entry.scope] = scope
+                self._origins[entry.origin] = origin = Origin(entry.scope)
             slot = origin.slots.get(entry.step)
             if slot is None:
                 slot = origin.slots[entry.step] = Slot(None, entry.nbytes)
@@ -99,10 +107,20 @@ class LatentMemory:
     def nearest(self, scope: str, point: Floats, count: int) -> list[Neighbour]:
         """At most `count` of the scope's origins, nearest first."""
         with self._lock:
-            index = self._indexes.get(scope)
-            found = index.nearest(point, count) if index is not None else []
-            near = [(name, distance, self._origins[name]) for name, distance in found]
-            return [Neighbour(name, distance, tuple(origin.slots)) for name, distance, origin in near]
+            if scope not in self._scopes:
+                return []
+            near = self._scopes[scope].index.nearest(point, count)
+            return [Neighbour(name, distance, tuple(self._origins[name].slots)) for name, distance in near]
+
+    def hits(self, scope: str) -> int:
+        """How many look-ups in a row found an entry."""
+        with self._lock:
+            return self._scopes[scope].hits if scope in self._scopes else 0
+
+    def looked_up(self, scope: str, *, hit: bool) -> None:
+        with self._lock:
+            if scope in self._scopes:
+                self._scopes[scope].hits = self._scopes[scope].hits + 1 if hit else 0
 
     def get(self, name: str, step: int) -> Slot | None:
         with self._lock:
@@ -158,7 +176,7 @@ class LatentMemory:
         del origin.slots[step]
         if not origin.slots:
             del self._origins[name]
-            index = self._indexes[origin.scope]
+            index = self._scopes[origin.scope].index
             index.remove(name)
             if not len(index):
-                del self._indexes[origin.scope]
+                del self._scopes[origin.scope]

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from typing import Protocol
 
 from runtime.arrays import Floats, Ids
-from runtime.cache.calibrated import Calibrated, Calibration
 from runtime.cache.entry import Entry
-from runtime.cache.eviction import EVICTIONS, Eviction
-from runtime.cache.published import Published
+from runtime.cache.eviction import Eviction
 from runtime.denoising.samplers import SamplerTable
 from runtime.denoising.trajectory import Trajectory
 
@@ -54,29 +52,3 @@ class Policy(Protocol):
         """
 
     def eviction(self) -> Eviction: ...
-
-
-def _published(name: str, eviction: str) -> Callable[[int, int, Calibration | None], Policy]:
-    return lambda width, end_token, _: Published(name, EVICTIONS[eviction], width, end_token)
-
-
-def _calibrated(_width: int, _end_token: int, calibration: Calibration | None) -> Policy:
-    if calibration is None:
-        raise ValueError(
-            "this bundle is not calibrated; run calibrate-cache and build it with --cache, or choose another policy"
-        )
-    return Calibrated(calibration, EVICTIONS["saved-work"])
-
-
-_POLICIES: dict[str, Callable[[int, int, Calibration | None], Policy]] = {
-    "darkroom": _calibrated,
-    "nirvana": _published("nirvana", "lcbfu"),
-    "lru": _published("lru", "lru"),
-    "lfu": _published("lfu", "lfu"),
-    "fifo": _published("fifo", "fifo"),
-}
-
-
-def open_policy(name: str, *, embedding_dim: int, end_token: int, calibration: Calibration | None) -> Policy:
-    """A policy of the registry; `end_token` marks a prompt's end. Raises ValueError, KeyError for an unknown name."""
-    return _POLICIES[name](embedding_dim, end_token, calibration)

@@ -29,7 +29,7 @@ def scope(bundle: str, tenant: str, request: GenerationRequest, negative: Ids) -
     `negative` is the negative prompt's token ids: latents drawn away from other things are other latents.
     """
     guidance = request.guidance_scale or 0.0
-    told = {
+    shared = {
         "bundle": bundle,
         "tenant": tenant,
         "size": [request.width, request.height],
@@ -38,7 +38,7 @@ def scope(bundle: str, tenant: str, request: GenerationRequest, negative: Ids) -
         "guidance": round(guidance / _GUIDANCE_BUCKET) if guidance > 1 else 0,
         "negative": negative.tolist(),
     }
-    return _digest(told)
+    return _digest(shared)
 
 
 def repeat(bundle: str, tenant: str, request: GenerationRequest, seed: int) -> str:
@@ -46,9 +46,9 @@ def repeat(bundle: str, tenant: str, request: GenerationRequest, seed: int) -> s
 
     An image that may have come from a similar prompt's does not answer a request that wants its seed's own.
     """
-    told = request.model_dump(mode="json", exclude={"seed", "num_images"})
-    return _digest({"bundle": bundle, "tenant": tenant, "request": told, "seed": seed})
+    fields = request.model_dump(mode="json", exclude={"seed", "num_images"})
+    return _digest({"bundle": bundle, "tenant": tenant, "request": fields, "seed": seed})
 
 
-def _digest(told: object) -> str:
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:32]
+def _digest(key: object) -> str:
+    return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]

@@ -1,4 +1,4 @@
-"""The autoencoder: latents as the UNet knows them to images and back, whole or, where they are large, in tiles."""
+"""The autoencoder: scaled latents to images and back. Large images are processed in tiles."""
 
 from __future__ import annotations
 
@@ -16,10 +16,13 @@ TILE = 512  # pixels a side, as Stable Diffusion's own autoencoder has it in dif
 _CPU_TILES_BEYOND = 768  # pixels a side
 
 
-def tile_beyond(asked: int | None, target: Target) -> int:
-    """What the operator says; else what spares a CPU's memory, and on a GPU, whose memory refuses in time, nothing."""
-    if asked is not None:
-        return asked
+def tile_beyond(configured: int | None, target: Target) -> int:
+    """The side in pixels beyond which images go in tiles; 0: only those that memory runs out for.
+
+    As configured; else 768 on a CPU, to keep memory low, and 0 on a GPU, which says in time that its memory is full.
+    """
+    if configured is not None:
+        return configured
     return 0 if target.options.get("provider") in PROVIDERS else _CPU_TILES_BEYOND
 
 
@@ -48,7 +51,7 @@ class Autoencoder:
         mean, std = np.split(self._run(moments, image[None], TILE, TILE // self._downscale)[0], 2)
         return (mean - self._shift) * self._scaling, std * self._scaling
 
-    def _run(self, call: Callable[[Floats], Floats], whole: Floats, tile: int, made: int) -> Floats:
+    def _run(self, call: Callable[[Floats], Floats], whole: Floats, tile: int, tile_out: int) -> Floats:
         side = TILE * max(whole.shape[2:]) // tile
         if not self._tile_beyond or side <= self._tile_beyond:
             try:
@@ -57,4 +60,4 @@ class Autoencoder:
                 if side <= TILE:
                     raise
                 self._tile_beyond = side - 1  # nor would it fit the next time
-        return in_tiles(call, whole, tile, made)
+        return in_tiles(call, whole, tile, tile_out)

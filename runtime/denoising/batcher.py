@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
-from runtime.denoising.row_costs import RowCosts
+from runtime.denoising.row_cap import RowCap
 
 
 class Candidate(Protocol):
@@ -54,13 +54,13 @@ class Batcher:
     """
 
     def __init__(self, max_rows: int, ageing_steps: int, *, strict: bool = False, learns: bool = False) -> None:
-        """With `learns`, no more rows share a call than `timed` shows to pay; else `max_rows` do."""
+        """With `learns` each size has a row cap, which follows from what `timed` is told; else it is `max_rows`."""
         self._max_rows = max_rows
         self._ageing_steps = ageing_steps
         self._strict = strict
         self._fitting: dict[tuple[int, int], int] = {}
         self._learns = learns
-        self._paying: defaultdict[tuple[int, int], RowCosts] = defaultdict(lambda: RowCosts(max_rows))
+        self._caps: defaultdict[tuple[int, int], RowCap] = defaultdict(lambda: RowCap(max_rows))
 
     def pick(self, candidates: Sequence[C], turn: int) -> list[C]:
         """The trajectories that step together in turn number `turn`, most urgent first; empty only without candidates.
@@ -91,11 +91,11 @@ class Batcher:
     def row_cap(self, size: tuple[int, int]) -> int:
         """Most rows of this size in the next call."""
         fitting = self._fitting.get(size, self._max_rows)
-        return min(fitting, self._paying[size].cap) if self._learns else fitting
+        return min(fitting, self._caps[size].cap) if self._learns else fitting
 
     def timed(self, size: tuple[int, int], rows: int, seconds: float) -> bool:
-        """A call of so many rows of this size took so long; whether it is known by that how many pay."""
-        return self._learns and self._paying[size].record(rows, seconds)
+        """A call of so many rows of this size took so long; whether that settles their row cap."""
+        return self._learns and self._caps[size].record(rows, seconds)
 
     def too_many(self, size: tuple[int, int], rows: int) -> None:
         """Memory ran out with so many rows of this size: take half as many from now on, but never below one image."""

@@ -28,17 +28,17 @@ class Conditioning:
 
         Raises: GenerationInvalid; whatever the engine raises.
         """
-        found = self._encoded(prompt)
+        outputs = self._encoded(prompt)
         if negative is not None:
             first = self._encoded(negative)
             if self._text.zero_negative and np.array_equal(negative, self._empty_prompt):
                 first = {name: np.zeros_like(value) for name, value in first.items()}
-            found = {name: np.concatenate([first[name], value]) for name, value in found.items()}
+            outputs = {name: np.concatenate([first[name], value]) for name, value in outputs.items()}
         rows = 1 if negative is None else 2
         # The image is asked for at this size, not cropped: original size, top left corner, target size.
-        found["time_ids"] = np.repeat(np.array([[height, width, 0, 0, height, width]], np.float32), rows, axis=0)
-        found["guidance"] = np.full(rows, guidance_scale, np.float32)
-        return {name: found[name] for name in self._names}
+        outputs["time_ids"] = np.repeat(np.array([[height, width, 0, 0, height, width]], np.float32), rows, axis=0)
+        outputs["guidance"] = np.full(rows, guidance_scale, np.float32)
+        return {name: outputs[name] for name in self._names}
 
     def _encoded(self, ids: Ids) -> dict[str, Floats]:
         """One prompt a call, so that its embedding depends on no other."""
@@ -49,7 +49,7 @@ class Conditioning:
         return self._empty
 
     def _encode(self, ids: Ids) -> dict[str, Floats]:
-        found = self._engine.encode(ids)
-        if not all(np.isfinite(value).all() for value in found.values()):
+        outputs = self._engine.encode(ids)
+        if not all(np.isfinite(value).all() for value in outputs.values()):
             raise GenerationInvalid
-        return found
+        return outputs

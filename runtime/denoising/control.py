@@ -75,14 +75,14 @@ class ControlNets:
         for component, acts in acting.items():
             rows = np.concatenate([np.arange(where.start, where.stop) for where, _ in acts])
             counts = [where.stop - where.start for where, _ in acts]
-            found = self._engine.control(
+            residuals = self._engine.control(
                 component,
                 latents[rows],
                 timesteps[rows],
                 np.repeat(np.stack([control.image for _, control in acts]), counts, axis=0),
                 **{name: value[rows] for name, value in conditioning.items()},
             )
-            _add(total, found, acts, len(latents))
+            _add(total, residuals, acts, len(latents))
         return total
 
     def _zeros(self, rows: int, height: int, width: int) -> dict[str, Floats]:
@@ -99,10 +99,10 @@ class ControlNets:
 
 
 def _add(
-    total: dict[str, Floats], found: Mapping[str, Floats], acts: Sequence[tuple[slice, Control]], rows: int
+    total: dict[str, Floats], residuals: Mapping[str, Floats], acts: Sequence[tuple[slice, Control]], rows: int
 ) -> None:
     """Add what a ControlNet gave for the rows of `acts`, in their order, to the rows they are in the batch."""
-    for name, residual in found.items():
+    for name, residual in residuals.items():
         if name not in total:
             total[name] = np.zeros((rows, *residual.shape[1:]), np.float32)
         at = 0

@@ -11,27 +11,27 @@ from runtime.arrays import Floats
 _OVERLAP = 0.25  # of a tile, with the one before it
 
 
-def in_tiles(call: Callable[[Floats], Floats], whole: Floats, tile: int, made: int) -> Floats:
-    """What `call` makes of float32 [1, c, h, w], tile by tile; of each tile of side `tile` it makes one of side `made`.
+def in_tiles(call: Callable[[Floats], Floats], whole: Floats, tile: int, tile_out: int) -> Floats:
+    """What `call` makes of float32 [1, c, h, w], tile by tile: of a side of `tile` it makes one of `tile_out`.
 
     As diffusers' AutoencoderKL.tiled_decode does it, but for tiles that would lie wholly inside the one before.
     """
     height, width = whole.shape[2:]
-    stride, blended = int(tile * (1 - _OVERLAP)), int(made * _OVERLAP)
+    stride, blended = int(tile * (1 - _OVERLAP)), int(tile_out * _OVERLAP)
     above: list[Floats] = []
     strips = []
     for top in _starts(height, tile, stride):
         row: list[Floats] = []
         for left in _starts(width, tile, stride):
-            found = call(np.ascontiguousarray(whole[:, :, top : top + tile, left : left + tile]))
+            output = call(np.ascontiguousarray(whole[:, :, top : top + tile, left : left + tile]))
             if above:
-                _blend(above[len(row)], found, blended, axis=2)
+                _blend(above[len(row)], output, blended, axis=2)
             if row:
-                _blend(row[-1], found, blended, axis=3)
-            row.append(found)
-        strips.append(_joined(row, made - blended, axis=3))
+                _blend(row[-1], output, blended, axis=3)
+            row.append(output)
+        strips.append(_joined(row, tile_out - blended, axis=3))
         above = row
-    return _joined(strips, made - blended, axis=2)
+    return _joined(strips, tile_out - blended, axis=2)
 
 
 def _starts(size: int, tile: int, stride: int) -> range:

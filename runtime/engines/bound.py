@@ -35,8 +35,8 @@ def bucket(rows: int, most: int | None = None) -> int:
     """
     power = 1 << (rows - 1).bit_length()
     midway = power * 3 // 4
-    found = midway if rows <= midway and power >= 4 else power
-    return found if most is None else max(rows, min(found, most))
+    filled_rows = midway if rows <= midway and power >= 4 else power
+    return filled_rows if most is None else max(rows, min(filled_rows, most))
 
 
 def shapes_of(inputs: Mapping[str, Floats | Ids]) -> ShapeKey:
@@ -93,7 +93,7 @@ class BoundGraph:
             return self._bound[shapes]
         if len(self._bound) == _SHAPES_KEPT:
             # What was captured stays: its graph holds on to these addresses and cannot be taken from the session.
-            droppable = next((found for found, bound in self._bound.items() if bound.graph == _NOT_CAPTURED), None)
+            droppable = next((shapes for shapes, bound in self._bound.items() if bound.graph == _NOT_CAPTURED), None)
             if droppable is not None:
                 del self._bound[droppable]
         binding = self._session.io_binding()

@@ -36,8 +36,8 @@ class CompiledGraphs:
 
     def name(self, component: str, library: str, properties: Mapping[str, str]) -> str:
         """Where a component's graph is kept, compiled by this version of a library with these properties."""
-        told = json.dumps([self._made_for, component, library, dict(properties)], sort_keys=True)
-        return f"{component}-{hashlib.sha256(told.encode()).hexdigest()[:32]}{_SUFFIX}"
+        identity = json.dumps([self._made_for, component, library, dict(properties)], sort_keys=True)
+        return f"{component}-{hashlib.sha256(identity.encode()).hexdigest()[:32]}{_SUFFIX}"
 
     def read(self, name: str) -> memoryview | None:
         """The graph as it was written, None where there is none; one that is damaged is removed.

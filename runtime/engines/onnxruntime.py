@@ -60,10 +60,10 @@ def load_graphs(
         return _on_gpu(provider, components, options, settings, bounds)
     # Threads that spin while they wait take the time of those that work, where a replica has fewer cores than threads.
     settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    told = {name: value for name, value in options.items() if name != "provider"}
+    provider_options = {name: value for name, value in options.items() if name != "provider"}
 
     def load(path: Path) -> Graph:
-        return OnnxGraph(open_session(path, settings, provider, told))
+        return OnnxGraph(open_session(path, settings, provider, provider_options))
 
     with ThreadPoolExecutor(len(components)) as pool:
         return dict(zip(components, pool.map(load, components.values()), strict=True))
@@ -92,8 +92,8 @@ def _on_gpu(
     capture = gpu.captures(options)
 
     def opened(name: str, path: Path, capture: bool) -> onnxruntime.InferenceSession:
-        told = gpu.provider_options(provider, options, path, bounds.shares.get(name), capture=capture)
-        return open_session(path, settings, provider, told)
+        provider_options = gpu.provider_options(provider, options, path, bounds.shares.get(name), capture=capture)
+        return open_session(path, settings, provider, provider_options)
 
     def load(name: str, path: Path) -> Graph:
         if provider == gpu.TENSORRT and name == "unet" and capture:

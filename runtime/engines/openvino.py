@@ -107,15 +107,15 @@ class _Opener:
 
     def _recall(self, shapes: InputShapes | None, kept: CompiledGraphs) -> OpenVinoGraph:
         """What is kept has no weights: they stay mapped from the IR's own file, verified with the bundle."""
-        asked = dict(self.properties) if shapes is None else {**self.properties, "shapes": str(sorted(shapes.items()))}
-        name = kept.name(self.component, openvino.get_version(), asked)
+        fixed = {} if shapes is None else {"shapes": str(sorted(shapes.items()))}
+        name = kept.name(self.component, openvino.get_version(), {**self.properties, **fixed})
         weightless = {"CACHE_MODE": "OPTIMIZE_SIZE"}
         graph = kept.read(name)
         try:
             if graph is not None:
-                told = {**self.properties, **weightless, "WEIGHTS_PATH": str(self._weights)}
+                import_with = {**self.properties, **weightless, "WEIGHTS_PATH": str(self._weights)}
                 mapped = openvino.Tensor(np.frombuffer(graph, np.uint8), shared_memory=True)
-                imported = OpenVinoGraph(self.core.import_model(mapped, "CPU", told), graph)
+                imported = OpenVinoGraph(self.core.import_model(mapped, "CPU", import_with), graph)
                 kept.let_go(name)
                 return imported
         except RuntimeError as refused:  # OpenVINO itself looks at its version and the processor's instructions

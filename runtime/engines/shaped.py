@@ -1,4 +1,4 @@
-"""One network, compiled for single shapes of its inputs where that pays, and for all others at once."""
+"""One network with several graphs: one for each of a few fixed input shapes, and one for every other shape."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ if TYPE_CHECKING:
 
 InputShapes = Mapping[str, tuple[int, ...]]
 
-# Of a network's files: what OpenVINO's graph of it takes, working memory included (measured: 3 to 5).
+# A graph takes so many times the size of the network's files, working memory included (measured in OpenVINO: 3 to 5).
 _MEMORY_A_BYTE = 5
 
 
 @dataclass(frozen=True)
 class StaticShapes:
-    """Calls that a graph of their own is made for: so many rows, each with inputs of these shapes."""
+    """The calls that have a graph of their own: `rows` are their numbers of rows, `row` the input shapes of one row."""
 
     row: InputShapes
     rows: Sequence[int]
 
     @classmethod
     def within(cls, memory: int, network: int, row: InputShapes, unit: int, most: int) -> StaticShapes:
-        """Of a UNet: 1, 2, 3, ... images of `unit` rows: `memory` bytes hold their graphs, a call `most` rows; none for
-        no memory.
+        """As many as fit, for calls of 1, 2, 3, ... images of a UNet; none where `memory` is 0.
 
-        `network` is the size of the network's files in bytes. Where one image fills a call, its graph is there in any
-        case: it takes the place of the one for all shapes, and no memory of its own.
+        `memory` bounds all graphs together and `network` is the size of the network's files, in bytes. An image is
+        `unit` rows, and a call has at most `most`. Where a call never holds two images, one graph is made whatever
+        `memory` bounds: nearly all calls have its shape, so that the graph for every other shape is hardly ever made.
         """
         images = min(memory // (_MEMORY_A_BYTE * network), most // unit)
         if memory and unit <= most < 2 * unit:
@@ -42,8 +42,9 @@ class StaticShapes:
 
 
 class ShapedGraph:
-    """Which graph runs is decided by the inputs' shapes alone, so that equal calls give equal bytes. That for a single
-    image is opened at once, the others for the first call that needs them.
+    """Chooses a graph by the shapes of the inputs alone, so that equal calls give equal bytes.
+
+    The graph for a single image is opened at once, each other one by the first call that needs it.
     """
 
     def __init__(self, open_graph: Callable[[InputShapes | None], Graph], static: StaticShapes) -> None:

@@ -18,7 +18,7 @@ from typing import NoReturn
 
 import numpy as np
 import structlog
-from PIL import ExifTags, Image, ImageOps
+from PIL import Image, ImageOps
 
 from darkroom.errors import (
     DarkroomError,
@@ -36,15 +36,6 @@ MAX_PIXELS = 25_000_000
 MIN_SIDE = 8
 MAX_ASPECT = 8
 _MOST_SCANS = 100  # a progressive JPEG has about ten; each costs a pass over all pixels
-_TURNED = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 
 
 def decode(data: bytes, width: int, height: int, *, max_pixels: int = MAX_PIXELS) -> Pixels:
@@ -115,10 +106,9 @@ def _refuse_gif(data: bytes) -> NoReturn:
 
 def _upright(image: Image.Image) -> Image.Image:
     try:
-        turned = _TURNED.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+        return ImageOps.exif_transpose(image)
     except Exception:  # damaged metadata does no harm to the picture
         return image
-    return image if turned is None else image.transpose(turned)
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

@@ -27,18 +27,18 @@ def read_header(data: bytes) -> Header:
     """The header of a PNG, JPEG or WebP file. Raises: ImageFormatUnsupported, ImageInvalid (it says no size)."""
     try:
         if data.startswith(_PNG):
-            found = Header("PNG", *_png_size(data))
+            header = Header("PNG", *_png_size(data))
         elif data.startswith(_JPEG):
-            found = Header("JPEG", *_jpeg_size(data))
+            header = Header("JPEG", *_jpeg_size(data))
         elif data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-            found = Header("WEBP", *_webp_size(data))
+            header = Header("WEBP", *_webp_size(data))
         else:
             raise ImageFormatUnsupported("Send a PNG, JPEG or WebP image; its bytes are none of these.")
     except (struct.error, IndexError):
         raise ImageInvalid("The image ends before it says its size.") from None
-    if not (found.width and found.height):
+    if not (header.width and header.height):
         raise ImageInvalid("The image says that it has no pixels.")
-    return found
+    return header
 
 
 def _png_size(data: bytes) -> tuple[int, int]:

@@ -18,10 +18,10 @@ def redrawn(mask: Pixels, downscale: int) -> Floats:
     return np.asarray(cells.any(axis=(1, 3)), np.float32)[None]
 
 
-def paste(picture: Pixels, made: Pixels, mask: Pixels) -> Pixels:
-    """The pixels of `made` within `mask`, those of `picture` from `REACH` pixels outside it on, fading in between."""
+def paste(picture: Pixels, drawn: Pixels, mask: Pixels) -> Pixels:
+    """The pixels of `drawn` within `mask`, those of `picture` from `REACH` pixels outside it on, fading in between."""
     weights = np.asarray(np.mean(_widened(mask), axis=0, dtype=np.float32))[:, :, None] / np.float32(255)
-    mixed: Pixels = np.round(weights * made + (1 - weights) * picture).astype(np.uint8)
+    mixed: Pixels = np.round(weights * drawn + (1 - weights) * picture).astype(np.uint8)
     return mixed
 
 

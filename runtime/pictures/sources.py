@@ -1,4 +1,4 @@
-"""The images that a request brings: where they come from, and what is made of them before the engine sees them."""
+"""The images that a request brings: fetched, inline or uploaded, and decoded within bounds."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ from darkroom.images import data_uri, uploads
 from darkroom.storage import ObjectStore
 from runtime.arrays import Pixels
 from runtime.config import RuntimeConfig
-from runtime.pictures import decode as image_decoding
-from runtime.pictures.canny import canny
+from runtime.pictures.decode import decode, decode_mask
 
-Made = TypeVar("Made")
+Result = TypeVar("Result")
 _DECODED_AT_ONCE = 2  # one of 25 million pixels takes 200 MB while it is decoded; fetching waits for nobody
 
 
@@ -52,14 +51,14 @@ class InputImages:
         return _naming(field, lambda: self._read(source, tenant))
 
     def decode(self, data: bytes, width: int, height: int, *, field: str = "/image") -> Pixels:
-        """uint8 [height, width, 3]. Raises: as `image_decoding.decode` does."""
+        """uint8 [height, width, 3]. Raises: as `runtime.pictures.decode` does."""
         with self._decoding:
-            return _naming(field, lambda: image_decoding.decode(data, width, height, max_pixels=self._max_pixels))
+            return _naming(field, lambda: decode(data, width, height, max_pixels=self._max_pixels))
 
     def decode_mask(self, data: bytes, width: int, height: int, *, field: str = "/mask") -> Pixels:
-        """uint8 [height, width], 0 or 255. Raises: as `image_decoding.decode` does."""
+        """uint8 [height, width], 0 or 255. Raises: as `runtime.pictures.decode` does."""
         with self._decoding:
-            return _naming(field, lambda: image_decoding.decode_mask(data, width, height, max_pixels=self._max_pixels))
+            return _naming(field, lambda: decode_mask(data, width, height, max_pixels=self._max_pixels))
 
     def _read(self, source: str, tenant: str) -> bytes:
         if data_uri.is_data_uri(source):
@@ -83,12 +82,7 @@ class InputImages:
             raise ImageTooLarge(f"An image may have at most {self._max_bytes} bytes.") from None
 
 
-def edges(image: Pixels, low: float, high: float) -> Pixels:
-    """uint8 [H, W, 3] -> its canny edges, uint8 [H, W], 0 or 255; the thresholds are those of cv2.Canny."""
-    return canny(image, low, high)
-
-
-def _naming(field: str, make: Callable[[], Made]) -> Made:
+def _naming(field: str, make: Callable[[], Result]) -> Result:
     try:
         return make()
     except RequestError as refused:

@@ -111,7 +111,7 @@ class Admission:
             self._arrived.clear()
             return arrived
 
-    def record_pace(self, seconds_per_row: float) -> None:
+    def record_row_cost(self, seconds_per_row: float) -> None:
         """What a UNet row took in the last step; the moving average answers Retry-After."""
         before = self._seconds_per_row or seconds_per_row
         self._seconds_per_row = 0.9 * before + 0.1 * seconds_per_row
@@ -142,7 +142,7 @@ class Admission:
         )
 
     def _retry_after(self) -> int:
-        """Seconds the engine needs for one waiting request, on average, at the pace of the last steps."""
+        """Seconds the engine needs for one waiting request, on average, at the row cost of the last steps."""
         waiting = [t for generation in self._unanswered if generation.needs_engine for t in generation.trajectories]
         rows_each = sum(t.rows * t.steps_left for t in waiting) / len(self._unanswered)
         return min(_LONGEST_RETRY_AFTER, max(1, math.ceil(rows_each * self._seconds_per_row)))

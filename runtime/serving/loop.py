@@ -196,7 +196,7 @@ class Loop:
     def _record(
         self, batch: list[Trajectory], rows: int, steps: list[int], seconds: float, outcome: StepOutcome
     ) -> None:
-        self._admission.record_pace(seconds / rows)
+        self._admission.record_row_cost(seconds / rows)
         self._metrics.step_seconds.observe(seconds)
         self._metrics.batch_rows.observe(rows)
         self._metrics.row_steps.inc(rows)
@@ -207,7 +207,7 @@ class Loop:
         size = batch[0].size
         plain = not outcome.causes and not any(trajectory.controls for trajectory in batch)
         if plain and self._batcher.timed(size, rows, seconds):
-            self._log.info("rows that pay", size=size, rows=self._batcher.row_cap(size))
+            self._log.info("row cap", size=size, rows=self._batcher.row_cap(size))
         for cause in outcome.causes:
             self._log.warning("engine failed", rows=rows, exc_info=cause)
         if outcome.largest_refused:

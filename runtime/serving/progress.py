@@ -11,6 +11,7 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from darkroom.errors import DarkroomError, JobCancelled
+from darkroom.server_sent_events import KEEP_ALIVE, MEDIA_TYPE, event
 from runtime.arrays import Floats
 from runtime.serving.generation import Generation, Look
 
@@ -53,7 +54,7 @@ class EventStream(Response):
     A caller who leaves gives the generation up.
     """
 
-    media_type = "text/event-stream"
+    media_type = MEDIA_TYPE
 
     def __init__(self, generation: Generation, feed: ProgressFeed, preview: Callable[[Floats], str]) -> None:
         """`preview` makes a data URI of a denoised estimate; it is called outside the event loop."""
@@ -79,16 +80,16 @@ class EventStream(Response):
     async def _send_all(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         async for chunk in self._chunks():
-            await send(_body(chunk))
+            await send(_body(chunk.encode()))
         await send(_body(b"", more=False))
 
-    async def _chunks(self) -> AsyncIterator[bytes]:
+    async def _chunks(self) -> AsyncIterator[str]:
         generation = self._generation
         while not generation.answered:
             try:
                 look = await asyncio.wait_for(self._feed.next(), KEEP_ALIVE_SECONDS)
             except TimeoutError:
-                yield b": keep-alive\n\n"
+                yield KEEP_ALIVE
                 continue
             if look is not None:
                 shown = None if look.denoised is None else await asyncio.to_thread(self._preview, look.denoised)
@@ -97,13 +98,8 @@ class EventStream(Response):
         if error is None:
             yield event("result", generation.answer.result().model_dump_json())
         else:
-            told = error if isinstance(error, DarkroomError) else DarkroomError()
-            yield event("error", told.problem(generation.id).model_dump_json())
-
-
-def event(name: str, data: str) -> bytes:
-    """One server-sent event; `data` is JSON on one line."""
-    return f"event: {name}\ndata: {data}\n\n".encode()
+            known = error if isinstance(error, DarkroomError) else DarkroomError()
+            yield event("error", known.problem(generation.id).model_dump_json())
 
 
 def _body(chunk: bytes, *, more: bool = True) -> Message:

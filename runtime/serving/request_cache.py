@@ -15,10 +15,10 @@ from darkroom.errors import EngineIncompatible
 from darkroom.storage import ObjectStore
 from runtime.arrays import Floats
 from runtime.bundles.bundle import LoadedBundle
-from runtime.cache.calibrated import Calibration
+from runtime.cache.calibrated import Calibrated, Calibration
 from runtime.cache.disk import LatentDisk
 from runtime.cache.latent_cache import LatentCache
-from runtime.cache.policy import Policy, open_policy
+from runtime.cache.policy import Policy
 from runtime.cache.repeats import Finished, Repeats
 from runtime.cache.scope import cacheable, repeat, scope
 from runtime.cache.shared import SharedLog
@@ -156,16 +156,12 @@ def open_cache(
 
 
 def _policy(config: RuntimeConfig, bundle: LoadedBundle) -> Policy | None:
-    spec, name = bundle.manifest.cache, config.cache
-    if name == "auto":
-        if spec is None:
-            return None
-        name = "darkroom"
-    calibration = None
-    if spec is not None and bundle.prompt_map is not None:
-        calibration = Calibration(bundle.prompt_map, spec, config.cache_quality, config.cache_deepest)
-    try:
-        text = bundle.manifest.text
-        return open_policy(name, embedding_dim=text.embedding_dim, end_token=text.eos_token_id, calibration=calibration)
-    except ValueError as refused:
-        raise EngineIncompatible(f"RUNTIME_CACHE={name}: {refused}.") from None
+    spec, prompts = bundle.manifest.cache, bundle.prompt_map
+    if spec is not None and prompts is not None:
+        return Calibrated(Calibration(prompts, spec, config.cache_quality, config.cache_deepest))
+    if config.cache == "darkroom":
+        raise EngineIncompatible(
+            "RUNTIME_CACHE=darkroom: this bundle is not calibrated; "
+            "run calibrate-cache and build it with --cache, or choose auto."
+        )
+    return None

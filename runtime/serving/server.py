@@ -17,7 +17,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from darkroom import strict_json
+from darkroom import server_sent_events, strict_json
 from darkroom.contracts import Invocation
 from darkroom.errors import (
     DarkroomError,
@@ -39,7 +39,6 @@ from runtime.serving.progress import EventStream, ProgressFeed, client_left
 _FETCHES_AT_ONCE = 16  # requests whose images are fetched side by side: slow servers must not hold up the others'
 _JSON = "application/json"
 _PROBLEM = "application/problem+json"
-_EVENTS = "text/event-stream"
 _METRICS = "text/plain; version=1.0.0; charset=utf-8"
 
 
@@ -72,7 +71,7 @@ def build_app(replicas: Mapping[str, EngineThread], config: RuntimeConfig) -> St
         replica = named(request)
         body = await read_body(request, config.max_body_bytes, config.body_seconds)
         invocation = parse_invocation(body)
-        if _EVENTS not in request.headers.get("accept", ""):
+        if server_sent_events.MEDIA_TYPE not in request.headers.get("accept", ""):
             return await answer(await admit(replica, invocation, None), request)
         feed = ProgressFeed()
         return EventStream(await admit(replica, invocation, feed.publish), feed, replica.preview)
@@ -156,10 +155,9 @@ def problem(error: DarkroomError, request_id: str | None = None) -> Response:
     return JSONResponse(body, error.status, headers, media_type=_PROBLEM)
 
 
-Endpoint = Callable[[Request], Awaitable[Response]]
-
-
-def _answering(endpoint: Endpoint, metrics: Metrics) -> Endpoint:
+def _answering(
+    endpoint: Callable[[Request], Awaitable[Response]], metrics: Metrics
+) -> Callable[[Request], Awaitable[Response]]:
     """The endpoint with every refusal counted and answered as a problem."""
 
     async def guarded(request: Request) -> Response:

@@ -28,8 +28,7 @@ from runtime.denoising.control import Control, acting_steps
 from runtime.denoising.runner import Runner
 from runtime.denoising.trajectory import Trajectory
 from runtime.metrics import Metrics
-from runtime.pictures.inputs import Inputs
-from runtime.pictures.prepare import read_inputs
+from runtime.pictures.inputs import Inputs, read_inputs
 from runtime.pictures.preview import Previewer
 from runtime.pictures.sources import InputImages
 from runtime.serving.admission import Admission
@@ -45,7 +44,7 @@ _UNSENT_BYTES = 64 << 20
 
 
 class Service:
-    """Built from a loaded bundle; `warm` and `loop.run` are the engine thread's, all else may come from any thread."""
+    """Serves one loaded bundle. Call `warm` and `loop.run` on the engine thread; everything else from any thread."""
 
     def __init__(
         self,
@@ -92,13 +91,14 @@ class Service:
         )
 
     def warm(self) -> None:
-        """Make one image from beginning to end and forget it, so that the first caller does not wait for first uses.
+        """Make one image and drop it: what happens only at a first use then happens before the first request.
 
         Raises: DarkroomError, as a generation may fail.
         """
         defaults = self._bundle.manifest.defaults
-        asked = GenerationRequest(prompt="", num_inference_steps=min(_WARM_STEPS, defaults.num_inference_steps), seed=0)
-        generation = self._generation(Invocation(id="warm", request=asked), None)
+        steps = min(_WARM_STEPS, defaults.num_inference_steps)
+        request = GenerationRequest(prompt="", num_inference_steps=steps, seed=0)
+        generation = self._generation(Invocation(id="warm", request=request), None)
         (trajectory,) = generation.trajectories
         nothing = np.zeros((3, defaults.height, defaults.width), np.float32)
         controlnets = self._bundle.manifest.control
@@ -106,8 +106,8 @@ class Service:
             Control(net.component, nothing, 1.0, range(1)) for net in (controlnets.nets if controlnets else ())
         )
         prompt, negative = (tokens.ids for tokens in generation.prompts)
-        told = defaults.width, defaults.height, defaults.guidance_scale
-        trajectory.begin(self._runner.encode(prompt, negative if trajectory.guided else None, *told))
+        size_and_guidance = defaults.width, defaults.height, defaults.guidance_scale
+        trajectory.begin(self._runner.encode(prompt, negative if trajectory.guided else None, *size_and_guidance))
         while trajectory.steps_left:
             for error in self._runner.step([trajectory]).failures.values():
                 raise error
@@ -116,8 +116,8 @@ class Service:
     def admit(self, invocation: Invocation, listener: Listener | None) -> Generation:
         """Check a request against the bundle and accept it.
 
-        Images that an earlier try of the same invocation made, but could not store, are not made again. It takes as
-        long as it takes to fetch the images that the request brings.
+        Where an earlier attempt of the same invocation made its images but could not store them, those are stored now.
+        The call blocks while the request's own images are fetched.
 
         Raises: as `darkroom.manifest.resolve`, `InputImages` and `Admission.submit` do.
         """
@@ -253,20 +253,20 @@ class Service:
 
 
 def batcher(config: RuntimeConfig, bundle: LoadedBundle) -> Batcher:
-    """Its calls have the least rows of what the operator allows, the engine takes, and is worth its while: as measured
-    at build, else as it learns.
+    """No call has more rows than the operator allows, the engine takes, or the bundle's row cap says. Where the
+    bundle has no row cap for this machine, the batcher learns one.
     """
-    profile, worthwhile = bundle.target.profile, bundle.worthwhile_rows
-    taken = config.max_rows if profile is None else profile.rows[-1]
-    most = min(config.max_rows, taken, worthwhile or taken)
-    return Batcher(most, config.ageing_steps, strict=config.strict, learns=worthwhile is None)
+    profile, row_cap = bundle.target.profile, bundle.row_cap
+    engine_rows = config.max_rows if profile is None else profile.rows[-1]
+    most = min(config.max_rows, engine_rows, row_cap or engine_rows)
+    return Batcher(most, config.ageing_steps, strict=config.strict, learns=row_cap is None)
 
 
 def _fallback(bundle: LoadedBundle) -> list[GenerationWarning]:
     if bundle.preferred is None:
         return []
-    made, wanted = bundle.target.name, bundle.preferred.name
-    detail = f"This machine cannot run {wanted}, the model's preferred engine; {made} is used instead."
+    used, preferred = bundle.target.name, bundle.preferred.name
+    detail = f"This machine cannot run {preferred}, the model's preferred engine; {used} is used instead."
     return [GenerationWarning(code="target_fallback", detail=detail)]
 
 

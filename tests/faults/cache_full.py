@@ -15,6 +15,7 @@ from runtime.bundles.hardware import this_machine
 from runtime.config import RuntimeConfig
 from runtime.metrics import Metrics
 from runtime.serving.service import Service
+from tests.fakes.calibration import calibrated
 from tests.unit.runtime.conftest import MemoryStore
 
 LIMIT = 500  # an entry has a kilobyte; images and segments are in a store of their own
@@ -22,8 +23,8 @@ LIMIT = 500  # an entry has a kilobyte; images and segments are in a store of th
 
 def main(bundles: Path, folder: Path) -> None:
     bundle = fetch_bundle(DirectoryStore(bundles), "tiny", None, "openvino-fp32", this_machine(), folder)
-    loaded, metrics = load_bundle(bundle, 1), Metrics()
-    config = RuntimeConfig(cache="nirvana", cache_dir=folder, threads=1)
+    loaded, metrics = calibrated(load_bundle(bundle, 1)), Metrics()
+    config = RuntimeConfig(cache_dir=folder, threads=1)
     service = Service(loaded, config, MemoryStore(), metrics, time.monotonic, time.sleep)
     resource.setrlimit(resource.RLIMIT_FSIZE, (LIMIT, resource.RLIM_INFINITY))
     answers = []

@@ -11,12 +11,12 @@ import numpy as np
 from darkroom.storage.directory import DirectoryStore
 from runtime.cache.disk import LatentDisk
 from runtime.cache.entry import Entry, pack
-from runtime.cache.eviction import EVICTIONS
+from runtime.cache.eviction import saved_work
 from runtime.cache.shared import SharedLog
 
 
 def main(folder: Path, run: str) -> None:
-    disk = LatentDisk(folder / "disk", "v", 400_000, EVICTIONS["lru"]())
+    disk = LatentDisk(folder / "disk", "v", 400_000, saved_work())
     log = SharedLog(DirectoryStore(folder / "store"), "m", "v", run, 1 << 20)
     for number in itertools.count():
         vector, latents = np.full(8, number, np.float32), np.full((4, 64, 64), number % 1000, np.float16)

@@ -19,7 +19,7 @@ from tokenizers import Tokenizer
 
 from darkroom import catalog
 from darkroom.manifest import EngineManifest
-from darkroom.pace import load_pace
+from darkroom.row_costs import load_row_costs
 from darkroom.storage.directory import DirectoryStore
 from model_build import BuildRefused
 from model_build.build import Build
@@ -104,11 +104,11 @@ def test_what_rows_cost_is_published_beside_it(
     work = shutil.copytree(tiny_work / "tiny", tmp_path / "work" / "tiny").parent
     store = DirectoryStore(tmp_path / "store")
     made, _, _ = build(tiny_checkpoint, work, tmp_path / "store", targets=["openvino-fp32"], repeats=1)
-    pace = load_pace(store, "tiny", made.version)
-    assert pace is not None
-    assert set(pace.targets) == {"openvino-fp32"}
-    assert {1, 2, 4} <= set(pace.targets["openvino-fp32"])
-    assert pace.worthwhile("openvino-fp32", pace.processor, pace.threads) in {2, 4, 8, 16}
+    costs = load_row_costs(store, "tiny", made.version)
+    assert costs is not None
+    assert set(costs.targets) == {"openvino-fp32"}
+    assert {1, 2, 4} <= set(costs.targets["openvino-fp32"])
+    assert costs.row_cap("openvino-fp32", costs.processor, costs.threads) in {2, 4, 8, 16}
 
 
 def test_the_report_lists_the_layers_left_out_of_int8(tiny_store: Path, manifest: EngineManifest) -> None:

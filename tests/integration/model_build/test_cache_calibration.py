@@ -21,7 +21,6 @@ from model_build.progress import BuildProgress
 from runtime.bundles.bundle import fetch_bundle, load_bundle
 from runtime.bundles.hardware import this_machine
 from runtime.cache.calibrated import Calibrated, Calibration
-from runtime.cache.eviction import EVICTIONS
 from tests.exclusive import alone_in
 
 LINES = [
@@ -55,7 +54,7 @@ def test_the_next_build_holds_it_and_the_runtime_uses_it(
     assert load_manifest(DirectoryStore(tiny_store), "tiny").cache is None
     loaded = load_bundle(fetch_bundle(DirectoryStore(tmp_path), "tiny", None, None, this_machine(), tmp_path / "c"), 1)
     assert loaded.prompt_map is not None
-    policy = Calibrated(Calibration(loaded.prompt_map, made.cache, 0.5), EVICTIONS["saved-work"])
+    policy = Calibrated(Calibration(loaded.prompt_map, made.cache, 0.5))
     tables = loaded.samplers.table(made.defaults.sampler, made.defaults.num_inference_steps)
     depths = [policy.deepest(distance, tables) for distance in (0.0, made.cache.random_distance, 1e9)]
     assert depths == sorted(depths, reverse=True)

@@ -302,7 +302,7 @@ def tables(manifest: EngineManifest) -> SamplerTables:
 @pytest.fixture
 def bundle(manifest: EngineManifest, engine: FakeEngine, tables: SamplerTables) -> LoadedBundle:
     tokenizer = PromptTokenizer(CONTENTS["tokenizer.json"], manifest.text)
-    return LoadedBundle(manifest, manifest.targets[1], engine, tokenizer, tables, worthwhile_rows=ALL_PAY)
+    return LoadedBundle(manifest, manifest.targets[1], engine, tokenizer, tables, row_cap=ALL_PAY)
 
 
 def prompt_map_file(**changed: Any) -> bytes:

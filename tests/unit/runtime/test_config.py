@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
-
 import pydantic
 import pytest
 
+from darkroom.processors import processors
 from darkroom.settings import SettingsError
 from runtime import config
 
@@ -14,7 +13,7 @@ from runtime import config
 def test_defaults() -> None:
     settings = config.load({})
     assert (settings.port, settings.drain_seconds, settings.strict, settings.fd) == (8080, 25.0, False, None)
-    assert settings.thread_count == len(os.sched_getaffinity(0))
+    assert settings.thread_count == processors()
 
 
 def test_variables_are_read_and_typed() -> None:

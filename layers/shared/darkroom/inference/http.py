@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Any
 
 import httpx
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from darkroom import server_sent_events
 from darkroom.contracts import GenerationResult, Invocation, Progress
 from darkroom.errors import DarkroomError, Problem, RuntimeUnavailable
 from darkroom.inference import Unreached
@@ -68,7 +69,7 @@ class HttpRuntime:
 
         Raises: Unreached, RuntimeUnavailable (the connection broke), or the error that the runtime answered.
         """
-        headers = {"Accept": "text/event-stream", "Content-Type": "application/json"}
+        headers = {"Accept": server_sent_events.MEDIA_TYPE, "Content-Type": "application/json"}
         sent = False
         try:
             async with self._client.stream(
@@ -77,10 +78,10 @@ class HttpRuntime:
                 sent = True
                 if answer.status_code != 200:
                     raise _error_in(await answer.aread())
-                async with contextlib.aclosing(_events(answer.aiter_lines())) as events:
+                async with contextlib.aclosing(server_sent_events.events(answer.aiter_lines())) as events:
                     async for name, data in events:
-                        yield (event := _parsed(name, data))
-                        if isinstance(event, GenerationResult):
+                        yield (parsed := _parsed(name, data))
+                        if isinstance(parsed, GenerationResult):
                             return
         except (httpx.ConnectError, httpx.ConnectTimeout):
             raise Unreached("The runtime does not take connections.") from None
@@ -99,27 +100,13 @@ class HttpRuntime:
         await self._client.aclose()
 
 
-async def _events(lines: AsyncIterator[str]) -> AsyncGenerator[tuple[str, str], None]:
-    """Server-sent events as (event, data); comments are skipped."""
-    name, data = "message", list[str]()
-    async for line in lines:
-        if not line:
-            if data:
-                yield name, "\n".join(data)
-            name, data = "message", []
-        elif line.startswith("event:"):
-            name = line.removeprefix("event:").strip()
-        elif line.startswith("data:"):
-            data.append(line.removeprefix("data:").removeprefix(" "))
-
-
 def _parsed(name: str, data: str) -> StepProgress | GenerationResult:
     try:
         if name == "result":
             return GenerationResult.model_validate_json(data)
         if name == "progress":
-            payload: dict[str, Any] = json.loads(data)
-            return StepProgress(Progress(step=payload["step"], steps=payload["steps"]), payload.get("preview"))
+            fields: dict[str, Any] = json.loads(data)
+            return StepProgress(Progress(step=fields["step"], steps=fields["steps"]), fields.get("preview"))
     except (ValueError, KeyError):  # pydantic's ValidationError and JSONDecodeError are ValueErrors
         raise RuntimeUnavailable("The runtime's answer cannot be read.") from None
     raise _error_in(data.encode())

@@ -68,3 +68,12 @@ def test_a_process_that_has_ended_is_nobodys_error():
     child = subprocess.Popen([sys.executable, "-c", ""])
     child.wait()
     cores.confine(child.pid, cores.processors())
+
+
+@LINUX
+def test_a_container_quota_is_left_to_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = os.sched_getaffinity(0)
+    monkeypatch.setattr(cores, "allowed", lambda: len(here))
+    assert cores.processors() == sorted(here)
+    monkeypatch.setattr(cores, "allowed", lambda: len(here) - 1)
+    assert cores.processors() == []

@@ -9,7 +9,7 @@ import pytest
 
 from darkroom import catalog, signing
 from darkroom.errors import EngineIncompatible, EngineIntegrity, ModelNotFound
-from darkroom.pace import PACE, Pace
+from darkroom.row_costs import ROW_COSTS, RowCosts
 from runtime.bundles.bundle import Bundle, fetch_bundle, load_bundle
 from runtime.bundles.hardware import Machine, processor
 
@@ -149,11 +149,11 @@ def test_a_fallback_is_carried_to_who_answers(published, cache, engine) -> None:
 def test_what_was_measured_at_build_advises_where_it_was_measured(published, manifest, cache, engine) -> None:
     def rows(threads: int) -> int | None:
         bundle = fetch_bundle(published, "tiny", None, None, MACHINE, cache)
-        return load_bundle(bundle, threads, lambda *_: engine).worthwhile_rows
+        return load_bundle(bundle, threads, lambda *_: engine).row_cap
 
     assert rows(2) is None
-    measured = Pace(processor=processor(), threads=2, targets={"plain": {1: 9.0, 2: 6.0, 4: 3.0, 8: 3.0}})
-    published.put(key(manifest, PACE), measured.model_dump_json().encode())
+    measured = RowCosts(processor=processor(), threads=2, targets={"plain": {1: 9.0, 2: 6.0, 4: 3.0, 8: 3.0}})
+    published.put(key(manifest, ROW_COSTS), measured.model_dump_json().encode())
     assert (rows(2), rows(8)) == (4, None)
-    published.put(key(manifest, PACE), b"damaged")
+    published.put(key(manifest, ROW_COSTS), b"damaged")
     assert rows(2) is None

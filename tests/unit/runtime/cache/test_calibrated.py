@@ -8,7 +8,6 @@ import pytest
 from darkroom.errors import EngineIntegrity
 from runtime.cache.calibrated import Calibrated, Calibration, PromptMap
 from runtime.cache.entry import Entry
-from runtime.cache.eviction import EVICTIONS
 from runtime.denoising.trajectory import Trajectory
 from tests.unit.runtime.conftest import cache_spec, prompt_map_file
 
@@ -17,7 +16,7 @@ SHAPE = (4, 4, 4)
 
 def policy(quality: float = 0.99, deepest: float = 0.9, **spec: object) -> Calibrated:
     calibration = Calibration(PromptMap(prompt_map_file()), cache_spec(**spec), quality, deepest)
-    return Calibrated(calibration, EVICTIONS["saved-work"])
+    return Calibrated(calibration)
 
 
 @pytest.mark.parametrize(("distance", "step"), [(0, 3), (1.49, 3), (1.51, 1), (3.99, 1), (4.01, 0), (1e9, 0)])

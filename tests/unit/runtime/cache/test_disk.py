@@ -8,12 +8,17 @@ import pytest
 
 from runtime.cache.disk import LatentDisk
 from runtime.cache.entry import Damaged, pack
-from runtime.cache.eviction import EVICTIONS
+from runtime.cache.eviction import Scored
+
+
+def oldest() -> Scored:
+    """The oldest goes first."""
+    return Scored(lambda account: account.order)
 
 
 @pytest.fixture
 def disk(tmp_path: Path):
-    found = LatentDisk(tmp_path, "v1", 1 << 20, EVICTIONS["fifo"]())
+    found = LatentDisk(tmp_path, "v1", 1 << 20, oldest())
     yield found
     found.close()
 
@@ -30,7 +35,7 @@ def test_an_entry_comes_back(disk, make_entry, tmp_path) -> None:
 
 def test_the_oldest_files_make_room(make_entry, tmp_path) -> None:
     size = len(pack(make_entry("o0")))
-    disk, gone = LatentDisk(tmp_path, "v1", 2 * size, EVICTIONS["fifo"]()), []
+    disk, gone = LatentDisk(tmp_path, "v1", 2 * size, oldest()), []
     disk.gone = gone.append
     for number in range(4):
         disk.write(make_entry(f"o{number}"))
@@ -59,7 +64,7 @@ def test_a_file_under_another_name_is_damaged(disk, make_entry, tmp_path) -> Non
 
 
 def test_after_a_restart_only_what_is_whole_and_of_this_version_is_left(make_entry, tmp_path) -> None:
-    first = LatentDisk(tmp_path, "v1", 1 << 20, EVICTIONS["fifo"]())
+    first = LatentDisk(tmp_path, "v1", 1 << 20, oldest())
     for name in ("good", "bad"):
         first.write(make_entry(name))
     first.close()
@@ -67,14 +72,14 @@ def test_after_a_restart_only_what_is_whole_and_of_this_version_is_left(make_ent
     place.write_bytes(b"x" * 50)
     (place.parent / "v0-old-4.latents").write_bytes(pack(make_entry("old")))
     (place.parent / "v1-cut-4.partial").write_bytes(b"half")
-    second = LatentDisk(tmp_path, "v1", 1 << 20, EVICTIONS["fifo"]())
+    second = LatentDisk(tmp_path, "v1", 1 << 20, oldest())
     assert [entry.origin for entry in second.entries()] == ["good"]
     assert files(tmp_path) == ["v1-good-4.latents"]
     second.close()
 
 
 def test_each_process_has_its_own_place(make_entry, tmp_path) -> None:
-    first, second = (LatentDisk(tmp_path, "v1", 1 << 20, EVICTIONS["fifo"]()) for _ in range(2))
+    first, second = (LatentDisk(tmp_path, "v1", 1 << 20, oldest()) for _ in range(2))
     first.write(make_entry("one"))
     second.write(make_entry("two"))
     assert [entry.origin for entry in second.entries()] == ["two"]
@@ -85,7 +90,7 @@ def test_each_process_has_its_own_place(make_entry, tmp_path) -> None:
 
 def test_a_disk_that_cannot_be_used_is_none_at_all(make_entry, tmp_path) -> None:
     (tmp_path / "file").write_text("")
-    disk = LatentDisk(tmp_path / "file", "v1", 1 << 20, EVICTIONS["fifo"]())
+    disk = LatentDisk(tmp_path / "file", "v1", 1 << 20, oldest())
     assert not disk.write(make_entry("one"))
     assert list(disk.entries()) == []
     disk.close()

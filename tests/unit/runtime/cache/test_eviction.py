@@ -1,15 +1,14 @@
-"""Who leaves first, by each rule."""
+"""Who leaves first."""
 
 from __future__ import annotations
 
 import pytest
 
-from runtime.cache.eviction import EVICTIONS
+from runtime.cache.eviction import Scored, saved_work
 
 
-def order(name: str, events: list[tuple[str, int]]) -> list[str]:
+def order(eviction: Scored, events: list[tuple[str, int]]) -> list[str]:
     """Add a, b and c (steps 5, 20, 10), hit entries, then evict all."""
-    eviction = EVICTIONS[name]()
     for entry, step in (("a", 5), ("b", 20), ("c", 10)):
         eviction.added(entry, step, 100)
     for entry, saved in events:
@@ -21,26 +20,17 @@ def order(name: str, events: list[tuple[str, int]]) -> list[str]:
     return left
 
 
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        ("fifo", ["a", "b", "c"]),
-        ("lru", ["b", "c", "a"]),
-        ("lfu", ["b", "c", "a"]),
-        ("lcbfu", ["b", "c", "a"]),  # 0 hits; 1 hit x 10; 3 hits x 5
-        ("saved-work", ["b", "a", "c"]),  # 10; 15 + 2.5; 40 + 5
-    ],
-)
-def test_the_lowest_score_goes_first(name: str, expected: list[str]) -> None:
-    assert order(name, [("c", 40), ("a", 5), ("a", 5), ("a", 5)]) == expected
+def test_what_saved_the_least_goes_first() -> None:
+    events = [("c", 40), ("a", 5), ("a", 5), ("a", 5)]  # 10; 15 + 2.5; 40 + 5
+    assert order(saved_work(), events) == ["b", "a", "c"]
 
 
-def test_lcbfu_is_hits_times_step() -> None:
-    assert order("lcbfu", [("a", 5), ("a", 5), ("a", 5), ("b", 20), ("c", 10), ("c", 10)]) == ["a", "b", "c"]
+def test_of_equals_the_oldest_goes_first() -> None:
+    assert order(Scored(lambda _: 0), [("a", 5)]) == ["a", "b", "c"]
 
 
 def test_saved_work_counts_bytes() -> None:
-    eviction = EVICTIONS["saved-work"]()
+    eviction = saved_work()
     eviction.added("large", 10, 400)
     eviction.added("small", 10, 100)
     eviction.hit("large", 10)  # (10 + 5) / 400 < 5 / 100
@@ -48,7 +38,7 @@ def test_saved_work_counts_bytes() -> None:
 
 
 def test_saved_work_ages() -> None:
-    eviction = EVICTIONS["saved-work"]()
+    eviction = saved_work()
     eviction.added("old", 10, 1)
     eviction.hit("old", 5)
     for number in range(4):  # each comes and goes, and raises the floor for who comes next
@@ -61,7 +51,7 @@ def test_saved_work_ages() -> None:
 
 
 def test_nothing_is_nobodys_victim() -> None:
-    eviction = EVICTIONS["lru"]()
+    eviction = saved_work()
     with pytest.raises(LookupError):
         eviction.victim()
     eviction.hit("unknown", 1)

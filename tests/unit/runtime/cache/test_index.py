@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import mmap
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from runtime.cache.index import VectorIndex, unit
+from runtime.cache.index import VectorIndex
 
 
 def test_it_finds_what_an_exact_search_finds_through_churn() -> None:
     random = np.random.Generator(np.random.Philox(1))
-    vectors = {f"v{n}": random.standard_normal(16).astype(np.float32) for n in range(1500)}
+    vectors = {f"v{n}": random.standard_normal(16).astype(np.float32) for n in range(2500)}
     index = VectorIndex(16)
     live: dict[str, np.ndarray] = {}
     for number, (name, vector) in enumerate(vectors.items()):
         index.add(name, vector)
         live[name] = vector
-        if number >= 300:  # of 1,500 that came, 300 stay: the graph is built again on the way
-            index.remove(f"v{number - 300}")
-            del live[f"v{number - 300}"]
-    assert len(index) == len(live) == 300
+        if number >= 600:  # of 2,500 that came, 600 stay: the graph is built again on the way
+            index.remove(f"v{number - 600}")
+            del live[f"v{number - 600}"]
+    assert len(index) == len(live) == 600
     right = 0
     for _ in range(50):
         asked = random.standard_normal(16).astype(np.float32)
@@ -47,6 +51,28 @@ def test_a_vector_of_another_length_is_refused() -> None:
         VectorIndex(2).add("a", np.zeros(3, np.float32))
 
 
-def test_unit_vectors() -> None:
-    np.testing.assert_allclose(unit(np.array([3, 4], np.float32)), [0.6, 0.8])
-    np.testing.assert_array_equal(unit(np.zeros(2, np.float32)), [0, 0])
+def resident_kb() -> int:
+    """Of this process, memory that native code allocated included."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE >> 10
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc")
+def test_an_index_of_a_few_vectors_takes_little_more_than_they_do() -> None:
+    before = resident_kb()
+    indexes = [VectorIndex(32) for _ in range(300)]
+    for index in indexes:
+        index.add("alone", np.ones(32, np.float32))
+    assert resident_kb() - before < 300 * 100
+
+
+def test_many_become_few_and_many_again() -> None:
+    index, random = VectorIndex(4), np.random.Generator(np.random.Philox(2))
+    for _ in range(2):
+        for number in range(700):
+            index.add(f"v{number}", random.standard_normal(4).astype(np.float32))
+        for number in range(3, 700):
+            index.remove(f"v{number}")
+        assert {name for name, _ in index.nearest(np.zeros(4, np.float32), 9)} == {"v0", "v1", "v2"}
+        for number in range(3):
+            index.remove(f"v{number}")
+        assert index.nearest(np.zeros(4, np.float32), 9) == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from runtime.cache.eviction import EVICTIONS
+from runtime.cache.eviction import Scored, saved_work
 from runtime.cache.memory import LatentMemory
 
 EACH = 128 + 8  # latents and vector of the fixture's entries
@@ -14,7 +14,7 @@ EACH = 128 + 8  # latents and vector of the fixture's entries
 @pytest.fixture
 def memory() -> LatentMemory:
     """Room for three entries, the oldest leaves."""
-    return LatentMemory(3 * EACH, 2, lambda vector: vector, EVICTIONS["fifo"]())
+    return LatentMemory(3 * EACH, 2, lambda vector: vector, Scored(lambda account: account.order))
 
 
 def names(memory: LatentMemory, scope: str = "scope") -> list[str]:
@@ -84,6 +84,6 @@ def test_adding_again_changes_nothing(memory, make_entry) -> None:
 
 
 def test_an_entry_larger_than_all_room_does_not_stay(make_entry) -> None:
-    memory = LatentMemory(10, 2, lambda vector: vector, EVICTIONS["saved-work"]())
+    memory = LatentMemory(10, 2, lambda vector: vector, saved_work())
     memory.add(make_entry("one"))
     assert (len(memory), memory.nbytes) == (0, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import mmap
 import sys
 from collections.abc import Iterator
@@ -59,6 +60,20 @@ def test_what_was_written_stays(file: Path) -> None:
         let_go([file])
         assert pages[4096:4099] == b"new"
     assert file.read_bytes() == CONTENT
+
+
+def test_memory_that_another_thread_maps_there_meanwhile_keeps_its_content(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is mapped was read, the file is unmapped, and anonymous memory takes its place before the advice comes."""
+    with mmap.mmap(-1, len(CONTENT), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as anonymous:
+        anonymous[:] = CONTENT
+        start = ctypes.addressof(ctypes.c_char.from_buffer(anonymous))
+        before = file.parent / "maps"
+        before.write_text(f"{start:x}-{start + len(CONTENT):x} r--s 00000000 fe:00 1 {file}\n")
+        monkeypatch.setattr(mapped, "_PROCESS", file.parent)
+        let_go([file])
+        assert anonymous[:] == CONTENT
 
 
 def test_where_nothing_says_what_is_mapped(file: Path, pages: mmap.mmap, monkeypatch: pytest.MonkeyPatch) -> None:

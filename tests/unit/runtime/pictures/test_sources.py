@@ -8,7 +8,8 @@ import pytest
 from darkroom.errors import ImageInvalid, ImageTooLarge, ImageUrlRejected, StorageUnavailable, UploadNotFound
 from darkroom.images import uploads
 from runtime.config import RuntimeConfig
-from runtime.pictures.sources import InputImages, edges
+from runtime.pictures.canny import canny
+from runtime.pictures.sources import InputImages
 from tests.fakes.pictures import file, quarters
 from tests.fakes.remote import serving
 
@@ -85,7 +86,7 @@ def test_pixels_masks_and_edges(images) -> None:
     mask = images.decode_mask(PNG, 64, 48)
     assert mask.shape == (48, 64)
     assert (mask[36, 16], mask[36, 48], mask[12, 16], mask[12, 48]) == (0, 255, 0, 255)  # green is light, red is not
-    drawn = edges(pixels, 100, 200)
+    drawn = canny(pixels, 100, 200)
     assert drawn.shape == (48, 64)
     assert set(np.unique(drawn)) == {0, 255}
     assert drawn[:, 31:33].any(axis=1).sum() > 40

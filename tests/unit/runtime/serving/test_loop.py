@@ -64,7 +64,7 @@ def test_how_many_rows_pay_is_learned_where_nobody_measured_it(
         return predict(latents, *arguments, **conditioning)
 
     monkeypatch.setattr(engine, "predict", timed)
-    service = build_service(replace(bundle, worthwhile_rows=None), max_rows=8)
+    service = build_service(replace(bundle, row_cap=None), max_rows=8)
     for _ in range(16):
         admit(service, num_inference_steps=10, guidance_scale=5.0)
     with structlog.testing.capture_logs() as logs:
@@ -72,7 +72,7 @@ def test_how_many_rows_pay_is_learned_where_nobody_measured_it(
     rows = [len(call) for call in engine.calls]
     assert rows[:6] == [2, 4] * 3
     assert rows[24] == pay
-    assert [line["rows"] for line in logs if line["event"] == "rows that pay"] == [pay]
+    assert [line["rows"] for line in logs if line["event"] == "row cap"] == [pay]
 
 
 def test_requests_finish_by_their_work_not_their_arrival(service, admit, turn_until_idle) -> None:

@@ -10,7 +10,7 @@ import pytest
 from darkroom.errors import JobCancelled
 from runtime.serving import progress
 from runtime.serving.generation import Look
-from runtime.serving.progress import EventStream, ProgressFeed, event
+from runtime.serving.progress import EventStream, ProgressFeed
 
 
 class Wire:
@@ -37,10 +37,6 @@ class Wire:
 
 def run(scenario) -> None:
     asyncio.run(asyncio.wait_for(scenario, 10))
-
-
-def test_an_event_is_two_lines_and_a_blank_one() -> None:
-    assert event("progress", '{"step": 1}') == b'event: progress\ndata: {"step": 1}\n\n'
 
 
 def test_a_feed_keeps_only_the_newest_look() -> None:

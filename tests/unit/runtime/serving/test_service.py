@@ -113,9 +113,9 @@ def test_no_more_rows_than_the_engine_was_made_for(bundle, store, metrics, clock
         assert service.loop._batcher._max_rows == most
 
 
-@pytest.mark.parametrize(("worthwhile", "most"), [(None, 16), (2, 2), (8, 8), (32, 16)])
-def test_no_more_rows_share_a_call_than_pay(bundle, store, metrics, clock, worthwhile, most) -> None:
-    advised = replace(bundle, worthwhile_rows=worthwhile)
+@pytest.mark.parametrize(("row_cap", "most"), [(None, 16), (2, 2), (8, 8), (32, 16)])
+def test_no_more_rows_share_a_call_than_pay(bundle, store, metrics, clock, row_cap, most) -> None:
+    advised = replace(bundle, row_cap=row_cap)
     service = Service(advised, RuntimeConfig(max_rows=16), store, metrics, clock, lambda _: None)
     service.stop()
     assert service.loop._batcher._max_rows == most

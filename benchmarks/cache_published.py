@@ -8,8 +8,7 @@ import numpy as np
 
 from runtime.arrays import Floats, Ids
 from runtime.cache.entry import Entry
-from runtime.cache.eviction import Eviction
-from runtime.cache.index import unit
+from runtime.cache.eviction import Account, Eviction, Scored
 from runtime.denoising.samplers import SamplerTable
 from runtime.denoising.trajectory import Trajectory
 
@@ -18,20 +17,38 @@ STEPS = 50
 THRESHOLDS = ((0.95, 25), (0.90, 20), (0.85, 15), (0.75, 10), (0.65, 5))
 
 
+def lcbfu() -> Scored:
+    """The rule that goes with it: the entry with the least hits times its step goes first."""
+
+    def score(account: Account) -> float:
+        return account.hits * account.step
+
+    return Scored(score)
+
+
+def lru() -> Scored:
+    """The longest unused goes first."""
+
+    def score(account: Account) -> float:
+        return account.used
+
+    return Scored(score)
+
+
 class Published:
     """Compares the text encoder's state at the end token, as CLIP pools it, and enters at the stored latents.
 
     So the image follows the donor's noise and not its own seed's. At other numbers of steps than 50 the steps scale.
     """
 
+    name = "nirvana"
     reusable = False
     renews = 0
 
     def __init__(
-        self, name: str, eviction: Callable[[], Eviction], embedding_dim: int, end_token: int, tighten: float = 0.0
+        self, eviction: Callable[[], Eviction], embedding_dim: int, end_token: int, tighten: float = 0.0
     ) -> None:
         """`tighten` moves every threshold that part of the way to 1; published is 0."""
-        self.name = name
         self.dimensions = embedding_dim
         self.eviction = eviction
         self._end_token = end_token
@@ -70,3 +87,9 @@ class Published:
 
 def _scaled(step: int, table: SamplerTable) -> int:
     return step * table.steps // STEPS
+
+
+def unit(vector: Floats) -> Floats:
+    """The vector at length 1; cosine similarity is then 1 - distance / 2."""
+    length = float(np.linalg.norm(vector))
+    return (vector / np.float32(length)).astype(np.float32) if length else vector

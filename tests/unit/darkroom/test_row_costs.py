@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from darkroom.pace import PACE, Pace, load_pace, worthwhile
+from darkroom.row_costs import ROW_COSTS, RowCosts, load_row_costs, row_cap
 from darkroom.storage.directory import DirectoryStore
 
-MEASURED = Pace(processor="EPYC", threads=2, targets={"openvino-int8": {1: 9.0, 2: 6.0, 4: 4.0, 8: 3.0, 16: 2.9}})
+MEASURED = RowCosts(processor="EPYC", threads=2, targets={"openvino-int8": {1: 9.0, 2: 6.0, 4: 4.0, 8: 3.0, 16: 2.9}})
 
 
 @pytest.mark.parametrize(
@@ -23,14 +23,14 @@ MEASURED = Pace(processor="EPYC", threads=2, targets={"openvino-int8": {1: 9.0, 
     ],
 )
 def test_the_fewest_rows_that_are_about_as_cheap_as_any(found: dict[int, float], rows: int) -> None:
-    assert worthwhile(found) == rows
+    assert row_cap(found) == rows
 
 
 def test_it_holds_where_it_was_measured_only() -> None:
-    assert MEASURED.worthwhile("openvino-int8", "EPYC", 2) == 8
-    assert MEASURED.worthwhile("openvino-int8", "Xeon", 2) is None
-    assert MEASURED.worthwhile("openvino-int8", "EPYC", 8) is None
-    assert MEASURED.worthwhile("openvino-bf16", "EPYC", 2) is None
+    assert MEASURED.row_cap("openvino-int8", "EPYC", 2) == 8
+    assert MEASURED.row_cap("openvino-int8", "Xeon", 2) is None
+    assert MEASURED.row_cap("openvino-int8", "EPYC", 8) is None
+    assert MEASURED.row_cap("openvino-bf16", "EPYC", 2) is None
 
 
 @pytest.mark.parametrize(
@@ -38,8 +38,8 @@ def test_it_holds_where_it_was_measured_only() -> None:
 )
 def test_what_cannot_be_read_says_nothing(tmp_path: Path, content: bytes) -> None:
     store = DirectoryStore(tmp_path)
-    assert load_pace(store, "tiny", "0" * 16) is None
-    store.put(f"models/tiny/{'0' * 16}/{PACE}", content)
-    assert load_pace(store, "tiny", "0" * 16) is None
-    store.put(f"models/tiny/{'0' * 16}/{PACE}", MEASURED.model_dump_json().encode())
-    assert load_pace(store, "tiny", "0" * 16) == MEASURED
+    assert load_row_costs(store, "tiny", "0" * 16) is None
+    store.put(f"models/tiny/{'0' * 16}/{ROW_COSTS}", content)
+    assert load_row_costs(store, "tiny", "0" * 16) is None
+    store.put(f"models/tiny/{'0' * 16}/{ROW_COSTS}", MEASURED.model_dump_json().encode())
+    assert load_row_costs(store, "tiny", "0" * 16) == MEASURED

@@ -1,4 +1,4 @@
-"""Pace: what a UNet row costs with so many in a call, measured at build, and how many are worth batching."""
+"""Row costs: what a UNet row takes with so many in a call, measured at build, and how many a call should have."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from darkroom.catalog import bundle_key
 from darkroom.errors import DarkroomError
 from darkroom.storage import ObjectReader
 
-PACE = "pace.json"  # beside a bundle's files and not one of them: measurements are no content
+ROW_COSTS = "pace.json"  # as published; beside a bundle's files and not one of them: measurements are no content
 GUIDED = 2  # rows of a guided image: fewer cannot be asked for
 _WORTH = 1.05  # rows are batched for a twentieth of their time, not for less
 
 RowMilliseconds = dict[Annotated[int, Field(ge=1)], Annotated[float, Field(gt=0)]]
 
 
-class Pace(BaseModel):
+class RowCosts(BaseModel):
     """For each target, rows in one UNet call -> milliseconds a row; on this processor with so many threads."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -27,22 +27,22 @@ class Pace(BaseModel):
     threads: int
     targets: dict[str, RowMilliseconds]
 
-    def worthwhile(self, target: str, processor: str, threads: int) -> int | None:
+    def row_cap(self, target: str, processor: str, threads: int) -> int | None:
         """Most rows that a call should have; None where nothing was measured of this target on such a machine."""
         if (self.processor, self.threads) != (processor, threads) or not self.targets.get(target):
             return None
-        return worthwhile(self.targets[target])
+        return row_cap(self.targets[target])
 
 
-def worthwhile(costs: Mapping[int, float]) -> int:
+def row_cap(costs: Mapping[int, float]) -> int:
     """The fewest rows, but at least those of one guided image, that cost hardly more each than at any number."""
     best = min(costs.values())
     return max(GUIDED, min(rows for rows, cost in costs.items() if cost <= _WORTH * best))
 
 
-def load_pace(store: ObjectReader, model: str, version: str) -> Pace | None:
+def load_row_costs(store: ObjectReader, model: str, version: str) -> RowCosts | None:
     """What was measured of a version; None where there is nothing, or nothing legible: it only advises."""
     try:
-        return Pace.model_validate_json(store.get(bundle_key(model, version, PACE)))
+        return RowCosts.model_validate_json(store.get(bundle_key(model, version, ROW_COSTS)))
     except (DarkroomError, ValidationError):
         return None

@@ -1,20 +1,22 @@
-"""How many rows pay in a UNet call, learned from the calls that serve."""
+"""The row cap: how many rows a UNet call should have, learned from the calls that serve."""
 
 from __future__ import annotations
 
 from collections import deque
 
-from darkroom.pace import GUIDED, worthwhile
+from darkroom.row_costs import GUIDED, row_cap
 
 _TIMES = 5  # the least of so many calls counts: a first one may compile, and a machine has other work
 _HOLDS = 1000  # calls; then all is learned anew, since what else a machine does changes
 
 
-class RowCosts:
-    """The row cap of one image size. It begins with one guided image, and doubles while that is worth it.
+class RowCap:
+    """The row cap of one image size. It begins with the rows of one guided image.
 
-    Calls of so many rows and of twice as many take turns, so that both meet the same machine. None is made for the
-    sake of learning: while too few requests wait to fill the larger call, nothing is decided and the larger cap holds.
+    Two caps are compared: so many rows, and twice as many. Calls of each are timed in turn, so that both meet the same
+    machine. If a row costs less in the larger call, the larger cap is compared with its double next; else the smaller
+    one holds for a while. No call is made only to be timed: while too few requests wait to fill a larger call, the
+    comparison stays open and the cap is the larger one.
     """
 
     _few: int
@@ -45,14 +47,14 @@ class RowCosts:
             self._seconds[rows].append(seconds / rows)
         if any(len(times) < _TIMES for times in self._seconds.values()):
             return False
-        pays = worthwhile({count: min(times) for count, times in self._seconds.items()})
-        if pays == self._many < self._most:
-            self._compare(pays)
+        cap = row_cap({count: min(times) for count, times in self._seconds.items()})
+        if cap == self._many < self._most:
+            self._compare(cap)
             return False
-        self._few, self._held = pays, _HOLDS
+        self._few, self._held = cap, _HOLDS
         return True
 
     def _compare(self, few: int) -> None:
-        """This many rows with twice as many, or with the most."""
+        """Begin to compare so many rows with twice as many, or with the most."""
         self._few, self._many = few, min(2 * few, self._most)
         self._seconds = {rows: deque(maxlen=_TIMES) for rows in (self._few, self._many)}

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from runtime.denoising.row_costs import RowCosts
+from runtime.denoising.row_cap import RowCap
 
 CURVES = {
     "every doubling pays": ({2: 6.2, 4: 4.1, 8: 3.2, 16: 2.7}, 16),
@@ -18,14 +18,14 @@ CURVES = {
 Cost = Callable[[int], float]  # rows -> a row's
 
 
-def serve(paying: RowCosts, cost: Cost, waiting: int = 1000) -> Iterator[tuple[int, bool]]:
+def serve(paying: RowCap, cost: Cost, waiting: int = 1000) -> Iterator[tuple[int, bool]]:
     """Calls with as many rows as are allowed and wait; what each had, and whether it settled the cap."""
     while True:
         rows = min(paying.cap, waiting)
         yield rows, paying.record(rows, rows * cost(rows))
 
 
-def until_settled(paying: RowCosts, cost: Cost, waiting: int = 1000) -> list[int]:
+def until_settled(paying: RowCap, cost: Cost, waiting: int = 1000) -> list[int]:
     calls = []
     for rows, settled in serve(paying, cost, waiting):
         calls.append(rows)
@@ -38,33 +38,33 @@ def until_settled(paying: RowCosts, cost: Cost, waiting: int = 1000) -> list[int
 @pytest.mark.parametrize("curve", CURVES)
 def test_it_doubles_while_that_is_worth_it(curve: str) -> None:
     costs, best = CURVES[curve]
-    paying = RowCosts(16)
+    paying = RowCap(16)
     until_settled(paying, costs.__getitem__)
     assert paying.cap == best
 
 
 @pytest.mark.parametrize("most", [2, 3, 6, 8])
 def test_never_more_than_the_most(most: int) -> None:
-    paying = RowCosts(most)
+    paying = RowCap(most)
     calls = until_settled(paying, lambda rows: 1 / rows)
     assert max(calls) == paying.cap == most
 
 
 def test_few_and_many_take_turns_so_that_a_slower_machine_misleads_nobody() -> None:
-    paying, slower = RowCosts(4), iter(range(1, 1000))
+    paying, slower = RowCap(4), iter(range(1, 1000))
     calls = until_settled(paying, lambda rows: {2: 6.0, 4: 4.0}[rows] * 1.05 ** next(slower))
     assert calls == [2, 4] * 5
     assert paying.cap == 4
 
 
 def test_calls_that_something_else_slowed_do_not_count() -> None:
-    paying, calls = RowCosts(8), iter(range(1000))
+    paying, calls = RowCap(8), iter(range(1000))
     until_settled(paying, lambda rows: {2: 6.0, 4: 4.0, 8: 3.0}[rows] * (1 if next(calls) % 10 > 6 else 50))
     assert paying.cap == 8
 
 
 def test_where_too_few_wait_nothing_is_decided_and_the_larger_cap_holds() -> None:
-    paying = RowCosts(8)
+    paying = RowCap(8)
     calls = serve(paying, lambda rows: 1 / rows, waiting=2)
     assert not any(settled for _, (_, settled) in zip(range(2000), calls, strict=False))
     assert paying.cap == 4, "who comes second is taken along"
@@ -72,7 +72,7 @@ def test_where_too_few_wait_nothing_is_decided_and_the_larger_cap_holds() -> Non
 
 
 def test_it_is_learned_anew() -> None:
-    paying = RowCosts(8)
+    paying = RowCap(8)
     until_settled(paying, lambda _: 1.0)
     assert paying.cap == 2
     again = until_settled(paying, lambda rows: 1 / rows)
