@@ -113,6 +113,7 @@ def test_nothing_outside_global_unicast_is_public_but_what_carries_a_public_ipv4
 
 @given(st.ip_addresses())
 def test_what_is_public_is_global_for_the_standard_library_too(address: IPv4Address | IPv6Address) -> None:
-    """Our list refuses more, never less; mapped addresses, which it calls private whatever they carry, aside."""
-    if is_public(address) and getattr(address, "ipv4_mapped", None) is None:
+    """Our list refuses more, never less. Addresses that carry an IPv4 one aside: it may refuse them all."""
+    carries = (getattr(address, "ipv4_mapped", None), getattr(address, "sixtofour", None))
+    if is_public(address) and carries == (None, None):
         assert address.is_global

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
 
@@ -58,26 +53,6 @@ class Database:
     def close(self) -> None:
         for store in self._opened:
             store.close()
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[str]:
-    """A real Postgres on a Unix socket, where its programs and a driver are at hand."""
-    if not (shutil.which("initdb") and shutil.which("pg_ctl") and find_spec("psycopg")):
-        pytest.skip("needs Postgres' initdb and pg_ctl, and psycopg")
-    user = "nobody" if os.geteuid() == 0 else None  # it refuses to run as root
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as data:
-        if user:
-            shutil.chown(data, user)
-        control = ["pg_ctl", "-D", data, "-w", "-l", f"{data}/log"]
-        options = f"-c listen_addresses='' -c unix_socket_directories={data} -c fsync=off"
-        initdb = ["initdb", "-D", data, "-U", "darkroom", "-A", "trust", "-E", "UTF8", "-N"]
-        for command in (initdb, [*control, "-o", options, "start"]):
-            subprocess.run(command, user=user, cwd=data, stdout=subprocess.DEVNULL, check=True)
-        yield f"postgresql+psycopg://darkroom@/postgres?host={data}"
-        subprocess.run(
-            [*control, "-m", "immediate", "stop"], user=user, cwd=data, stdout=subprocess.DEVNULL, check=True
-        )
 
 
 @pytest.fixture(scope="session")

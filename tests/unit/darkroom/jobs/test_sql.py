@@ -77,7 +77,7 @@ def test_a_place_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_server_that_is_not_there_is_refused() -> None:
-    pytest.importorskip("psycopg")
+    pytest.importorskip("psycopg", reason="needs psycopg")
     with pytest.raises(JobStoreUnavailable):
         open_jobs("postgresql+psycopg://darkroom@127.0.0.1:1/jobs")
 
