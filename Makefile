@@ -1,6 +1,6 @@
 # Darkroom: run · test · check · bench · build · deploy
-# `.venv` serves and never holds torch; `.venv-dev` tests, checks and compiles checkpoints. `.venv-sam` and `.venv-checkov` hold
-# tools for the AWS template, whose requirements exclude ours and each other's.
+# `.venv` serves and never holds torch; `.venv-dev` tests, checks and compiles checkpoints; `.venv-lambda` is of Lambda's Python.
+# `.venv-sam` and `.venv-checkov` hold tools for the AWS template, whose requirements exclude ours and each other's.
 
 PYTHON ?= python3
 PORT ?= 8080
@@ -15,7 +15,7 @@ export PORT
 LAMBDA_PYTHON ?= $(shell for found in python3.13 "$$(pyenv prefix "$$(pyenv latest 3.13)" 2>/dev/null)/bin/python3.13"; do \
   "$$found" -c '' 2>/dev/null && echo "$$found" && break; done)
 
-.PHONY: help run test test-template test-context check validate format bench build deploy destroy clean
+.PHONY: help run test test-lambda test-template test-context check validate format bench build deploy destroy clean
 
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -28,8 +28,12 @@ else
 	@exec .venv/bin/python -m local
 endif
 
+# A file is one process's, since its tests share what is slow to start; the slowest come first, so that none ends alone.
 test: .venv-dev/installed ## Run all tests but those of test-template, by WORKERS processes (2)
-	.venv-dev/bin/python -m pytest --numprocesses $(WORKERS) --dist loadfile $(ARGS)
+	.venv-dev/bin/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
+
+test-lambda: .venv-lambda/installed ## Run the tests of what runs on Lambda with Lambda's Python
+	.venv-lambda/bin/python -m pytest $(wildcard tests/unit/functions tests/unit/api tests/unit/darkroom) $(ARGS)
 
 test-template: .venv-dev/installed .venv-sam/installed ## Leave out each property of the AWS template, and make it in moto
 	.venv-dev/bin/python -m pytest -m template tests/infrastructure $(ARGS)
@@ -69,7 +73,7 @@ destroy: .venv-sam/installed ## Delete the AWS stack; buckets and tables stay, w
 	@echo "The buckets and tables of the stack were kept. Delete them by hand if you mean to."
 
 clean: ## Remove environments and build output; images and jobs under .darkroom stay
-	rm -rf .venv .venv-dev .venv-context .venv-sam .venv-checkov .aws-sam .darkroom/build
+	rm -rf .venv .venv-dev .venv-context .venv-lambda .venv-sam .venv-checkov .aws-sam .darkroom/build
 
 # An environment of PYTHON. What another Python left there would stay wrong: it is made anew.
 VERSION = $(shell $(PYTHON) -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])')
@@ -103,6 +107,12 @@ model:
 	$(call environment,tests and the build stage need,a few minutes)
 	@$(INSTALL) --constraint constraints.txt torch==2.13.0
 	@$(INSTALL) --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+.venv-lambda/installed: PYTHON = $(or $(LAMBDA_PYTHON),python3.13)
+.venv-lambda/installed: pyproject.toml constraints.txt layers/shared/requirements.txt $$(ANEW)
+	$(call environment,tests of what runs on Lambda need,about a minute)
+	@$(INSTALL) --constraint constraints.txt --requirement layers/shared/requirements.txt --editable '.[serve,s3,postgres,test]'
 	@touch $@
 
 .venv-%/installed: infra/aws/requirements-%.txt $$(ANEW)
