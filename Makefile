@@ -15,7 +15,7 @@ export PORT
 LAMBDA_PYTHON ?= $(shell for found in python3.13 "$$(pyenv prefix "$$(pyenv latest 3.13)" 2>/dev/null)/bin/python3.13"; do \
   "$$found" -c '' 2>/dev/null && echo "$$found" && break; done)
 
-.PHONY: help run test test-lambda test-template test-context check validate format bench build deploy destroy clean
+.PHONY: help run test test-lambda test-template test-context check validate format bench soak build deploy destroy clean
 
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -57,6 +57,10 @@ format: .venv-dev/installed ## Format the code
 
 bench: .venv-dev/installed ## Measure (PART=cpu, or another part, or all); results go to benchmarks/results
 	.venv-dev/bin/python -m benchmarks $(PART)
+
+soak: PART = mutants
+soak: .venv-dev/installed ## What takes long: PART=mutants changes pure modules in small ways, and lists what no test notices
+	.venv-dev/bin/python -m tests.soak.$(PART) $(ARGS)
 
 build: .venv-dev/installed ## Compile the bundled checkpoint into model_build/crayon/bundle
 	.venv-dev/bin/python -m model_build build model_build/crayon/checkpoint --name crayon --guidance 4 \
