@@ -8,7 +8,14 @@ import pytest
 from tests.infrastructure import mutation
 from tests.infrastructure.stack import read
 
-pytestmark = pytest.mark.template
+READ = (
+    "template.yaml",
+    "functions/**/*",
+    "layers/shared/**/*",
+    "docs/operations.md",
+    "tests/infrastructure/rules/*.py",
+)
+pytestmark = [pytest.mark.template, pytest.mark.costly(*READ)]
 TEMPLATE = read()
 GOAL = 0.95
 # What may be left out unnoticed, and why that is so.
