@@ -29,8 +29,9 @@ else
 endif
 
 # A file is one process's, since its tests share what is slow to start; the slowest come first, so that none ends alone.
+# torch takes one thread in each: with as many as cores they spin and wait for each other.
 test: .venv-dev/installed ## Run all tests but those of test-template, by WORKERS processes (2)
-	.venv-dev/bin/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive .venv-dev/bin/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-lambda: .venv-lambda/installed ## Run the tests of what runs on Lambda with Lambda's Python
 	.venv-lambda/bin/python -m pytest $(wildcard tests/unit/functions tests/unit/api tests/unit/darkroom) $(ARGS)
