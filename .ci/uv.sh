@@ -1,11 +1,12 @@
 # Sourced by run: uv, which installs what pip does in a tenth of the time. It reads nothing of pip's configuration, so it is told.
 
 pip_says() { # OPTION SEPARATOR
-  python3 -m pip config list | sed -n "s/^[^=]*\.$1='\(.*\)'$/\1/p" | sed 's/\\n/ /g' | xargs -n1 | sort -u | paste -sd "$2"
+  echo "$configured" | sed -n "s/^[^=]*\.$1='\(.*\)'$/\1/p" | sed 's/\\n/ /g' | xargs -n1 | sort -u | paste -sd "$2"
 }
 
 install_uv() {
-  local name option separator
+  local configured name option separator
+  configured=$(python3 -m pip config list)
   python3 -m venv .venv-uv
   .venv-uv/bin/python -m pip install --quiet uv==0.13.8
   while read -r name option separator; do
