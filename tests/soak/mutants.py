@@ -46,6 +46,10 @@ OURS = ("darkroom", "runtime", "tests")  # imported anew in each fork, with the 
 EQUIVALENT: dict[str, str] = {
     "runtime.batcher Batcher.pick.urgency: 1 -> 2": "any number above that of the aged sorts after them",
     "runtime.batcher Batcher.pick: 0 -> 1": "the first candidate sets the rows anew",
+    "runtime.cache.eviction Account: 0.0 -> 1.0": "whoever makes one says what it inherits",
+    "runtime.cache.eviction Scored.__init__: 0.0 -> 1.0": "all scores are higher by one, and in the same order",
+    "runtime.cache.eviction Scored._rank: 0.0 -> 1.0": "all scores are higher by one, and in the same order",
+    "runtime.cache.eviction Scored.hit: 1 -> 2": "all are counted twice, and in the same order",
 }
 
 
