@@ -11,6 +11,7 @@ import pytest
 from hypothesis import settings
 
 from darkroom import silence
+from tests import keyed
 from tests import postgres as server
 from tests.exclusive import alone_in
 
@@ -19,6 +20,30 @@ silence.keep()
 # The same examples in every run, and no time limit for one: machines are slow at times.
 settings.register_profile("darkroom", derandomize=True, deadline=None)
 settings.load_profile("darkroom")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    passed = keyed.passed()
+    for item in items:
+        mark = item.get_closest_marker("costly") if item.nodeid in passed else None
+        if mark and passed[item.nodeid] == keyed.key(item.path, mark.args, item.fixturenames):
+            item.add_marker(pytest.mark.skip(reason="it passed with the very same inputs (tests/passed.json)"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """A costly test may open no file of ours that its key does not cover."""
+    mark = item.get_closest_marker("costly")
+    if mark is None:
+        return (yield)
+    before = keyed.key(item.path, mark.args, item.fixturenames)
+    with keyed.opened() as files:
+        result = yield
+    if forgotten := files - keyed.inputs(item.path, mark.args, item.fixturenames):
+        names = ", ".join(sorted(str(path.relative_to(keyed.ROOT)) for path in forgotten))
+        pytest.fail(f"it reads what its mark `costly` does not name: {names}")
+    keyed.record(item.nodeid, before)
+    return result
 
 
 @pytest.hookimpl(wrapper=True)

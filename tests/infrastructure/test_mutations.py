@@ -6,9 +6,12 @@ from pathlib import Path
 import pytest
 
 from tests.infrastructure import mutation
-from tests.infrastructure.stack import read
+from tests.infrastructure.stack import ROOT, read
 
-pytestmark = pytest.mark.template
+# The rules read what the functions import, the layer, and the page that explains the alarms.
+ROOMS = [room for room in ("api", "functions", "layers/shared") if (ROOT / room).is_dir()]
+READ = ("template.yaml", "docs/operations.md", "tests/infrastructure/rules/*.py", *(f"{room}/**/*" for room in ROOMS))
+pytestmark = [pytest.mark.template, pytest.mark.costly(*READ)]
 TEMPLATE = read()
 GOAL = 0.95
 # What may be left out unnoticed, and why that is so.

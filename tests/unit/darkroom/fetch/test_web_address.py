@@ -60,3 +60,45 @@ def test_any_text_is_read_in_one_way_or_refused(url: str) -> None:
     assert (split.scheme, split.username, split.password) == ("https", None, None)
     assert (split.hostname or "") == address.host or address.literal is not None
     assert (split.path or "/") == address.target.partition("?")[0]
+
+
+def test_nothing_is_trusted_and_http_is_refused_unless_told() -> None:
+    assert not parse("https://images.example/").trusted
+    for url in ("http://images.example/", "http://images.example:80/"):
+        with pytest.raises(ImageUrlRejected, match="Only https:// URLs are fetched"):
+            parse(url)
+    with pytest.raises(ImageUrlRejected, match="Only https:// URLs are fetched"):
+        parse("ftp://images.example/", http=True)
+
+
+def test_a_url_has_4096_characters_at_most() -> None:
+    start = "https://images.example/"
+    assert parse(start + "a" * (4096 - len(start))).target.endswith("a")
+    with pytest.raises(ImageUrlRejected, match="at most 4096 ASCII characters"):
+        parse(start + "a" * (4097 - len(start)))
+
+
+def test_a_name_has_253_characters_at_most() -> None:
+    longest = ".".join(["a" * 63, "b" * 63, "c" * 63, "d" * 61])
+    assert len(longest) == 253
+    assert parse(f"https://{longest}/").host == longest
+    with pytest.raises(ImageUrlRejected, match="not a host name"):
+        parse(f"https://{longest}d/")
+
+
+@pytest.mark.parametrize("host", ["a..example", "-a.example", "a-.example", f"{'a' * 64}.example", "images.example."])
+def test_a_label_that_no_host_name_has_is_refused(host: str) -> None:
+    with pytest.raises(ImageUrlRejected, match="not a host name"):
+        parse(f"https://{host}/")
+
+
+@pytest.mark.parametrize(
+    "host", ["images", "localhost", "nas.local", "images.internal", "printer.home", "1.0.in-addr.arpa"]
+)
+def test_a_name_that_only_a_private_network_knows_is_refused(host: str) -> None:
+    with pytest.raises(ImageUrlRejected, match="not a public one"):
+        parse(f"https://{host}/")
+
+
+def test_two_labels_are_enough_and_only_the_last_counts() -> None:
+    assert [parse(f"https://{host}/").host for host in ("a.example", "local.example")] == ["a.example", "local.example"]

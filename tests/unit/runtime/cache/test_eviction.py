@@ -56,3 +56,31 @@ def test_nothing_is_nobodys_victim() -> None:
         eviction.victim()
     eviction.hit("unknown", 1)
     eviction.removed("unknown")
+
+
+def test_a_new_entry_is_worth_half_of_what_it_allows() -> None:
+    eviction = saved_work()
+    eviction.added("hit", 0, 100)
+    eviction.hit("hit", 25)
+    eviction.added("new", 6, 10)  # 25 / 100 < 3 / 10
+    assert eviction.victim() == "hit"
+
+
+def test_a_new_entry_has_saved_nothing() -> None:
+    eviction = saved_work()
+    eviction.added("large", 24, 100)
+    eviction.added("small", 2, 10)  # 1 / 10 < 12 / 100
+    assert eviction.victim() == "small"
+
+
+def test_without_ageing_what_was_hit_more_often_stays() -> None:
+    eviction = Scored(lambda account: account.hits)
+    eviction.added("kept", 1, 1)
+    for _ in range(3):
+        eviction.hit("kept", 1)
+    for number in range(4):
+        eviction.added(f"passing {number}", 1, 1)
+        for _ in range(2):
+            eviction.hit(f"passing {number}", 1)
+        assert eviction.victim() == f"passing {number}"
+        eviction.removed(f"passing {number}")

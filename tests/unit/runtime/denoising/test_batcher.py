@@ -116,6 +116,13 @@ def test_an_aged_trajectory_of_another_size_gets_its_turn() -> None:
     assert len(first_turns) >= 5
 
 
+def test_ageing_begins_when_the_bound_is_passed() -> None:
+    batcher = Batcher(2, 10)
+    passed_over, newcomer = Row(0, 50, last_turn=5), Row(1, 1, last_turn=15)
+    assert batcher.pick([passed_over, newcomer], 15) == [newcomer]  # passed over ten times
+    assert batcher.pick([passed_over, newcomer], 16) == [passed_over]
+
+
 def test_memory_that_ran_out_lowers_the_cap_of_that_size_only() -> None:
     batcher = Batcher(8, 8)
     batcher.too_many((4, 4), 8)
