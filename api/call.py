@@ -13,8 +13,8 @@ from starlette.types import Message, Receive, Scope, Send
 from api.answers import Answers
 from api.callers import Identity
 from api.services import Services
+from darkroom.bundles.manifest import EngineManifest
 from darkroom.errors import MalformedRequest, PayloadTooLarge, RequestTimeout
-from darkroom.manifest import EngineManifest
 
 CALL = "darkroom.call"  # where an ASGI scope carries the call
 _LINGER_SECONDS = 2.0

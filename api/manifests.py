@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection
 
-from darkroom import catalog
+from darkroom.bundles import catalog
+from darkroom.bundles.manifest import EngineManifest
 from darkroom.errors import ModelNotFound
-from darkroom.manifest import EngineManifest
 from darkroom.storage import ObjectStore
 
 _FRESH_SECONDS = 5.0

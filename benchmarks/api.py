@@ -20,7 +20,7 @@ from typing import Any
 
 from benchmarks.measure import RESULTS, Row, judged, keep
 from benchmarks.pictures.chart import curves as draw
-from darkroom import catalog
+from darkroom.bundles import catalog
 from darkroom.contracts import GeneratedImage, GenerationResult, StoredImage
 from darkroom.storage import open_store
 

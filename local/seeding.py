@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from darkroom import catalog
+from darkroom.bundles import catalog
 from darkroom.errors import DarkroomError, ModelNotFound, ObjectNotFound
 from darkroom.settings import Settings
 from darkroom.storage import ObjectStore

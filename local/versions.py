@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from darkroom import catalog
 from darkroom import settings as configuration
+from darkroom.bundles import catalog
 from darkroom.errors import DarkroomError
 from darkroom.settings import SettingsError
 from darkroom.storage import open_store

@@ -13,11 +13,11 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from darkroom import catalog, signing
+from darkroom.bundles import catalog, signing
+from darkroom.bundles.signing import KeyRefused
 from darkroom.contracts import MODEL_NAME
 from darkroom.errors import DarkroomError
 from darkroom.gpu import GRAPHS
-from darkroom.signing import KeyRefused
 from darkroom.storage import ObjectStore, open_store
 from model_build import BuildRefused
 from model_build.build import Build

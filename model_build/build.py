@@ -8,9 +8,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from darkroom import signing
-from darkroom.manifest import Defaults, EngineManifest
-from darkroom.row_costs import ROW_COSTS
+from darkroom.bundles import signing
+from darkroom.bundles.manifest import Defaults, EngineManifest
+from darkroom.bundles.row_costs import ROW_COSTS
 from darkroom.storage import ObjectStore
 from model_build import plan as planning
 from model_build.cache.calibration import load as load_cache

@@ -10,7 +10,7 @@ from pathlib import Path
 
 # Of darkroom these are left out, with all that only they import. What they say is in a stage's key already (a manifest
 # by its content hash, a fingerprint as a parameter), or they move bytes that others make.
-OUTSIDE = ("darkroom.catalog", "darkroom.fingerprint", "darkroom.manifest", "darkroom.storage")
+OUTSIDE = ("darkroom.bundles.catalog", "darkroom.bundles.fingerprint", "darkroom.bundles.manifest", "darkroom.storage")
 
 
 def closure(*modules: str) -> dict[str, Path]:

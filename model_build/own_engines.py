@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from darkroom.fingerprint import Fingerprint, Profile
+from darkroom.bundles.fingerprint import Fingerprint, Profile
 from darkroom.gpu import TENSORRT, captures
 from darkroom.storage import ObjectStore
 from model_build import plan as planning

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from darkroom.fingerprint import Profile
+from darkroom.bundles.fingerprint import Profile
+from darkroom.bundles.manifest import Defaults, Limits
 from darkroom.gpu import GRAPHS
-from darkroom.manifest import Defaults, Limits
 from model_build.checkpoints.checkpoint import Checkpoint
 from model_build.layout import PROMPTS
 

@@ -8,11 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from darkroom import catalog
-from darkroom.contracts import GenerationRequest
-from darkroom.errors import DarkroomError
-from darkroom.fingerprint import Fingerprint
-from darkroom.manifest import (
+from darkroom.bundles import catalog
+from darkroom.bundles.fingerprint import Fingerprint
+from darkroom.bundles.manifest import (
     BundleFile,
     ControlSpec,
     Defaults,
@@ -24,6 +22,8 @@ from darkroom.manifest import (
     Target,
     TextSpec,
 )
+from darkroom.contracts import GenerationRequest
+from darkroom.errors import DarkroomError
 from darkroom.resolving import resolve
 from darkroom.storage import ObjectStore
 from model_build import BuildRefused

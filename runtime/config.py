@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from darkroom import signing
+from darkroom.bundles import signing
 from darkroom.contracts import MODEL_NAME
 from darkroom.gpu import GRAPHS
 from darkroom.processors import processors

@@ -7,7 +7,7 @@ from starlette.responses import Response
 from api.answers import answer
 from api.call import Call
 from api.schemas.models import ModelDocument, ModelList, model_document
-from darkroom.manifest import EngineManifest
+from darkroom.bundles.manifest import EngineManifest
 
 
 def list_all(call: Call) -> Response:

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from api.schemas import Document
-from darkroom.manifest import Defaults, EngineManifest, Limits
+from darkroom.bundles.manifest import Defaults, EngineManifest, Limits
 
 
 class TargetDocument(Document):

@@ -9,9 +9,9 @@ from typing import Annotated
 from pydantic import AwareDatetime, Field
 
 from api.schemas import Document
+from darkroom.bundles.manifest import VERSION
 from darkroom.contracts import Contract
 from darkroom.errors import ReleaseNotFound
-from darkroom.manifest import VERSION
 from darkroom.release.state import Phase, TrafficSplit
 from darkroom.release.storage import LoggedRequest, StoredRelease
 

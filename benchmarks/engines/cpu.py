@@ -19,8 +19,8 @@ from benchmarks.peers.sides import Side, SideDied, SideResult, faster, first_ima
 from benchmarks.pictures import chart
 from benchmarks.sizes import environment, image
 from benchmarks.subjects import bundles, checkpoints
-from darkroom.catalog import load_manifest
-from darkroom.manifest import EngineManifest
+from darkroom.bundles.catalog import load_manifest
+from darkroom.bundles.manifest import EngineManifest
 from darkroom.storage import open_store
 from model_build.hardware import threads
 

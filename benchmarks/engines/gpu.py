@@ -20,7 +20,8 @@ from benchmarks.peers.sides import Side, SideResult, faster, in_turns
 from benchmarks.serving import arrivals
 from benchmarks.subjects import checkpoints
 from benchmarks.subjects.engine import InProcess
-from darkroom import catalog, gpu, logs
+from darkroom import gpu, logs
+from darkroom.bundles import catalog
 from darkroom.storage import open_store
 from model_build.compile.device import lacks
 from model_build.hardware import threads

@@ -14,8 +14,8 @@ from rich.box import SIMPLE
 from rich.table import Table
 from safetensors.numpy import save_file
 
-from darkroom import catalog
-from darkroom.manifest import CacheSpec, EngineManifest
+from darkroom.bundles import catalog
+from darkroom.bundles.manifest import CacheSpec, EngineManifest
 from darkroom.storage import ObjectStore
 from model_build import BuildRefused
 from model_build.cache.criterion import Criterion

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from darkroom.manifest import Condition
+from darkroom.bundles.manifest import Condition
 from model_build import BuildRefused
 
 VAES = ("AutoencoderKL", "AutoencoderTiny")

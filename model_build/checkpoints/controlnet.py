@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from darkroom.manifest import ControlNet, ControlSpec, Residual
+from darkroom.bundles.manifest import ControlNet, ControlSpec, Residual
 from model_build import BuildRefused
 from model_build.checkpoints.checkpoint import Checkpoint, file_sha256, folder_of, read_json, refuse_pickles
 

@@ -10,7 +10,7 @@ import onnx
 import onnxruntime
 
 from darkroom import gpu
-from darkroom.fingerprint import Profile, Span
+from darkroom.bundles.fingerprint import Profile, Span
 from darkroom.gpu import TENSORRT
 from model_build import BuildRefused
 from model_build.compile import CONTEXT_SUFFIX

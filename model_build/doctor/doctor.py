@@ -12,9 +12,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from darkroom import catalog, gpu
+from darkroom import gpu
+from darkroom.bundles import catalog
+from darkroom.bundles.manifest import EngineManifest
 from darkroom.errors import DarkroomError
-from darkroom.manifest import EngineManifest
 from darkroom.storage.directory import DirectoryStore
 from model_build import BuildRefused
 from model_build.build import Build

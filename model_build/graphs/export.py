@@ -15,7 +15,7 @@ import onnx_ir
 import torch
 from torch.export import Dim
 
-from darkroom.manifest import Condition
+from darkroom.bundles.manifest import Condition
 from model_build.checkpoints.checkpoint import TIME_IDS, Checkpoint
 from model_build.checkpoints.controlnet import residuals
 

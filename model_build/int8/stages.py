@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from darkroom.manifest import EngineManifest
+from darkroom.bundles.manifest import EngineManifest
 from model_build.hardware import threads
 from model_build.layout import CALIBRATED, NOTES
 from model_build.memory import give_back

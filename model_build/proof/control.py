@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from darkroom.manifest import ControlSpec
+from darkroom.bundles.manifest import ControlSpec
 from model_build.compile import Engine
 from model_build.proof.trial import Arrays
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 from tokenizers import Tokenizer
 
-from darkroom.manifest import EngineManifest, TextSpec
+from darkroom.bundles.manifest import EngineManifest, TextSpec
 from model_build.compile.formats import engine_format
 from model_build.proof.control import ControlSetting, residuals
 from model_build.proof.trial import Arrays

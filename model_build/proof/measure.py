@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from darkroom.manifest import EngineManifest
+from darkroom.bundles.manifest import EngineManifest
 from model_build import BuildRefused
 from model_build.checkpoints.checkpoint import Checkpoint
 from model_build.layout import COMPONENTS

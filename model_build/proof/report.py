@@ -10,8 +10,8 @@ from typing import Any
 from rich.box import SIMPLE
 from rich.table import Table
 
-from darkroom.manifest import EngineManifest
-from darkroom.row_costs import ROW_COSTS, RowCosts
+from darkroom.bundles.manifest import EngineManifest
+from darkroom.bundles.row_costs import ROW_COSTS, RowCosts
 from model_build.checkpoints.checkpoint import Checkpoint
 from model_build.hardware import hardware, software, threads
 from model_build.layout import REPORT

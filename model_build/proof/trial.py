@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from darkroom.manifest import EngineManifest
+from darkroom.bundles.manifest import EngineManifest
 
 Arrays = dict[str, NDArray[Any]]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from darkroom.manifest import EngineManifest
+from darkroom.bundles.manifest import EngineManifest
 from model_build import BuildRefused
 from model_build.layout import COMPONENTS
 from model_build.memory import give_back

@@ -8,11 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from darkroom import signing
-from darkroom.catalog import bundle_key, load_manifest
+from darkroom.bundles import signing
+from darkroom.bundles.catalog import bundle_key, load_manifest
+from darkroom.bundles.manifest import BundleFile, EngineManifest, Target
+from darkroom.bundles.row_costs import RowCosts, load_row_costs
 from darkroom.errors import EngineIntegrity, ObjectNotFound
-from darkroom.manifest import BundleFile, EngineManifest, Target
-from darkroom.row_costs import RowCosts, load_row_costs
 from darkroom.storage import ObjectReader
 from runtime.bundles.hardware import Machine, choose_target, processor
 from runtime.bundles.tokenizer import PromptTokenizer

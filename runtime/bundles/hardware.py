@@ -10,9 +10,9 @@ from pathlib import Path
 import structlog
 
 from darkroom import gpu
+from darkroom.bundles.manifest import EngineManifest, Requirements, Target
 from darkroom.errors import EngineIncompatible
 from darkroom.gpu import Gpu
-from darkroom.manifest import EngineManifest, Requirements, Target
 
 # An engine library may come from one of several distributions.
 _DISTRIBUTIONS = {"openvino": ("openvino",), "onnxruntime": ("onnxruntime", "onnxruntime-gpu")}

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from darkroom.catalog import Pointer, bundle_key, pointer_key
+from darkroom.bundles.catalog import Pointer, bundle_key, pointer_key
+from darkroom.bundles.manifest import MANIFEST, EngineManifest
 from darkroom.errors import EngineIntegrity, ModelNotFound
-from darkroom.manifest import MANIFEST, EngineManifest
 from darkroom.storage import ObjectReader
 from darkroom.storage.directory import DirectoryStore
 

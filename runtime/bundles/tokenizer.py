@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from tokenizers import Tokenizer
 
+from darkroom.bundles.manifest import TextSpec
 from darkroom.errors import EngineIntegrity
-from darkroom.manifest import TextSpec
 from runtime.arrays import Ids
 
 

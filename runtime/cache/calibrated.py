@@ -10,8 +10,8 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load
 
+from darkroom.bundles.manifest import CacheLevel, CacheSpec
 from darkroom.errors import EngineIntegrity
-from darkroom.manifest import CacheLevel, CacheSpec
 from runtime.arrays import Floats, Ids
 from runtime.cache.entry import Entry
 from runtime.cache.eviction import Eviction, saved_work

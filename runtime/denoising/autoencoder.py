@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from darkroom.bundles.manifest import LatentSpec, Target
 from darkroom.gpu import PROVIDERS
-from darkroom.manifest import LatentSpec, Target
 from runtime.arrays import Floats
 from runtime.denoising.tiling import in_tiles
 from runtime.engines import Engine

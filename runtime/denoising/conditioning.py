@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from darkroom.bundles.manifest import EngineManifest
 from darkroom.errors import GenerationInvalid
-from darkroom.manifest import EngineManifest
 from runtime.arrays import Floats, Ids
 from runtime.engines import Engine
 

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
-from darkroom.manifest import ControlSpec
+from darkroom.bundles.manifest import ControlSpec
 from runtime.arrays import Floats
 from runtime.engines import Engine
 

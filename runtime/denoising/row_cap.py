@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from darkroom.row_costs import GUIDED, row_cap
+from darkroom.bundles.row_costs import GUIDED, row_cap
 
 _TIMES = 5  # the least of so many calls counts: a first one may compile, and a machine has other work
 _HOLDS = 1000  # calls; then all is learned anew, since what else a machine does changes

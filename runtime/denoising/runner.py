@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from darkroom.bundles.manifest import EngineManifest
 from darkroom.errors import DarkroomError, GenerationFailed, GenerationInvalid, OutOfMemory
-from darkroom.manifest import EngineManifest
 from runtime.arrays import Floats, Ids, Pixels
 from runtime.denoising.autoencoder import Autoencoder
 from runtime.denoising.conditioning import Conditioning

@@ -17,8 +17,8 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load
 
+from darkroom.bundles.manifest import SamplerSpec
 from darkroom.errors import EngineIntegrity
-from darkroom.manifest import SamplerSpec
 from runtime.arrays import Doubles, Floats
 
 COLUMNS = ("timestep", "c_in", "a_x", "a_model", "a_denoised", "a_noise", "d_x", "d_model", "d_denoised", "d_noise")
@@ -104,7 +104,7 @@ class SamplerTables:
                 )
 
     def table(self, sampler: str, steps: int) -> SamplerTable:
-        """Raises KeyError for what `darkroom.manifest.resolve` would have refused."""
+        """Raises KeyError for what `darkroom.bundles.manifest.resolve` would have refused."""
         return self._tables[sampler, steps]
 
 

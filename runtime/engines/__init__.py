@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
-from darkroom.manifest import Target
+from darkroom.bundles.manifest import Target
 from runtime.arrays import Floats, Ids
 from runtime.engines.compiled import CompiledGraphs
 from runtime.engines.session import Bounds, memory_shares

@@ -8,7 +8,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from darkroom.manifest import LatentSpec
+from darkroom.bundles.manifest import LatentSpec
 from runtime.arrays import Floats
 from runtime.pictures.encode import to_pixels
 

@@ -119,7 +119,7 @@ class Service:
         Where an earlier attempt of the same invocation made its images but could not store them, those are stored now.
         The call blocks while the request's own images are fetched.
 
-        Raises: as `darkroom.manifest.resolve`, `InputImages` and `Admission.submit` do.
+        Raises: as `darkroom.bundles.manifest.resolve`, `InputImages` and `Admission.submit` do.
         """
         generation = self._generation(invocation, listener)
         images = self._unsent.find(generation)

@@ -18,7 +18,7 @@ from PIL import Image
 
 from crayon.judge.judge import read, score
 from crayon.scenes.grammar import Background, Colour, Position, Shape, SingleScene, Size, Subject
-from darkroom.catalog import load_manifest
+from darkroom.bundles.catalog import load_manifest
 from darkroom.storage.directory import DirectoryStore
 
 README = Path(__file__).parent.parent.parent / "README.md"

@@ -3,8 +3,8 @@
 import hashlib
 from pathlib import Path
 
-from darkroom import catalog
-from darkroom.manifest import (
+from darkroom.bundles import catalog
+from darkroom.bundles.manifest import (
     BundleFile,
     Defaults,
     EngineManifest,

@@ -14,8 +14,8 @@ from itertools import count
 from pathlib import Path
 from typing import NoReturn
 
-from darkroom import catalog
-from darkroom.manifest import EngineManifest
+from darkroom.bundles import catalog
+from darkroom.bundles.manifest import EngineManifest
 from darkroom.storage.directory import DirectoryStore
 from tests.fakes import bundle
 

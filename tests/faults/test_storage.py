@@ -17,7 +17,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from darkroom import catalog
+from darkroom.bundles import catalog
 from darkroom.errors import EngineIntegrity, Forbidden, StorageUnavailable
 from darkroom.storage.directory import DirectoryStore
 from darkroom.storage.s3 import S3Store

@@ -9,7 +9,7 @@ TORCH = ["torch", "diffusers", "transformers"]
 ENGINES = ["onnxruntime", "openvino"]
 RARE = ["yaml", "cronsim", "darkroom.scaling.policy", "api.openapi", "api.schemas.scaling"]  # what few requests need
 ROOMS = {
-    "darkroom.catalog": [*TORCH, *ENGINES, "numpy", "boto3", "sqlalchemy", "aws_lambda_powertools"],
+    "darkroom.bundles.catalog": [*TORCH, *ENGINES, "numpy", "boto3", "sqlalchemy", "aws_lambda_powertools"],
     "darkroom.jobs": [*TORCH, *ENGINES, "numpy", "boto3", "sqlalchemy"],
     "api.app": [*TORCH, *ENGINES, *RARE, "numpy", "boto3", "sqlalchemy", "aws_lambda_powertools", "mangum", "uvicorn"],
     "functions.api": [*TORCH, *ENGINES, *RARE, "numpy", "boto3", "sqlalchemy", "uvicorn"],

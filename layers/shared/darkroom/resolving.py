@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from darkroom.bundles.manifest import EngineManifest
 from darkroom.contracts import GenerationRequest
 from darkroom.errors import InvalidDimensions, InvalidParameter, OutOfRange
 from darkroom.image_use import image_use
-from darkroom.manifest import EngineManifest
 
 
 def resolve(request: GenerationRequest, manifest: EngineManifest) -> GenerationRequest:

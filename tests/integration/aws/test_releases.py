@@ -11,8 +11,8 @@ from typing import Any
 import boto3
 import pytest
 
-from darkroom import catalog
-from darkroom.manifest import EngineManifest
+from darkroom.bundles import catalog
+from darkroom.bundles.manifest import EngineManifest
 from darkroom.storage import open_store
 from functions import release
 from tests.fakes.control_plane import ControlPlane

@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from darkroom import catalog
+from darkroom.bundles import catalog
 from darkroom.storage.directory import DirectoryStore
 from tests.fakes.deployment import RUNTIME, running
 

@@ -17,9 +17,9 @@ from rich.console import Console
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
 
-from darkroom import catalog
-from darkroom.manifest import EngineManifest
-from darkroom.row_costs import load_row_costs
+from darkroom.bundles import catalog
+from darkroom.bundles.manifest import EngineManifest
+from darkroom.bundles.row_costs import load_row_costs
 from darkroom.storage.directory import DirectoryStore
 from model_build import BuildRefused
 from model_build.build import Build

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from darkroom.catalog import load_manifest
+from darkroom.bundles.catalog import load_manifest
 from darkroom.storage.directory import DirectoryStore
 from model_build import BuildRefused
 from model_build.build import Build

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from darkroom import catalog
-from darkroom.manifest import EngineManifest
+from darkroom.bundles import catalog
+from darkroom.bundles.manifest import EngineManifest
 from darkroom.storage.directory import DirectoryStore
 from model_build.checkpoints.checkpoint import open_checkpoint
 from model_build.checkpoints.controlnet import open_controlnets

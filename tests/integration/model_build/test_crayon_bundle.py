@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load
 
-from darkroom import catalog
-from darkroom.manifest import EngineManifest
+from darkroom.bundles import catalog
+from darkroom.bundles.manifest import EngineManifest
 from darkroom.storage.directory import DirectoryStore
 
 ROOT = Path(__file__).parents[3]

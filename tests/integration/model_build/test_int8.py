@@ -12,7 +12,7 @@ import onnxruntime
 import pytest
 from rich.console import Console
 
-from darkroom import catalog
+from darkroom.bundles import catalog
 from darkroom.gpu import Gpu
 from darkroom.storage.directory import DirectoryStore
 from model_build import BuildRefused

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from darkroom import catalog
+from darkroom.bundles import catalog
 from darkroom.storage.directory import DirectoryStore
 from tests.tiny_checkpoint import write_tiny_checkpoint
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from darkroom.fingerprint import Profile
+from darkroom.bundles.fingerprint import Profile
 from darkroom.storage.directory import DirectoryStore
 from model_build.build import Build
 from model_build.checkpoints.checkpoint import open_checkpoint

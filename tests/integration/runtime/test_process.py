@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
-from darkroom.catalog import load_manifest, put_manifest, set_current
+from darkroom.bundles.catalog import load_manifest, put_manifest, set_current
 from darkroom.storage.directory import DirectoryStore
 
 PATIENCE = 60

@@ -11,7 +11,7 @@ import pytest
 import torch
 from diffusers import AutoencoderKL
 
-from darkroom.manifest import LatentSpec
+from darkroom.bundles.manifest import LatentSpec
 from model_build.checkpoints.checkpoint import open_checkpoint
 from model_build.checkpoints.loading import load
 from model_build.graphs.export import component_graph, export

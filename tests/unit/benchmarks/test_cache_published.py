@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks.cache_published import Published, lcbfu, lru, unit
-from darkroom.manifest import SamplerSpec
+from darkroom.bundles.manifest import SamplerSpec
 from runtime.cache.entry import Entry
 from runtime.cache.eviction import Scored
 from runtime.cache.latent_cache import LatentCache

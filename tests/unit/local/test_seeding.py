@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from darkroom import catalog
+from darkroom.bundles import catalog
 from darkroom.settings import Settings
 from darkroom.storage.directory import DirectoryStore
 from local.errors import CannotStart

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from darkroom import catalog
+from darkroom.bundles import catalog
 from darkroom.storage.directory import DirectoryStore
 from local import versions
 

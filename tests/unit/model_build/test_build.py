@@ -10,9 +10,9 @@ import pytest
 from rich.console import Console
 
 import model_build
-from darkroom import catalog
+from darkroom.bundles import catalog
+from darkroom.bundles.manifest import EngineManifest
 from darkroom.gpu import Gpu
-from darkroom.manifest import EngineManifest
 from darkroom.storage.directory import DirectoryStore
 from model_build.build import Build
 from model_build.compile.device import Device

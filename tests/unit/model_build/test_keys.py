@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from darkroom import catalog, signing
+from darkroom.bundles import catalog, signing
 from darkroom.errors import EngineIntegrity
 from darkroom.storage.directory import DirectoryStore
 from model_build.__main__ import app

@@ -17,9 +17,9 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
+from darkroom.bundles.manifest import CacheSpec, EngineManifest
 from darkroom.contracts import GenerationRequest, Invocation
 from darkroom.errors import ObjectNotFound, ObjectTooLarge
-from darkroom.manifest import CacheSpec, EngineManifest
 from runtime.bundles.bundle import LoadedBundle
 from runtime.bundles.tokenizer import PromptTokenizer
 from runtime.cache.calibrated import PromptMap

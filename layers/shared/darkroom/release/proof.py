@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from darkroom import catalog
+from darkroom.bundles import catalog
 from darkroom.contracts import GenerationRequest, GenerationResult, Job
 from darkroom.endpoints import Endpoints
 from darkroom.errors import DarkroomError, ObjectNotFound, RuntimeUnavailable

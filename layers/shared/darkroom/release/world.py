@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from darkroom import catalog
+from darkroom.bundles import catalog
 from darkroom.errors import EngineIntegrity, ModelNotFound
 from darkroom.release.advance import ActionRefused
 from darkroom.release.endpoint import Endpoint

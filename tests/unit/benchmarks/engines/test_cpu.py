@@ -11,7 +11,7 @@ from benchmarks.engines.cpu import BF16, DIFFUSERS, MERGED
 from benchmarks.peers.sides import Image, SideResult
 from benchmarks.sizes import environment
 from benchmarks.subjects import engine
-from darkroom.catalog import load_manifest
+from darkroom.bundles.catalog import load_manifest
 from darkroom.storage import open_store
 from runtime.bundles.bundle import fetch_bundle
 from runtime.bundles.hardware import this_machine

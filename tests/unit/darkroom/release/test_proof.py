@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from darkroom.bundles.manifest import EngineManifest
 from darkroom.contracts import GeneratedImage, GenerationResult, Invocation
 from darkroom.endpoints import Endpoints
 from darkroom.errors import GenerationInvalid, ModelNotFound, Overloaded, StorageFull
 from darkroom.inference.sagemaker import SageMakerAsync
 from darkroom.inference.spool import Spool
-from darkroom.manifest import EngineManifest
 from darkroom.release.machine import Prove
 from darkroom.release.proof import AsyncProofs, Judge, RealTimeProofs
 from darkroom.release.state import Proof, ProofVerdict, TrafficSplit

@@ -10,7 +10,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
-from darkroom.fingerprint import Profile
+from darkroom.bundles.fingerprint import Profile
 from darkroom.gpu import TENSORRT, Gpu, wheel_facts
 from model_build import BuildRefused
 from model_build.compile import context

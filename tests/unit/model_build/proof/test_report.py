@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from darkroom import catalog
-from darkroom.manifest import EngineManifest
+from darkroom.bundles import catalog
+from darkroom.bundles.manifest import EngineManifest
 from darkroom.storage.directory import DirectoryStore
 from model_build.layout import COMPONENTS, SAMPLERS
 from model_build.proof.generation import Setting

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from darkroom import catalog
+from darkroom.bundles import catalog
 from darkroom.storage.directory import DirectoryStore
 from model_build import BuildRefused
 from model_build.checkpoints.checkpoint import open_checkpoint

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from darkroom import catalog, signing
+from darkroom.bundles import catalog, signing
+from darkroom.bundles.row_costs import ROW_COSTS, RowCosts
 from darkroom.errors import EngineIncompatible, EngineIntegrity, ModelNotFound
-from darkroom.row_costs import ROW_COSTS, RowCosts
 from runtime.bundles.bundle import Bundle, fetch_bundle, load_bundle
 from runtime.bundles.hardware import Machine, processor
 

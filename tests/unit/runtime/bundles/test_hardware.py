@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from darkroom.bundles.manifest import Requirements
 from darkroom.errors import EngineIncompatible
 from darkroom.gpu import Gpu
-from darkroom.manifest import Requirements
 from runtime.bundles.hardware import Machine, _cpu_features, choose_target, this_machine
 
 BF16 = frozenset({"avx2", "avx512_bf16"})

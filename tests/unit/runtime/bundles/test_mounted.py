@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from darkroom.bundles.manifest import MANIFEST, EngineManifest
 from darkroom.errors import EngineIntegrity, ModelNotFound, ObjectNotFound
-from darkroom.manifest import MANIFEST, EngineManifest
 from runtime.bundles.bundle import fetch_bundle
 from runtime.bundles.hardware import Machine
 from runtime.bundles.mounted import MountedBundle, bundles

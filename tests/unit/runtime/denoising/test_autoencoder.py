@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from darkroom.manifest import LatentSpec
+from darkroom.bundles.manifest import LatentSpec
 from runtime.denoising.autoencoder import Autoencoder
 from runtime.denoising.tiling import in_tiles
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from darkroom.bundles.fingerprint import Profile
 from darkroom.errors import GenerationFailed, GenerationInvalid, InvalidDimensions, InvalidParameter, OutOfRange
-from darkroom.fingerprint import Profile
 from runtime.config import RuntimeConfig
 from runtime.metrics import Metrics
 from runtime.serving.service import Service

@@ -12,8 +12,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from darkroom.bundles.fingerprint import Fingerprint, Profile, canonical
 from darkroom.contracts import MODEL_NAME
-from darkroom.fingerprint import Fingerprint, Profile, canonical
 from darkroom.storage import keys as object_keys
 
 SCHEMA_VERSION: Literal[1] = 1

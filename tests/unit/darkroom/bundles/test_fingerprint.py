@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from darkroom import catalog
+from darkroom.bundles import catalog
+from darkroom.bundles.fingerprint import Fingerprint, Profile
+from darkroom.bundles.manifest import EngineManifest
 from darkroom.errors import EngineIntegrity
-from darkroom.fingerprint import Fingerprint, Profile
-from darkroom.manifest import EngineManifest
 from darkroom.storage.directory import DirectoryStore
 from tests.fakes import bundle
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from darkroom.catalog import bundle_key
+from darkroom.bundles.catalog import bundle_key
 from darkroom.errors import DarkroomError
 from darkroom.storage import ObjectReader
 

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from darkroom.bundles.manifest import EngineManifest
 from darkroom.contracts import GenerationRequest
 from darkroom.errors import DarkroomError, InvalidDimensions
-from darkroom.manifest import EngineManifest
 from darkroom.resolving import resolve
 from tests.fakes import bundle
 

@@ -10,9 +10,9 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field, ValidationError
 
+from darkroom.bundles.manifest import MANIFEST, VERSION, EngineManifest
 from darkroom.contracts import MODEL_NAME
 from darkroom.errors import EngineIntegrity, ModelNotFound, ObjectNotFound
-from darkroom.manifest import MANIFEST, VERSION, EngineManifest
 from darkroom.storage import ObjectReader, ObjectStore
 from darkroom.storage import keys as object_keys
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from darkroom.row_costs import ROW_COSTS, RowCosts, load_row_costs, row_cap
+from darkroom.bundles.row_costs import ROW_COSTS, RowCosts, load_row_costs, row_cap
 from darkroom.storage.directory import DirectoryStore
 
 MEASURED = RowCosts(processor="EPYC", threads=2, targets={"openvino-int8": {1: 9.0, 2: 6.0, 4: 4.0, 8: 3.0, 16: 2.9}})

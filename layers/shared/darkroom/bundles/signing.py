@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from darkroom.bundles.manifest import EngineManifest, Signature
 from darkroom.errors import EngineIntegrity
-from darkroom.manifest import EngineManifest, Signature
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from darkroom import catalog
+from darkroom.bundles import catalog
+from darkroom.bundles.manifest import EngineManifest
 from darkroom.errors import EngineIntegrity, ModelNotFound
-from darkroom.manifest import EngineManifest
 from darkroom.storage.directory import DirectoryStore
 from tests.fakes import bundle
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from darkroom import catalog, signing
+from darkroom.bundles import catalog, signing
+from darkroom.bundles.manifest import EngineManifest, Signature
 from darkroom.errors import EngineIntegrity
-from darkroom.manifest import EngineManifest, Signature
 from darkroom.storage.directory import DirectoryStore
 from tests.fakes import bundle
 
