@@ -72,7 +72,10 @@ def main(
 ) -> None:
     """Exit code 1 where a mutant survives."""
     rows = [measure(name, MODULES[name], most) for name in module or MODULES]
-    RESULT.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n", encoding="utf-8")
+    known = {row["module"]: row for row in json.loads(RESULT.read_text(encoding="utf-8"))} if RESULT.exists() else {}
+    known |= {row.module: asdict(row) for row in rows}
+    kept = [known[name] for name in MODULES if name in known]
+    RESULT.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
     console = Console()
     for row in rows:
         console.print(f"{row.module}: {row.killed} of {row.mutants} noticed, {row.equivalent} make no difference")

@@ -104,14 +104,14 @@ def test_who_waits_until_idle_is_told_by_the_last_answer(admission, monkeypatch)
 
 
 def test_only_what_succeeded_is_timed(admission, metrics, clock) -> None:
-    made, failed = generation(accepted=clock.now), generation(accepted=clock.now)
+    made, failed = generation(accepted=clock.now), generation(accepted=clock.now - 1)
     for one in (made, failed):
         admission.submit(one)
     clock.now += 1.23456789
     with structlog.testing.capture_logs() as logs:
         failed.fail(JobCancelled())
         made.succeed(GenerationResult.model_construct())
-    assert [line["seconds"] for line in logs] == [1.2346, 1.2346]
+    assert [line["seconds"] for line in logs] == [2.2346, 1.2346]
     exposition = metrics.exposition().decode()
     assert "darkroom_runtime_request_seconds_count 1.0" in exposition
     assert "darkroom_runtime_request_seconds_sum 1.2345" in exposition
