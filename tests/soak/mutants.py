@@ -35,17 +35,20 @@ CPU_SECONDS, WALL_SECONDS = 60, 240
 
 # Module: its tests.
 MODULES = {
-    "runtime.batcher": ("tests/unit/runtime/test_batcher.py",),
+    "runtime.denoising.batcher": ("tests/unit/runtime/denoising/test_batcher.py",),
     "runtime.cache.eviction": ("tests/unit/runtime/cache/test_eviction.py",),
-    "runtime.admission": ("tests/unit/runtime/test_admission.py",),
-    "runtime.unsent": ("tests/unit/runtime/test_unsent.py",),
-    "darkroom.web_address": ("tests/unit/darkroom/test_web_address.py", "tests/unit/darkroom/test_addresses.py"),
+    "runtime.serving.admission": ("tests/unit/runtime/serving/test_admission.py",),
+    "runtime.serving.unsent": ("tests/unit/runtime/serving/test_unsent.py",),
+    "darkroom.fetch.web_address": (
+        "tests/unit/darkroom/fetch/test_web_address.py",
+        "tests/unit/darkroom/fetch/test_addresses.py",
+    ),
 }
 OURS = ("darkroom", "runtime", "tests")  # imported anew in each fork, with the mutant among them
 # What no test can notice, and why.
 EQUIVALENT: dict[str, str] = {
-    "runtime.batcher Batcher.pick.urgency: 1 -> 2": "any number above that of the aged sorts after them",
-    "runtime.batcher Batcher.pick: 0 -> 1": "the first candidate sets the rows anew",
+    "runtime.denoising.batcher Batcher.pick.urgency: 1 -> 2": "any number above that of the aged sorts after them",
+    "runtime.denoising.batcher Batcher.pick: 0 -> 1": "the first candidate sets the rows anew",
     "runtime.cache.eviction Account: 0.0 -> 1.0": "whoever makes one says what it inherits",
     "runtime.cache.eviction Scored.__init__: 0.0 -> 1.0": "all scores are higher by one, and in the same order",
     "runtime.cache.eviction Scored._rank: 0.0 -> 1.0": "all scores are higher by one, and in the same order",

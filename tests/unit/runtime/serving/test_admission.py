@@ -9,12 +9,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import structlog
-from runtime.admission import Admission
-from runtime.generation import Generation
-from runtime.tokenizer import Tokens
 
 from darkroom.contracts import GenerationRequest, GenerationResult
 from darkroom.errors import Draining, GenerationFailed, JobCancelled, Overloaded
+from runtime.bundles.tokenizer import Tokens
+from runtime.serving.admission import Admission
+from runtime.serving.generation import Generation
 
 PATIENCE = 10
 TOKENS = Tokens(np.zeros((1, 2), np.int64), 0)
@@ -120,9 +120,9 @@ def test_only_what_succeeded_is_timed(admission, metrics, clock) -> None:
 def test_retry_after_is_the_work_of_an_average_request_and_two_minutes_at_most(admission) -> None:
     admission.submit(generation(SimpleNamespace(rows=2, steps_left=20, status=None)))
     admission.hold(generation())  # needs the engine no more
-    admission.record_pace(0.5)
+    admission.record_row_cost(0.5)
     for pace, seconds in ((0.5, 10), (1000.0, 120)):
-        admission.record_pace(pace)
+        admission.record_row_cost(pace)
         with pytest.raises(Overloaded) as refused:
             admission.check()
         assert refused.value.retry_after == seconds
