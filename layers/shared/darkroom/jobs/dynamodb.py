@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import secrets
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -155,9 +156,16 @@ class DynamoJobStore:
         when = f"{when} AND #model IN ({', '.join(f':{name}' for name in served)})"
         given = {**values, **_UNFINISHED, "now": self._wall(), "one": 1, "zero": 0, "most": self._max_attempts}
         given |= {"worker": worker, "token": token, **served}
+
+        def taken() -> Item | None:
+            item = self._table.get({"id": job_id})
+            return item if item and item.get("token") == token else None
+
         try:
-            taken = self._table.update({"id": job_id}, change, f"{when} AND #attempts < :most", given)
-            return Lease(self._job(taken), token)
+            claim = functools.partial(
+                self._table.update, {"id": job_id}, change, f"{when} AND #attempts < :most", given
+            )
+            return Lease(self._job(recognised(claim, taken)), token)
         except ConditionFailed:
             pass
         try:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
+from typing import Any
 
 import boto3
 import pytest
 from botocore.exceptions import ReadTimeoutError
 
-from darkroom.contracts import GenerationRequest, GenerationResult, JobStatus
+from darkroom.contracts import GenerationRequest, GenerationResult, JobStatus, Progress
 from darkroom.errors import JobNotFound, JobStoreUnavailable
 from darkroom.jobs import Idempotency, open_jobs
 from darkroom.jobs.dynamodb import DynamoJobStore
@@ -115,6 +116,23 @@ def test_a_write_that_times_out_every_time_but_was_made_is_found(
     monkeypatch.setattr(client, "put_item", lambda **_: silent(Item={}))
     with pytest.raises(JobStoreUnavailable):
         submit(store)
+
+
+def test_a_claim_that_botocore_made_twice_is_a_lease(store: DynamoJobStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = submit(store)
+    update = store._table._client.update_item
+
+    def again(**arguments: Any) -> Any:  # the first answer was lost, and the condition holds no more
+        update(**arguments)
+        return update(**arguments)
+
+    monkeypatch.setattr(store._table._client, "update_item", again)
+    lease = store.claim("w", models=["crayon"])
+    assert lease
+    assert lease.job.id == job
+    assert lease.job.attempts == 1
+    monkeypatch.undo()
+    assert store.beat(lease, Progress(step=1, steps=2))
 
 
 def test_who_serves_another_model_does_not_write_to_a_job_again_and_again(
