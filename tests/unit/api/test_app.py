@@ -48,7 +48,7 @@ def test_a_job_over_its_life(services: Services) -> None:
     assert api.ask(app, "GET", path).json()["status"] == "queued"
     snapshot = api.ask(app, "GET", f"{path}/events")
     assert (snapshot.headers["content-type"], snapshot.headers["cache-control"]) == ("text/event-stream", "no-store")
-    assert snapshot.text.startswith("retry: 1000\n\nevent: progress\n")
+    assert snapshot.text.startswith("retry: 1000\nevent: progress\n")
     assert api.ask(app, "DELETE", path).status_code == 202
     assert "event: finished\n" in api.ask(app, "GET", f"{path}/events").text
     assert refusal(api.ask(app, "DELETE", path)) == (409, "job_finished")
@@ -269,9 +269,9 @@ def test_a_stream_tells_steps_and_ends_with_the_job(services: Services) -> None:
     path = api.ask(app, "POST", PREDICT, DOG, headers={"Prefer": "respond-async"}).headers["location"]
     stream = api.ask(app, "GET", f"{path}/events")
     assert stream.headers["x-accel-buffering"] == "no"
-    first, second, preview, quiet, last, rest = stream.text.split("\n\n")
-    assert (first, quiet, rest) == ("retry: 1000", ": keep-alive", "")
-    assert second.startswith("event: progress\ndata: ")
+    first, preview, quiet, last, rest = stream.text.split("\n\n")
+    assert (quiet, rest) == (": keep-alive", "")
+    assert first.startswith("retry: 1000\nevent: progress\ndata: ")
     assert preview == 'event: progress\ndata: {"step":1,"steps":4,"preview":"data:image/png;base64,AA"}'
     assert last.startswith("event: finished\ndata: ")
     assert '"status":"cancelled"' in last

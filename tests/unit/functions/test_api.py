@@ -121,7 +121,7 @@ def test_jobs_over_their_life(call: Lambda) -> None:
     assert json.loads(call("GET", path)["body"])["status"] == "queued"
     snapshot = call("GET", f"{path}/events")
     assert snapshot["headers"]["content-type"] == "text/event-stream"
-    assert snapshot["body"].startswith("retry: 1000\n\nevent: progress\n")
+    assert snapshot["body"].startswith("retry: 1000\nevent: progress\n")
     assert call("DELETE", path)["statusCode"] == 202
     assert "event: finished\n" in call("GET", f"{path}/events")["body"]
     assert call("DELETE", path)["statusCode"] == 409
