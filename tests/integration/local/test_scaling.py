@@ -78,15 +78,13 @@ class Load(threading.Thread):
 
     def __init__(self, deployment, model="crayon", **asked):
         super().__init__()
-        self.deployment, self.model, self.demands = deployment, model, asked
+        self.deployment, self.model, self.body = deployment, model, asked
         self.enough = threading.Event()
         self.statuses = []
 
     def run(self):
         while not self.enough.is_set():
-            answer = self.deployment.client.post(
-                f"/v1/models/{self.model}:predict", json={"prompt": "a", **self.demands}
-            )
+            answer = self.deployment.client.post(f"/v1/models/{self.model}:predict", json={"prompt": "a", **self.body})
             self.statuses.append(answer.status_code)
 
     def __enter__(self):
