@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.cache_replay import STEPS, Outcome, Prompts
-from benchmarks.cache_traces import Asked
+from benchmarks.cache.replay import STEPS, Outcome, Prompts
+from benchmarks.cache.traces import Asked
 from benchmarks.subjects.engine import InProcess
 from crayon.judge.judge import Marks, read, score
 from runtime.arrays import Floats

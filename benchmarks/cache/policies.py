@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from benchmarks.cache_published import Published, lcbfu, lru
+from benchmarks.cache.published import Published, lcbfu, lru
 from benchmarks.subjects.engine import InProcess
 from runtime.arrays import Floats
 from runtime.cache.calibrated import Calibrated, Calibration

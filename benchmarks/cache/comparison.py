@@ -21,13 +21,13 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.cache_load import LOAD, poisson
-from benchmarks.cache_picture import GOAL_QUALITY, GOAL_SAVED, Point, at_quality, draw
-from benchmarks.cache_policies import QUALITY, Policies, Unmoved
-from benchmarks.cache_quality import ATTRIBUTES, Quality, Studio
-from benchmarks.cache_replay import Prompts, Replay, saved
-from benchmarks.cache_traces import TRACES, trace
-from benchmarks.measure import Row, judged, keep, machine
+from benchmarks.cache.load import LOAD, poisson
+from benchmarks.cache.picture import GOAL_QUALITY, GOAL_SAVED, Point, at_quality, draw
+from benchmarks.cache.policies import QUALITY, Policies, Unmoved
+from benchmarks.cache.quality import ATTRIBUTES, Quality, Studio
+from benchmarks.cache.replay import Prompts, Replay, saved
+from benchmarks.cache.traces import TRACES, trace
+from benchmarks.measure import ROOT, Row, judged, keep, machine
 from benchmarks.subjects.engine import BUNDLE, InProcess
 from darkroom.storage.directory import DirectoryStore
 
@@ -96,9 +96,8 @@ class Bench:
 
 def _code() -> str:
     """A hash of the cache's own code and of this benchmark's."""
-    root = Path(__file__).parent.parent
-    files = [*root.glob("runtime/cache/*.py"), *root.glob("benchmarks/cache*.py")]
-    return hashlib.sha256(b"".join(file.read_bytes() for file in sorted(files))).hexdigest()
+    files = [file for room in ("runtime", "benchmarks") for file in sorted((ROOT / room / "cache").glob("*.py"))]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
 def run(*, quick: bool = False, store: Path = BUNDLE) -> None:

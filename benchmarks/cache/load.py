@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from statistics import mean
 
-from benchmarks.cache_traces import Asked
+from benchmarks.cache.traces import Asked
 from benchmarks.subjects.engine import InProcess
 from darkroom import logs
 from darkroom.contracts import GenerationRequest, Invocation, Timings

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from benchmarks.cache_picture import Point, at_quality, draw
-from benchmarks.cache_quality import _waves, compared
-from benchmarks.cache_replay import Outcome, saved
-from benchmarks.cache_traces import TRACES, trace
+from benchmarks.cache.picture import Point, at_quality, draw
+from benchmarks.cache.quality import _waves, compared
+from benchmarks.cache.replay import Outcome, saved
+from benchmarks.cache.traces import TRACES, trace
 from crayon.judge.judge import Marks
 from crayon.scenes.grammar import is_visible
 

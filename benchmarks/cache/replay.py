@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.cache_traces import Asked
+from benchmarks.cache.traces import Asked
 from benchmarks.subjects.engine import InProcess
 from darkroom.storage import ObjectStore
 from runtime.arrays import Floats, Ids
