@@ -47,9 +47,9 @@ def _server(script: str, tmp_path: Path) -> PeerServer:
 def test_each_request_is_answered_and_none_that_failed_is_counted(tmp_path: Path) -> None:
     server = _server(_SERVER, tmp_path)
     with running(server) as client:
-        found = answers(server, client, [Arrival(0.0, 4), Arrival(0.0, 50), Arrival(0.05, 20)])
-        assert [each.steps for each in found] == [4, 50, 20]
-        assert all(each.seconds > 0 for each in found)
+        answered = answers(server, client, [Arrival(0.0, 4), Arrival(0.0, 50), Arrival(0.05, 20)])
+        assert [each.steps for each in answered] == [4, 50, 20]
+        assert all(each.seconds > 0 for each in answered)
         with pytest.raises(httpx.HTTPStatusError):
             answers(server, client, [Arrival(0.0, 4), Arrival(0.0, 13)])
 
