@@ -18,14 +18,14 @@ from darkroom.scaling.fields import zone
 from darkroom.scaling.policy import ScalingPolicy
 from darkroom.scaling.prices import SHIPPED, Price, PriceError, PriceTable, ServicePrices, read_prices
 from darkroom.scaling.timeline import timeline
-from local.plan.bill import Deployment, bill
+from local.plan.bill import BilledDeployment, bill
 from local.plan.comparison import Compared, candidates, compare
 from local.plan.picture import picture
 from local.plan.service import ServiceTimes
 from local.plan.table import bill_table, comparison_table, timeline_table
 from local.plan.trace import Trace, TraceError, read_trace
 
-_ON_AWS = Deployment()
+_ON_AWS = BilledDeployment()
 DATES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M"]
 
 
@@ -87,7 +87,7 @@ def plan(
         console.print(comparison_table(compared, price, table))
         if aws:
             hours = (line.end - line.start) / timedelta(hours=1)
-            deployed = Deployment(image_kilobytes=image_kilobytes, image_days=image_days)
+            deployed = BilledDeployment(image_kilobytes=image_kilobytes, image_days=image_days)
             bills = [bill(one.outcome, hours, price, services, deployed) for one in compared]
             console.print(bill_table(compared, bills, table))
     if svg is not None:
