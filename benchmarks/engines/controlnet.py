@@ -15,7 +15,7 @@ from benchmarks.subjects.engine import InProcess
 from benchmarks.subjects.plain_unet import open_plain_unet
 from model_build.proof.control import control_image
 from runtime.arrays import Floats
-from runtime.denoising.control import Control
+from runtime.denoising.control import AppliedControl
 from runtime.denoising.trajectory import Trajectory
 from runtime.pictures.canny import canny
 
@@ -62,7 +62,7 @@ def build(work: Path, narrow: int = 1) -> Path:
 
 def _trajectory(engine: InProcess, seed: int, *, controlled: bool = False) -> Trajectory:
     """One guided image, at its first step."""
-    control = Control("controlnet_canny", control_image(SIZE, SIZE), 1.0, range(STEPS))
+    control = AppliedControl("controlnet_canny", control_image(SIZE, SIZE), 1.0, range(STEPS))
     return engine.trajectory(PROMPT, seed, STEPS, GUIDANCE, SIZE, (control,) if controlled else ())
 
 

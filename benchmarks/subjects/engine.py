@@ -18,7 +18,7 @@ from runtime import config
 from runtime.bundles.bundle import fetch_bundle, kept_graphs, load_bundle, static_shapes
 from runtime.bundles.hardware import this_machine
 from runtime.bundles.tokenizer import Tokens
-from runtime.denoising.control import Control
+from runtime.denoising.control import AppliedControl
 from runtime.denoising.runner import Runner
 from runtime.denoising.trajectory import Trajectory
 from runtime.engines import Engine, OnCpu, open_engine
@@ -70,7 +70,7 @@ class InProcess:
         steps: int,
         guidance: float = 4.0,
         size: int | None = None,
-        controls: Sequence[Control] = (),
+        controls: Sequence[AppliedControl] = (),
     ) -> Trajectory:
         """One image that has not begun, of request and seed `number`; of `size` pixels a side or the default size."""
         spec, defaults = self.manifest.latents, self.manifest.defaults
@@ -92,7 +92,7 @@ class InProcess:
         steps: int,
         guidance: float = 4.0,
         size: int | None = None,
-        controls: Sequence[Control] = (),
+        controls: Sequence[AppliedControl] = (),
     ) -> Trajectory:
         """One image, begun."""
         trajectory = self.waiting(seed, steps, guidance, size, controls)
