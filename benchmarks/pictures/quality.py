@@ -24,7 +24,7 @@ _row = partial(judged, "quality", COMMAND)
 _SUITE = SUITES[0]  # 500 prompts that training never saw
 _STEPS, _ROUNDS, _CHUNK = 25, 9, 20
 _BRIEFLY = ("--guidance", "4", "--verify-steps", "4", "--repeats", "0")
-_TOLD = f"""What speed costs: crayon, {_SUITE.count} prompts held out from training, {_STEPS} steps, read back by the
+_CAPTION = f"""What speed costs: crayon, {_SUITE.count} prompts held out from training, {_STEPS} steps, read back by the
 judge (`{COMMAND}` writes the table, and the picture of the first prompts)."""
 _PICTURES = "![The same prompts in every precision and merging](../benchmarks/results/quality.png)"
 _TILE, _GAP, _LABEL, _COLUMNS = 128, 8, 190, 8
@@ -95,13 +95,7 @@ def run(quick: bool = False) -> None:
         print(table(reads, seconds, agreements))
         return
     _draw(reads)
-    page.write(
-        "quality",
-        f"{_TOLD}\
-\
-{table(reads, seconds, agreements)}\
-{_PICTURES}",
-    )
+    page.write("quality", passage(reads, seconds, agreements))
     raw = {str(variant): {"shares": read.shares, "psnr": agreements.get(variant)} for variant, read in reads.items()}
     keep("quality", list(rows(reads, seconds, agreements)), {"seconds": seconds, "settings": raw})
 
@@ -142,6 +136,11 @@ def rows(
             yield _row(f"crayon, agreement with fp32, {variant}", agreements[variant], "dB")
         yield _row(f"crayon, all right, {variant}", read.shares["all"], "share", digits=4)
         yield _row(f"crayon, one image, {variant}", seconds[str(variant)], "s", digits=4)
+
+
+def passage(reads: Mapping[Variant, Read], seconds: Mapping[str, float], agreements: Mapping[Variant, float]) -> str:
+    """Markdown: what it is, the table, the picture."""
+    return f"{_CAPTION}\n\n{table(reads, seconds, agreements)}\n{_PICTURES}"
 
 
 def table(reads: Mapping[Variant, Read], seconds: Mapping[str, float], agreements: Mapping[Variant, float]) -> str:
