@@ -18,7 +18,7 @@ from statistics import quantiles
 from types import SimpleNamespace
 from typing import Any
 
-from benchmarks.measure import RESULTS, Row, judged, keep
+from benchmarks.measure import RESULTS, Row, free_port, judged, keep
 from benchmarks.pictures.chart import curves as draw
 from darkroom.bundles import catalog
 from darkroom.contracts import GeneratedImage, GenerationResult, StoredImage
@@ -195,9 +195,7 @@ def _one_machine() -> Iterator[dict[str, str]]:
 @contextlib.contextmanager
 def _aws() -> Iterator[dict[str, str]]:
     """DynamoDB, S3 and SageMaker's runtime as moto plays them, in a process of its own."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     server = [sys.executable, "-c", "import sys, moto.server; moto.server.main(sys.argv[1:])"]
     log = subprocess.DEVNULL
     process = subprocess.Popen([*server, "-H", "127.0.0.1", "-p", str(port)], stdout=log, stderr=log)

@@ -81,17 +81,8 @@ class Bench:
         count = count // _QUICK if self.quick else count
         return sorted(random.Random(f"sample of {kind}").sample(range(among or len(self.traces[kind])), count))
 
-    def row(
-        self,
-        metric: str,
-        measured: float,
-        unit: str,
-        *,
-        at_least: float | None = None,
-        at_most: float | None = None,
-    ) -> None:
-        held = judged("cache", COMMAND, metric, measured, unit, at_least=at_least, at_most=at_most, digits=4)
-        self.rows.append(held)
+    def row(self, metric: str, measured: float, unit: str, **goal: float | None) -> None:
+        self.rows.append(judged("cache", COMMAND, metric, measured, unit, **goal, digits=4))
 
 
 def _code() -> str:

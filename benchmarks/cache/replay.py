@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,10 +68,8 @@ class Replay:
 
     def run(self, requests: Sequence[TraceRequest], policy: Policy, budget: int) -> list[CacheOutcome]:
         """`budget` in bytes of memory; the cache starts empty and has no other tier."""
-        cache = LatentCache(policy, budget, Metrics())
-        outcomes = [self._one(cache, number, request) for number, request in enumerate(requests)]
-        cache.close()
-        return outcomes
+        with closing(LatentCache(policy, budget, Metrics())) as cache:
+            return [self._one(cache, number, request) for number, request in enumerate(requests)]
 
     def shared(
         self, requests: Sequence[TraceRequest], policies: Sequence[Policy], budget: int, store: ObjectStore, every: int
@@ -97,14 +96,8 @@ class Replay:
 
     def _one(self, cache: LatentCache, number: int, request: TraceRequest) -> CacheOutcome:
         embeds, ids = self._prompts(request.prompt)
-        trajectory = Trajectory(
-            request=number,
-            index=0,
-            seed=request.seed,
-            shape=_NO_LATENTS.shape,
-            table=self._table,
-            guidance_scale=4.0,
-        )
+        shape, seed = _NO_LATENTS.shape, request.seed
+        trajectory = Trajectory(request=number, index=0, seed=seed, shape=shape, table=self._table, guidance_scale=4.0)
         trajectory.begin({})
         started = time.perf_counter()
         visit = cache.visit("one tenant's", embeds, ids, [trajectory])

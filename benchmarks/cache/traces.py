@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import accumulate, islice
 
@@ -64,11 +64,7 @@ def uniform(rng: random.Random) -> Iterator[tuple[Scene, str]]:
         yield scene, _worded(scene, rng)
 
 
-_KINDS: dict[str, Callable[[random.Random], Iterator[tuple[Scene, str]]]] = {
-    "sessions": sessions,
-    "zipf": popular,
-    "uniform": uniform,
-}
+_KINDS = {"sessions": sessions, "zipf": popular, "uniform": uniform}
 TRACES = tuple(_KINDS)
 
 

@@ -96,12 +96,7 @@ def genai(*, folder: str, precision: str, threads: int) -> Draw:
     return draw
 
 
-KINDS: dict[str, Callable[..., Draw]] = {
-    "diffusers": diffusers,
-    "bundle": bundle,
-    "optimum": optimum,
-    "genai": genai,
-}
+KINDS: dict[str, Callable[..., Draw]] = {kind.__name__: kind for kind in (diffusers, bundle, optimum, genai)}
 
 
 def _pipeline(pipeline: Any, size: int | None = None) -> Draw:

@@ -98,18 +98,12 @@ def cases(count: int) -> list[tuple[Pixels, str]]:
 
 def sweep(served: ServedBundle, pairs: Sequence[tuple[Pixels, str]], strengths: Sequence[float]) -> list[list[Pixels]]:
     """Image-to-image of every pair, seed 1, at each strength: `[strength][pair]`."""
-    return [
-        [
-            drawn.image
-            for drawn in served.draw(
-                [
-                    GenerationRequest(prompt=prompt, image=data_uri(image), strength=strength, seed=1)
-                    for image, prompt in pairs
-                ]
-            )
-        ]
-        for strength in strengths
-    ]
+    inputs = [(data_uri(image), prompt) for image, prompt in pairs]
+    outputs = []
+    for strength in strengths:
+        requests = [GenerationRequest(prompt=text, image=uri, strength=strength, seed=1) for uri, text in inputs]
+        outputs.append([drawn.image for drawn in served.draw(requests)])
+    return outputs
 
 
 def distance(image: Pixels, output: Pixels) -> float:

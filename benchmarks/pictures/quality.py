@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +21,7 @@ COMMAND = "make bench PART=quality"
 WORK = Path(".darkroom") / "bench" / "quality"
 _row = partial(judged, "quality", COMMAND)
 _SUITE = SUITES[0]  # 500 prompts that training never saw
+_PROMPT = "a large red heart on a blue background"
 _STEPS, _ROUNDS, _CHUNK = 25, 9, 20
 _BRIEFLY = ("--guidance", "4", "--verify-steps", "4", "--repeats", "0")
 _CAPTION = f"""What speed costs: crayon, {_SUITE.count} prompts held out from training, {_STEPS} steps, read back by the
@@ -80,7 +80,7 @@ def run(quick: bool = False) -> None:
         variant: InProcess(f"openvino-{variant.precision}", 2, _store(variant), variant.model) for variant in VARIANTS
     }
     print("one image, in turns")
-    sides = {str(variant): _one_image(engine) for variant, engine in engines.items()}
+    sides = {str(variant): partial(engine.generate, [_PROMPT], [1], _STEPS) for variant, engine in engines.items()}
     seconds = {
         name: timing.wall for name, timing in medians(interleaved(sides, rounds=1 if quick else _ROUNDS)).items()
     }
@@ -106,10 +106,6 @@ def _store(variant: Variant) -> Path:
         return bundles.build(CHECKPOINT, WORK, variant.model, [*bundles.targets("int8", "bf16", "fp32"), *_BRIEFLY])
     options = [*bundles.targets("int8"), "--token-merging", f"{variant.merged:g}"]
     return bundles.build(CHECKPOINT, WORK, variant.model, [*options, *_BRIEFLY], like=FP32.model)
-
-
-def _one_image(engine: InProcess) -> Any:
-    return lambda: engine.generate(["a large red heart on a blue background"], [1], _STEPS)
 
 
 def psnr(pictures: NDArray[np.uint8], wanted: NDArray[np.uint8]) -> float:

@@ -26,14 +26,8 @@ def main() -> None:
 def _openapi_status(api: object) -> int:
     http = {"method": "GET", "path": "/openapi.json", "protocol": "HTTP/1.1", "sourceIp": "127.0.0.1", "userAgent": ""}
     context = {"http": http, "requestId": "1", "stage": "$default", "domainName": "localhost", "timeEpoch": 0}
-    event = {
-        "version": "2.0",
-        "rawPath": "/openapi.json",
-        "rawQueryString": "",
-        "headers": {},
-        "requestContext": context,
-    }
-    response = api.lambda_handler(event, None)  # type: ignore[attr-defined]
+    event = {"version": "2.0", "rawPath": "/openapi.json", "rawQueryString": "", "headers": {}}
+    response = api.lambda_handler({**event, "requestContext": context}, None)  # type: ignore[attr-defined]
     json.loads(response["body"])
     return int(response["statusCode"])
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from benchmarks.measure import free_port
 from benchmarks.serving.poisson import Arrival
-from benchmarks.serving.servers import PeerServer, ServerDied, _free_port, answers, running
+from benchmarks.serving.servers import PeerServer, ServerDied, answers, running
 
 _SERVER = """
 import sys
@@ -38,7 +39,7 @@ ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
 
 
 def _server(script: str, tmp_path: Path) -> PeerServer:
-    path, port = tmp_path / "server.py", _free_port()
+    path, port = tmp_path / "server.py", free_port()
     path.write_text(script)
     command = [sys.executable, str(path), str(port)]
     return PeerServer("fake", command, port, "/", "/draw", lambda number, steps: {"number": number, "steps": steps})
