@@ -21,7 +21,7 @@ import numpy as np
 from benchmarks.measure import Row, judged, keep
 from benchmarks.peers import environment as peers
 from benchmarks.serving import servers
-from benchmarks.serving.batching import PROMPT, ByRequest, ByStep, Serves, answers, step
+from benchmarks.serving.batching import PROMPT, ByRequest, ByStep, Serves, answers
 from benchmarks.serving.poisson import MIX, Answered, Arrival, all_at_once, by_chance, p95
 from benchmarks.subjects.engine import InProcess
 from darkroom import logs
@@ -136,11 +136,11 @@ def _in_rounds(answer: Answer, rounds: int, saturating: int, requests: int, pace
 def _short(engine: InProcess, most: int) -> float:
     """Seconds of a 4-step request in the fullest batch, and of one step of it that it may have to wait for."""
     batch = [engine.trajectory(PROMPT, seed, MIX[-1]) for seed in range(most)]
-    step(engine.runner, batch)
+    engine.step(batch)
     seconds = []
     for _ in range(MIX[-1] // 2):
         started = time.perf_counter()
-        step(engine.runner, batch)
+        engine.step(batch)
         seconds.append(time.perf_counter() - started)
     return (MIX[0] + 1) * median(seconds)
 
