@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import platform
@@ -13,7 +12,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import zipfile
 from collections import Counter
 from pathlib import Path
 
@@ -118,12 +116,8 @@ def sam_build(python: str) -> str:
 
 def zipped(folder: Path) -> int:
     """Bytes of the archive that would be uploaded."""
-    archive = io.BytesIO()
-    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as packed:
-        for file in sorted(folder.rglob("*")):
-            if file.is_file():
-                packed.write(file, file.relative_to(folder))
-    return archive.tell()
+    with tempfile.TemporaryDirectory() as aside:
+        return Path(shutil.make_archive(f"{aside}/upload", "zip", folder)).stat().st_size
 
 
 def cold_import(python: str) -> str:
@@ -143,7 +137,8 @@ def cold_import(python: str) -> str:
         wall, cpu = (statistics.median(ours[clock] for ours, _ in spent) for clock in ("wall", "cpu"))
         # A slow or busy machine stretches both alike: milliseconds would fail where nothing has become slower.
         ratio = statistics.median(ours["cpu"] / reference["cpu"] for ours, reference in spent)
-        modules = [f"functions.{one.stem}" for one in sorted(Path(function, "functions").glob("*.py")) if handles(one)]
+        sources = sorted(Path(function, "functions").glob("*.py"))
+        modules = [f"functions.{one.stem}" for one in sources if "\ndef lambda_handler(" in one.read_text("utf-8")]
         others = [one for one in modules if one != "functions.api"]
         every = json.loads(run(*api, *others, DARKROOM_JOBS_URL="dynamodb://jobs"))  # as on AWS: no SQL there
     cost = f"{wall:.0f} ms, {cpu:.0f} ms of CPU, {ratio:.2f} times the standard library's"
@@ -153,10 +148,6 @@ def cold_import(python: str) -> str:
         sys.exit(f"validate: a handler cannot be imported, or GET /openapi.json answers {every['answer']}")
     cost = f"{cost}, medians of {IMPORTS} (at most {MOST_IMPORT} times)"
     return f"cold import of functions.api: {cost}; {len(modules)} handlers import, GET /openapi.json answers 200"
-
-
-def handles(source: Path) -> bool:
-    return "\ndef lambda_handler(" in source.read_text(encoding="utf-8")
 
 
 def checkov() -> str:
