@@ -12,14 +12,14 @@ from benchmarks.peers.sides import Image, SideResult
 from model_build.compile.device import Lack
 
 
-def _found(name: str, seconds: float) -> SideResult:
+def _result(name: str, seconds: float) -> SideResult:
     image = Image([seconds / 32] * 32, [seconds / 32] * 32)  # 31 steps and the rest, in fractions that add up exactly
     return SideResult(name, 1.0, 2.0, 1 << 30, [image] * 2, 3 << 30)
 
 
 def test_our_preferred_target_is_held_against_torch_compile() -> None:
     seconds = {EAGER: 1.0, COMPILED: 0.6, "tensorrt-fp16-sm90": 0.3, "onnx-cuda-fp16": 0.4, PLAIN: 0.5}
-    results = {name: _found(name, each) for name, each in seconds.items()}
+    results = {name: _result(name, each) for name, each in seconds.items()}
     rows = {row.metric: row for row in compared(SD15, results, ["tensorrt-fp16-sm90", "onnx-cuda-fp16", PLAIN])}
     first = rows[f"sd15, one image, {COMPILED} / tensorrt-fp16-sm90"]
     assert (first.measured, first.goal, first.met) == (2.0, ">= 1.6", True)
