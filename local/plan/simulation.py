@@ -13,7 +13,7 @@ from itertools import count
 from darkroom.scaling.policy import Metric, MetricName, ScalingPolicy
 from darkroom.scaling.pool import LoadSample, PoolState, ReplicaBounds, decide
 from darkroom.scaling.timeline import Timeline
-from local.plan.service import Service, SimulatedPool, SimulatedReplica
+from local.plan.service import ServiceTimes, SimulatedPool, SimulatedReplica
 
 OBSERVE_EVERY = 15.0  # seconds between two decisions
 WITHIN = 60.0  # seconds that rates and latencies are taken over
@@ -53,7 +53,9 @@ class Outcome:
     latencies: tuple[float, ...] = ()  # ascending, one for each request
 
 
-def simulate(label: str, policy: ScalingPolicy, line: Timeline, arrivals: Sequence[float], service: Service) -> Outcome:
+def simulate(
+    label: str, policy: ScalingPolicy, line: Timeline, arrivals: Sequence[float], service: ServiceTimes
+) -> Outcome:
     """Replay `arrivals` (seconds after the timeline's start, ascending) through the policy.
 
     Deterministic. The pool begins with the replicas that the timeline's first minimum asks for, ready.
@@ -63,7 +65,7 @@ def simulate(label: str, policy: ScalingPolicy, line: Timeline, arrivals: Sequen
 
 class _Simulation:
     def __init__(
-        self, label: str, policy: ScalingPolicy, line: Timeline, arrivals: Sequence[float], service: Service
+        self, label: str, policy: ScalingPolicy, line: Timeline, arrivals: Sequence[float], service: ServiceTimes
     ) -> None:
         self.label, self.policy, self.line, self.arrivals, self.service = label, policy, line, arrivals, service
         self.seconds = (line.end - line.start).total_seconds()
