@@ -92,15 +92,10 @@ def save_checkpoint(
 ) -> None:
     """Writes the fp16 pipeline to `folder`, each file replaced whole, so that readers never see half a one."""
     text_config = CLIPTextConfig.from_dict(text_encoder.config.to_dict())
-    halves = (
-        _half(CLIPTextModel(text_config), text_encoder),
-        _half(UNet2DConditionModel.from_config(unet.config), unet),
-        _half(AutoencoderKL.from_config(autoencoder.config), autoencoder),
-    )
     parts: dict[str, Any] = {
-        "text_encoder": halves[0],
-        "unet": halves[1],
-        "vae": halves[2],
+        "text_encoder": _half(CLIPTextModel(text_config), text_encoder),
+        "unet": _half(UNet2DConditionModel.from_config(unet.config), unet),
+        "vae": _half(AutoencoderKL.from_config(autoencoder.config), autoencoder),
         "tokenizer": tokenizer,
         "scheduler": new_sampler(),
         "safety_checker": None,

@@ -30,9 +30,10 @@ from model_build.layout import COMPONENTS, MAX_STEPS, SAMPLERS
 from model_build.plan import Plan
 from model_build.progress import BuildProgress
 from model_build.proof.generation import BundlePipeline, Setting, token_ids
-from model_build.proof.measure import WORKS, BundleSide, ReferenceSide, compare
+from model_build.proof.measure import WORKS, ReferenceSide, take_turns
 from model_build.proof.psnr import psnr
 from model_build.proof.reference import Reference
+from model_build.proof.trial import trial_inputs
 from runtime.bundles.bundle import fetch_bundle, kept_graphs, load_bundle
 from runtime.bundles.hardware import Machine, this_machine
 from runtime.engines import OnCpu, open_engine
@@ -210,10 +211,10 @@ def test_both_sides_are_timed_in_turns(manifest: EngineManifest, files: dict[str
     setting = Setting("a red cat", 64, 64, 2, 7.5, "ddim")
     ids = token_ids(files[manifest.text.tokenizer], manifest.text, "", setting.prompt)
     done: list[int] = []
-    found = compare(
+    found = take_turns(
         ReferenceSide(open_checkpoint(str(tiny_checkpoint)), threads=1),
-        BundleSide(manifest, "onnx-cpu", files, threads=1),
-        *(setting, ids),
+        partial(BundlePipeline, manifest, "onnx-cpu", files, threads=1),
+        {**{name: trial_inputs(name, manifest, ids, 64, 64) for name in COMPONENTS}, "image": setting},
         repeats=1,
         advance=lambda: done.append(1),
     )
