@@ -68,10 +68,6 @@ class Sharing:
         """Does not wait."""
         self._stopped.set()
 
-    def join(self, seconds: float) -> None:
-        """Wait for the thread's end, for so long at most."""
-        self._thread.join(seconds)
-
     def _run(self) -> None:
         try:
             if self._latents is not None:

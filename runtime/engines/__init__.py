@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
@@ -95,27 +94,18 @@ def _first(outputs: Mapping[str, Floats]) -> Floats:
     return next(iter(outputs.values()))
 
 
-@dataclass(frozen=True)
-class OnCpu:
-    """What OpenVINO compiled at earlier starts, and by component the calls that it compiles graphs of their own for."""
-
-    kept: CompiledGraphs | None = None
-    static: Mapping[str, StaticShapes] = field(default_factory=dict)
-
-
-NEITHER = OnCpu()
-
-
 def open_engine(
     target: Target,
     files: Mapping[str, Path],
     threads: int,
     gpu_bytes: int | None = None,
-    on_cpu: OnCpu = NEITHER,
     gpu_graphs: int = 0,
+    kept: CompiledGraphs | None = None,
+    static: Mapping[str, StaticShapes] | None = None,
 ) -> Engine:
     """Compile a target's components for this machine. `files` maps bundle paths to verified local files; `gpu_bytes`
-    is the most GPU memory they may take (None: no limit); `gpu_graphs` see `Bounds.graphs`.
+    is the most GPU memory they may take (None: no limit); `gpu_graphs` see `Bounds.graphs`. `kept` is what OpenVINO
+    compiled at earlier starts, and `static` by component the calls that it compiles graphs of their own for.
 
     Raises: EngineIncompatible where its library does not start here, or that memory is too little.
     """
@@ -131,7 +121,7 @@ def open_engine(
         if target.format == "openvino":
             from runtime.engines import openvino
 
-            return openvino.load_graphs(components, target.options, threads, on_cpu.kept, on_cpu.static)
+            return openvino.load_graphs(components, target.options, threads, kept, static or {})
         from runtime.engines import onnxruntime
 
         return onnxruntime.load_graphs(components, target.options, threads, bounds)

@@ -25,9 +25,9 @@ from runtime.bundles.tokenizer import Tokens
 from runtime.config import RuntimeConfig
 from runtime.denoising.autoencoder import tile_beyond
 from runtime.denoising.batcher import Batcher
-from runtime.denoising.control import Control, acting_steps
+from runtime.denoising.control import acting_steps
 from runtime.denoising.runner import Runner
-from runtime.denoising.trajectory import Trajectory
+from runtime.denoising.trajectory import Control, Trajectory
 from runtime.metrics import Metrics
 from runtime.pictures.inputs import Inputs, read_inputs
 from runtime.pictures.preview import Previewer

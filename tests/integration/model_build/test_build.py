@@ -36,7 +36,7 @@ from model_build.proof.reference import Reference
 from model_build.proof.trial import trial_inputs
 from runtime.bundles.bundle import fetch_bundle, kept_graphs, load_bundle
 from runtime.bundles.hardware import Machine, this_machine
-from runtime.engines import OnCpu, open_engine
+from runtime.engines import open_engine
 from tests.exclusive import alone_in
 from tests.tiny_checkpoint import use_old_tokenizer_files, write_tiny_checkpoint
 
@@ -284,8 +284,8 @@ def _predicted_at_two_starts(folder: Path, name: str) -> int:
     latents = np.random.default_rng(0).standard_normal((2, 4, 8, 8)).astype(np.float32)
     found = set()
     for _ in range(2):
-        kept = OnCpu(kept_graphs(bundle, this_machine(), folder, megabytes=64))
-        engine = load_bundle(bundle, 1, partial(open_engine, on_cpu=kept)).engine
+        kept = kept_graphs(bundle, this_machine(), folder, megabytes=64)
+        engine = load_bundle(bundle, 1, partial(open_engine, kept=kept)).engine
         embeds = np.repeat(engine.encode(np.ones((1, 77), np.int64))["prompt_embeds"], 2, axis=0)
         found.add(engine.predict(latents, np.array([500, 20], np.float32), prompt_embeds=embeds).tobytes())
     assert list((folder / "compiled").glob("unet-*"))

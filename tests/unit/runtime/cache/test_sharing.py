@@ -133,7 +133,7 @@ def test_its_thread_warms_exchanges_and_ends(store, make_entry) -> None:
     one.sharing.exchange()
     two.sharing.start()
     two.sharing.stop()
-    two.sharing.join(10)
+    two.sharing._thread.join(10)
     assert two.taken.entries[:1] == ["warmed"]
 
 
