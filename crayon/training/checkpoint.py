@@ -124,7 +124,9 @@ def _replacing(folder: Path) -> Iterator[Path]:
         written = Path(name)
         yield written
         for path in written.rglob("*.json"):
-            _forget_this_machine(path)
+            content = json.loads(path.read_text())
+            if isinstance(content, dict) and content.pop("_name_or_path", None) is not None:  # of this machine
+                write_json(path, content)
         for path in sorted(written.rglob("*")):
             if path.is_file():
                 target = folder / path.relative_to(written)
@@ -138,9 +140,3 @@ def _half(empty: _Module, source: nn.Module) -> _Module:
     empty.load_state_dict(source.state_dict())
     half: _Module = empty.half()
     return half
-
-
-def _forget_this_machine(path: Path) -> None:
-    content = json.loads(path.read_text())
-    if isinstance(content, dict) and content.pop("_name_or_path", None) is not None:
-        write_json(path, content)

@@ -166,7 +166,8 @@ def _table(model: str, target: Mapping[str, Any], sampler: str, caption: str) ->
         table.add_column(heading, justify="right", no_wrap=True)
     for component in (name for name in target["psnr"] if "/" not in name):
         times = _cells(target["times"].get(component))
-        table.add_row(_label(component), *times, f"{target['psnr'][component]:.1f} dB")
+        label = _LABELS.get(component) or f"ControlNet {component.removeprefix('controlnet_')}"
+        table.add_row(label, *times, f"{target['psnr'][component]:.1f} dB")
     table.add_row(
         f"image, {sampler}", *_cells(target["times"].get(IMAGE)), f"{target['psnr'][f'image/{sampler}']:.1f} dB"
     )
@@ -174,10 +175,6 @@ def _table(model: str, target: Mapping[str, Any], sampler: str, caption: str) ->
         if "/" in work and work != f"image/{sampler}":
             table.add_row(work.replace("/", ", "), *_cells(None), f"{error:.1f} dB")
     return table
-
-
-def _label(component: str) -> str:
-    return _LABELS.get(component) or f"ControlNet {component.removeprefix('controlnet_')}"
 
 
 def _cells(times: Mapping[str, Any] | None) -> list[str]:
