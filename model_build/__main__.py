@@ -6,6 +6,8 @@ import json
 import re
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -119,18 +121,17 @@ def build(
         stripped=stripped,
         key=sign_with,
     )
-    try:
+    with _refusing(console):
         if not re.fullmatch(MODEL_NAME, name):
             raise BuildRefused(f"{name} is no model name: use letters, digits, dots, dashes and underscores.")
         if prompts is not None:
             plan = replace(plan, calibration=_lines(prompts))
         plan = replace(plan, controlnets=_controlnets(controlnet or []))
-        manifest, report = Build(plan, _store(store), BuildProgress(console)).run()
-    except (BuildRefused, DarkroomError, KeyRefused, OSError) as refused:
-        raise _refusal(console, refused) from None
-    except KeyboardInterrupt:
-        console.print("Stopped; finished stages are kept, and the same command goes on from there.")
-        raise typer.Exit(_INTERRUPTED) from None
+        try:
+            manifest, report = Build(plan, _store(store), BuildProgress(console)).run()
+        except KeyboardInterrupt:
+            console.print("Stopped; finished stages are kept, and the same command goes on from there.")
+            raise typer.Exit(_INTERRUPTED) from None
     for table in tables(report):
         Console(width=None if console.is_terminal else _WIDTH).print(table)
     typer.echo(f"{manifest.model} {manifest.version}")
@@ -161,7 +162,7 @@ def calibrate_cache(
 
     console = Console(stderr=True)
     effort = Effort(glances, trials)
-    try:
+    with _refusing(console):
         judge = criterion_named(criterion, _lines(prompts) if prompts is not None else ())
         with tempfile.TemporaryDirectory() as folder:
             bundle = cache_calibration.fetch(_store(store), name, target, Path(folder))
@@ -170,8 +171,6 @@ def calibrate_cache(
             ) as advance:
                 tensors, record = cache_calibration.calibrate(bundle, judge, effort, advance)
         cache_calibration.save(tensors, record, out)
-    except (BuildRefused, DarkroomError, OSError) as refused:
-        raise _refusal(console, refused) from None
     Console(width=None if console.is_terminal else _WIDTH, emoji=False).print(cache_calibration.table(record))
 
 
@@ -197,12 +196,10 @@ def doctor(
     console = Console(width=None if sys.stdout.isatty() else _WIDTH)
     subjects = [*([str(CRAYON)] if crayon else []), *(checkpoint or [])]
     visit = Doctor(console, device, list(dict.fromkeys(baseline or list(Baseline))), steps=steps, repeats=repeats)
-    try:
+    with _refusing(Console(stderr=True)):
         outcome = visit.run(subjects)
         if report is not None:
             report.write_text(json.dumps(outcome, indent=1) + "\n")
-    except OSError as refused:
-        raise _refusal(Console(stderr=True), refused) from None
     if outcome["failures"]:
         raise typer.Exit(1)
 
@@ -210,10 +207,8 @@ def doctor(
 @app.command()
 def keygen(key: Annotated[Path, typer.Argument(help="Where the private key goes; it must not exist yet.")]) -> None:
     """Draw a key pair: the private key is for build --sign-with, the public one, printed, for RUNTIME_TRUSTED_KEYS."""
-    try:
+    with _refusing(Console(stderr=True)):
         typer.echo(signing.generate(key))
-    except (KeyRefused, OSError) as refused:
-        raise _refusal(Console(stderr=True), refused) from None
 
 
 @app.command()
@@ -224,19 +219,21 @@ def sign(
     version: Annotated[str | None, typer.Option(help="A published version; else the one that is served.")] = None,
 ) -> None:
     """Sign a version that is published already, or sign it anew with another key."""
-    try:
+    with _refusing(Console(stderr=True)):
         opened = _store(store)
         signed = signing.sign(catalog.load_manifest(opened, name, version), key)
         catalog.put_manifest(opened, signed)
-    except (BuildRefused, DarkroomError, KeyRefused, OSError) as refused:
-        raise _refusal(Console(stderr=True), refused) from None
     typer.echo(f"{signed.model} {signed.version}")
 
 
-def _refusal(console: Console, refused: Exception) -> typer.Exit:
-    """Say why, in one sentence."""
-    console.print(_sentence(refused), style="red", highlight=False, soft_wrap=True)
-    return typer.Exit(1)
+@contextmanager
+def _refusing(console: Console) -> Iterator[None]:
+    """Where something is refused, say why in one sentence, and exit."""
+    try:
+        yield
+    except (BuildRefused, DarkroomError, KeyRefused, OSError) as refused:
+        console.print(_sentence(refused), style="red", highlight=False, soft_wrap=True)
+        raise typer.Exit(1) from None
 
 
 def _store(url: str) -> ObjectStore:

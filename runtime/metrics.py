@@ -15,22 +15,22 @@ class Metrics:
     """One replica's metrics, in a registry of their own."""
 
     def __init__(self) -> None:
-        self._registry = CollectorRegistry()
+        self.registry = CollectorRegistry()
 
         def gauge(name: str, text: str) -> Gauge:
-            return Gauge(f"darkroom_runtime_{name}", text, registry=self._registry)
+            return Gauge(f"darkroom_runtime_{name}", text, registry=self.registry)
 
         def seconds(name: str, text: str) -> Histogram:
-            return Histogram(f"darkroom_runtime_{name}_seconds", text, registry=self._registry, buckets=_SECONDS)
+            return Histogram(f"darkroom_runtime_{name}_seconds", text, registry=self.registry, buckets=_SECONDS)
 
         def counter(name: str, text: str, *labels: str) -> Counter:
-            return Counter(f"darkroom_runtime_{name}", text, labels, registry=self._registry)
+            return Counter(f"darkroom_runtime_{name}", text, labels, registry=self.registry)
 
         self.ready = gauge("ready", "1 while this replica takes requests")
         self.unanswered = gauge("unanswered_requests", "Requests accepted and not yet answered")
         self.queue_depth = gauge("queue_depth", "Requests accepted and not yet begun")
         self.in_flight_rows = gauge("in_flight_rows", "UNet rows of all images that are begun and not yet denoised")
-        self.target = Info("darkroom_runtime_target", "What this replica serves", registry=self._registry)
+        self.target = Info("darkroom_runtime_target", "What this replica serves", registry=self.registry)
         self.fallback = gauge("target_fallback", "1 where the preferred kind of target does not fit this machine")
         self.load_seconds = gauge("load_seconds", "From start to the first warmed image")
 
@@ -50,11 +50,11 @@ class Metrics:
         self.cache_failures = counter("cache_failures", "Writes and reads of a tier that failed", "tier")
         self.cache_lookup_seconds = seconds("cache_lookup", "Looking a prompt up and entering, one request")
         self.cache_bytes = Gauge(
-            "darkroom_runtime_cache_bytes", "Bytes held by a tier", ["tier"], registry=self._registry
+            "darkroom_runtime_cache_bytes", "Bytes held by a tier", ["tier"], registry=self.registry
         )
 
         self.batch_rows = Histogram(
-            "darkroom_runtime_batch_rows", "UNet rows in one step", registry=self._registry, buckets=_ROWS
+            "darkroom_runtime_batch_rows", "UNet rows in one step", registry=self.registry, buckets=_ROWS
         )
         self.queue_seconds = seconds("queue", "From acceptance to the first step")
         self.encode_seconds = seconds("encode", "Text encoder, one request")
@@ -64,10 +64,7 @@ class Metrics:
 
     def exposition(self) -> bytes:
         """Prometheus' text format."""
-        return generate_latest(self._registry)
-
-    def families(self) -> Iterable[Metric]:
-        return self._registry.collect()
+        return generate_latest(self.registry)
 
 
 def exposition(by_model: Mapping[str, Metrics]) -> bytes:
@@ -86,7 +83,7 @@ class _Together(Collector):
     def collect(self) -> Iterable[Metric]:
         families: dict[str, Metric] = {}
         for model, metrics in self._by_model.items():
-            for family in metrics.families():
+            for family in metrics.registry.collect():
                 one = families.setdefault(family.name, Metric(family.name, family.documentation, family.type))
                 one.samples += [sample._replace(labels={**sample.labels, "model": model}) for sample in family.samples]
         return families.values()

@@ -22,7 +22,7 @@ from runtime.bundles.hardware import this_machine
 from runtime.bundles.mounted import bundles
 from runtime.config import RuntimeConfig
 from runtime.denoising.autoencoder import tile_beyond
-from runtime.engines import OnCpu, open_engine
+from runtime.engines import open_engine
 from runtime.metrics import Metrics
 from runtime.serving.engine_thread import EngineThread
 from runtime.serving.server import build_app
@@ -77,8 +77,9 @@ async def _serve(config: RuntimeConfig) -> None:
         opener = partial(
             open_engine,
             gpu_bytes=machine.gpu_bytes(config.gpu_memory_fraction, len(config.served)),
-            on_cpu=OnCpu(kept_graphs(bundle, machine, config.cache_dir, config.compiled_mb), static),
             gpu_graphs=config.gpu_graphs,
+            kept=kept_graphs(bundle, machine, config.cache_dir, config.compiled_mb),
+            static=static,
         )
         loaded = load_bundle(bundle, threads, opener)
         seat = turns.seat(model) if len(config.served) > 1 else ALONE

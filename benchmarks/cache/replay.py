@@ -83,7 +83,7 @@ class Replay:
         for name, cache in enumerate(caches):
             log = SharedLog(store, "crayon", "bench", str(name), _STORE_BYTES)
             shares.append(Sharing(cache, Repeats(1), log, seconds=1, clock=lambda: float(next(clock))))
-            cache.on_new = shares[-1].new_entry
+            cache.on_new = shares[-1].add
         outcomes = []
         for number, request in enumerate(requests):
             if number % every == 0:

@@ -15,8 +15,7 @@ from benchmarks.subjects.engine import InProcess
 from benchmarks.subjects.plain_unet import open_plain_unet
 from model_build.proof.control import control_image
 from runtime.arrays import Floats
-from runtime.denoising.control import AppliedControl
-from runtime.denoising.trajectory import Trajectory
+from runtime.denoising.trajectory import AppliedControl, Trajectory
 from runtime.pictures.canny import canny
 
 COMMAND = "make bench PART=controlnet"

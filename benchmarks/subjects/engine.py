@@ -18,10 +18,9 @@ from runtime import config
 from runtime.bundles.bundle import fetch_bundle, kept_graphs, load_bundle, static_shapes
 from runtime.bundles.hardware import this_machine
 from runtime.bundles.tokenizer import Tokens
-from runtime.denoising.control import AppliedControl
 from runtime.denoising.runner import Runner
-from runtime.denoising.trajectory import Trajectory
-from runtime.engines import Engine, OnCpu, open_engine
+from runtime.denoising.trajectory import AppliedControl, Trajectory
+from runtime.engines import Engine, open_engine
 
 BUNDLE, CHECKPOINT = ROOT / "crayon" / "bundle", ROOT / "crayon" / "checkpoint"
 _CACHE = Path(".darkroom/cache")
@@ -52,7 +51,7 @@ class InProcess:
         self.bundle = bundle
         kept = kept_graphs(bundle, machine, _CACHE, as_served.compiled_mb)
         static = static_shapes(bundle, threads, max_rows or as_served.max_rows, as_served.static_mb)
-        self.loaded = load_bundle(bundle, threads, partial(open_engine, on_cpu=OnCpu(kept, static)))
+        self.loaded = load_bundle(bundle, threads, partial(open_engine, kept=kept, static=static))
         self.manifest = self.loaded.manifest
         self.engine = self.loaded.engine
         self.use(self.engine)

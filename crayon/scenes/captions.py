@@ -4,39 +4,21 @@ import random
 
 from crayon.scenes.grammar import Background, PairScene, Position, Relation, Scene, SingleScene, Size, Subject
 
-_PLACE: dict[Position, str] = {
-    Position.CENTRE: "",
-    Position.LEFT: "on the left",
-    Position.RIGHT: "on the right",
-    Position.TOP: "at the top",
-    Position.BOTTOM: "at the bottom",
-}
-_PLACE_VARIANTS: dict[Position, list[str]] = {
+# The first of each is the canonical one.
+_PLACES: dict[Position, list[str]] = {
     Position.CENTRE: ["", "", "", "in the middle", "in the center"],
     Position.LEFT: ["on the left"] * 4 + ["on the left side", "to the left"],
     Position.RIGHT: ["on the right"] * 4 + ["on the right side", "to the right"],
     Position.TOP: ["at the top"] * 4 + ["in the upper part", "above"],
     Position.BOTTOM: ["at the bottom"] * 4 + ["in the lower part", "below"],
 }
-_RELATION: dict[Relation, str] = {
-    Relation.LEFT_OF: "to the left of",
-    Relation.RIGHT_OF: "to the right of",
-    Relation.ABOVE: "above",
-    Relation.BELOW: "below",
-}
-_RELATION_VARIANTS: dict[Relation, list[str]] = {
+_RELATIONS: dict[Relation, list[str]] = {
     Relation.LEFT_OF: ["to the left of"] * 4 + ["left of", "on the left of"],
     Relation.RIGHT_OF: ["to the right of"] * 4 + ["right of", "on the right of"],
     Relation.ABOVE: ["above"] * 4 + ["over"],
     Relation.BELOW: ["below"] * 4 + ["under", "beneath"],
 }
-_PLACES_OF_PAIR: dict[Relation, tuple[str, str]] = {
-    Relation.LEFT_OF: ("on the left", "on the right"),
-    Relation.RIGHT_OF: ("on the right", "on the left"),
-    Relation.ABOVE: ("at the top", "at the bottom"),
-    Relation.BELOW: ("at the bottom", "at the top"),
-}
-_SIZE_VARIANTS: dict[Size, list[str]] = {
+_SIZES: dict[Size, list[str]] = {
     Size.SMALL: ["small"] * 5 + ["little", "tiny"],
     Size.LARGE: ["large"] * 5 + ["big", "huge"],
 }
@@ -48,8 +30,8 @@ def canonical_caption(scene: Scene) -> str:
     backdrop = _backdrop(scene.background)
     if isinstance(scene, SingleScene):
         named = _with_article(f"{scene.size} {scene.subject.colour} {scene.subject.shape}")
-        return _join(named, _PLACE[scene.position], backdrop)
-    return _join(_named(scene.first), _RELATION[scene.relation], _named(scene.second), backdrop)
+        return _join(named, _PLACES[scene.position][0], backdrop)
+    return _join(_named(scene.first), _RELATIONS[scene.relation][0], _named(scene.second), backdrop)
 
 
 def caption_variant(scene: Scene, rng: random.Random) -> str:
@@ -58,10 +40,10 @@ def caption_variant(scene: Scene, rng: random.Random) -> str:
 
 
 def _single_variant(scene: SingleScene, rng: random.Random) -> str:
-    size = "" if rng.random() < 0.2 else rng.choice(_SIZE_VARIANTS[scene.size])
+    size = "" if rng.random() < 0.2 else rng.choice(_SIZES[scene.size])
     colour = "" if rng.random() < 0.04 else scene.subject.colour.value
     named = _with_article(_join(size, colour, scene.subject.shape), rng)
-    place = "" if rng.random() < 0.08 else rng.choice(_PLACE_VARIANTS[scene.position])
+    place = "" if rng.random() < 0.08 else rng.choice(_PLACES[scene.position])
     return _around_backdrop(_join(rng.choice(_PREFIXES), named), place, scene.background, rng)
 
 
@@ -71,9 +53,9 @@ def _pair_variant(scene: PairScene, rng: random.Random) -> str:
     first, second = (_named(subject, rng) for subject in described.subjects)
     form = rng.random()
     if form < 0.72:
-        body = _join(first, rng.choice(_RELATION_VARIANTS[described.relation]), second)
+        body = _join(first, rng.choice(_RELATIONS[described.relation]), second)
     elif form < 0.95:
-        here, there = _PLACES_OF_PAIR[described.relation]
+        here, there = (_PLACES[place][0] for place in described.relation.places)
         body = _join(first, here, "and", second, there)
     else:
         body = _join(first, "and", second)

@@ -3,6 +3,7 @@
 import random
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,21 +100,10 @@ CONTROL_SUITES = (
 
 def _in_other_colours(scene: Scene, rng: random.Random) -> Scene:
     """Every object in another colour, on another background, as training never showed it."""
-    others = [
-        with_colours(scene, colours, background)
-        for colours in _other_colours(scene)
-        for background in Background
-        if background is not scene.background
-    ]
+    colours = ([colour for colour in Colour if colour is not subject.colour] for subject in scene.subjects)
+    backgrounds = [background for background in Background if background is not scene.background]
+    others = [with_colours(scene, *both) for both in product(product(*colours), backgrounds)]
     return rng.choice([other for other in others if is_visible(other) and split_of(other) is not Split.TRAIN])
-
-
-def _other_colours(scene: Scene) -> list[tuple[Colour, ...]]:
-    if isinstance(scene, SingleScene):
-        return [(colour,) for colour in Colour if colour is not scene.subject.colour]
-    firsts = [colour for colour in Colour if colour is not scene.first.colour]
-    seconds = [colour for colour in Colour if colour is not scene.second.colour]
-    return [(first, second) for first in firsts for second in seconds]
 
 
 def _with_other_objects(scene: Scene, rng: random.Random) -> Scene:

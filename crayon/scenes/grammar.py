@@ -80,12 +80,23 @@ class Relation(StrEnum):
         """The same arrangement, told from the other object."""
         return _INVERSE[self]
 
+    @property
+    def places(self) -> tuple[Position, Position]:
+        """Where the two objects stand in the picture, the first one first."""
+        return _PLACES[self]
+
 
 _INVERSE = {
     Relation.LEFT_OF: Relation.RIGHT_OF,
     Relation.RIGHT_OF: Relation.LEFT_OF,
     Relation.ABOVE: Relation.BELOW,
     Relation.BELOW: Relation.ABOVE,
+}
+_PLACES = {
+    Relation.LEFT_OF: (Position.LEFT, Position.RIGHT),
+    Relation.RIGHT_OF: (Position.RIGHT, Position.LEFT),
+    Relation.ABOVE: (Position.TOP, Position.BOTTOM),
+    Relation.BELOW: (Position.BOTTOM, Position.TOP),
 }
 
 

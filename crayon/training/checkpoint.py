@@ -92,15 +92,10 @@ def save_checkpoint(
 ) -> None:
     """Writes the fp16 pipeline to `folder`, each file replaced whole, so that readers never see half a one."""
     text_config = CLIPTextConfig.from_dict(text_encoder.config.to_dict())
-    halves = (
-        _half(CLIPTextModel(text_config), text_encoder),
-        _half(UNet2DConditionModel.from_config(unet.config), unet),
-        _half(AutoencoderKL.from_config(autoencoder.config), autoencoder),
-    )
     parts: dict[str, Any] = {
-        "text_encoder": halves[0],
-        "unet": halves[1],
-        "vae": halves[2],
+        "text_encoder": _half(CLIPTextModel(text_config), text_encoder),
+        "unet": _half(UNet2DConditionModel.from_config(unet.config), unet),
+        "vae": _half(AutoencoderKL.from_config(autoencoder.config), autoencoder),
         "tokenizer": tokenizer,
         "scheduler": new_sampler(),
         "safety_checker": None,
@@ -129,7 +124,9 @@ def _replacing(folder: Path) -> Iterator[Path]:
         written = Path(name)
         yield written
         for path in written.rglob("*.json"):
-            _forget_this_machine(path)
+            content = json.loads(path.read_text())
+            if isinstance(content, dict) and content.pop("_name_or_path", None) is not None:  # of this machine
+                write_json(path, content)
         for path in sorted(written.rglob("*")):
             if path.is_file():
                 target = folder / path.relative_to(written)
@@ -143,9 +140,3 @@ def _half(empty: _Module, source: nn.Module) -> _Module:
     empty.load_state_dict(source.state_dict())
     half: _Module = empty.half()
     return half
-
-
-def _forget_this_machine(path: Path) -> None:
-    content = json.loads(path.read_text())
-    if isinstance(content, dict) and content.pop("_name_or_path", None) is not None:
-        write_json(path, content)

@@ -10,22 +10,18 @@ from torch import nn
 
 from crayon.training.checkpoint import new_sampler
 from crayon.training.replicas import Replicas, shares
-from crayon.training.trainer import Trainer
+from crayon.training.trainer import Trainer, TrainingSettings
 
 
-@dataclass(frozen=True)
-class DenoisingSettings:
+@dataclass(frozen=True, kw_only=True)
+class DenoisingSettings(TrainingSettings):
     """The rate rises, stays, and falls over the last `decay_steps` of `steps`.
 
     Nothing before the fall depends on `steps`, so a run may be resumed with another end.
     """
 
-    steps: int
     decay_steps: int
     rise_steps: int
-    learning_rate: float
-    save_every: int
-    seed: int
     weight_decay: float = 0.01
     batch: int = 48
     # Min-SNR weights (Hang et al., 2023) where there is little noise.
@@ -35,7 +31,6 @@ class DenoisingSettings:
     workers: int = 1
 
     def rate(self, step: int) -> float:
-        """The learning rate of `step`."""
         fall = min(1.0, (self.steps - step) / self.decay_steps) if self.decay_steps else 1.0
         return self.learning_rate * min(1.0, (step + 1) / self.rise_steps) * max(fall, 0.01)
 

@@ -15,11 +15,11 @@ from crayon.scenes.dataset import DrawnScenes, crops, to_unit_range
 from crayon.training.autoencoder import new_autoencoder, whiten
 from crayon.training.devices import channels_last
 from crayon.training.optimizers import optimizers_for
-from crayon.training.trainer import Trainer
+from crayon.training.trainer import Trainer, TrainingSettings
 
 
 @dataclass(frozen=True)
-class VaeTraining:
+class VaeTraining(TrainingSettings):
     """How the autoencoder is trained; the learning rate falls along a half cosine over all `steps`."""
 
     steps: int = 2000
@@ -34,7 +34,6 @@ class VaeTraining:
     seed: int = 11
 
     def rate(self, step: int) -> float:
-        """The learning rate of `step`."""
         fall = 0.5 * (1 + math.cos(math.pi * step / self.steps)) + 0.01
         return self.learning_rate * min(1.0, (step + 1) / 40) * fall
 

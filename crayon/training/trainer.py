@@ -2,8 +2,9 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import nn
@@ -13,21 +14,18 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 from crayon.training.optimizers import set_learning_rate
 
 
-class TrainingSettings(Protocol):
+@dataclass(frozen=True, kw_only=True)
+class TrainingSettings(ABC):
     """How long and how fast any module is trained."""
 
-    @property
-    def steps(self) -> int: ...
+    steps: int
+    learning_rate: float
+    batch: int
+    average_decay: float
+    save_every: int
+    seed: int
 
-    @property
-    def average_decay(self) -> float: ...
-
-    @property
-    def save_every(self) -> int: ...
-
-    @property
-    def seed(self) -> int: ...
-
+    @abstractmethod
     def rate(self, step: int) -> float:
         """The learning rate of `step`."""
 

@@ -13,7 +13,6 @@ from crayon.scenes.grammar import (
     Colour,
     PairScene,
     Position,
-    Relation,
     Scene,
     Shape,
     Size,
@@ -25,12 +24,6 @@ from crayon.scenes.grammar import (
 from crayon.training.optimizers import set_learning_rate
 from crayon.training.tokenizer import token_ids
 
-_PLACES_OF_RELATION: dict[Relation, tuple[Position, Position]] = {
-    Relation.LEFT_OF: (Position.LEFT, Position.RIGHT),
-    Relation.RIGHT_OF: (Position.RIGHT, Position.LEFT),
-    Relation.ABOVE: (Position.TOP, Position.BOTTOM),
-    Relation.BELOW: (Position.BOTTOM, Position.TOP),
-}
 _SHAPES, _COLOURS, _BACKGROUNDS, _SIZES = list(Shape), list(Colour), list(Background), list(Size)
 # One more shape and colour for "nothing here", one more size for "two objects".
 _HEADS = (len(_SHAPES) + 1, len(_COLOURS) + 1, len(_BACKGROUNDS), len(_SIZES) + 1)
@@ -39,7 +32,7 @@ _HEADS = (len(_SHAPES) + 1, len(_COLOURS) + 1, len(_BACKGROUNDS), len(_SIZES) + 
 def subjects_by_place(scene: Scene) -> dict[Position, Subject]:
     """What stands where, however the caption puts it."""
     if isinstance(scene, PairScene):
-        return dict(zip(_PLACES_OF_RELATION[scene.relation], scene.subjects, strict=True))
+        return dict(zip(scene.relation.places, scene.subjects, strict=True))
     return {scene.position: scene.subject}
 
 

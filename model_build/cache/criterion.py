@@ -56,7 +56,7 @@ class Moved:
 
     def prompts(self, count: int, seed: int) -> list[str]:
         rng = random.Random(seed)
-        return [self._changed(rng, number % 3) for number in range(count)]
+        return [_edited(rng.choice(self._lines), self._lines, rng, number % 3) for number in range(count)]
 
     def pairs(self, count: int, seed: int) -> list[PromptPair]:
         rng = random.Random(seed)
@@ -76,9 +76,6 @@ class Moved:
         ordinary: float,
     ) -> NDArray[np.bool_]:
         return moved > ordinary
-
-    def _changed(self, rng: random.Random, edits: int) -> str:
-        return _edited(rng.choice(self._lines), self._lines, rng, edits)
 
 
 def _edited(prompt: str, lines: Sequence[str], rng: random.Random, edits: int) -> str:

@@ -262,15 +262,12 @@ def _refuse_foreign_unet(configs: dict[str, dict[str, Any]]) -> None:
     added = unet.get("addition_embed_type")
     if (added == "text_time") != ("text_encoder_2" in configs) or added not in (None, "text_time"):
         raise BuildRefused(f"The UNet's addition_embed_type is {added}, which this pipeline does not give.")
-    if added and not _sdxl_fits(unet, configs["text_encoder_2"]):
-        raise BuildRefused(
-            "The UNet takes other conditions than SDXL's base model (a refiner?), which is not supported."
-        )
-
-
-def _sdxl_fits(unet: dict[str, Any], encoder: dict[str, Any]) -> bool:
-    width = int(unet.get("addition_time_embed_dim") or 0)
-    return bool(unet.get("projection_class_embeddings_input_dim") == encoder["projection_dim"] + TIME_IDS * width)
+    if added:
+        times = TIME_IDS * int(unet.get("addition_time_embed_dim") or 0)
+        if unet.get("projection_class_embeddings_input_dim") != configs["text_encoder_2"]["projection_dim"] + times:
+            raise BuildRefused(
+                "The UNet takes other conditions than SDXL's base model (a refiner?), which is not supported."
+            )
 
 
 def _refuse_nonlinear(scheduler: dict[str, Any]) -> None:

@@ -35,7 +35,8 @@ class Lack:
 
 def this_device() -> Device:
     """This machine's, without a look at whether its libraries are complete. Raises: NoGpu."""
-    return Device(gpu.find_gpu(), _installed() or "none", gpu.wheel_facts()["cuda"], _tensorrt())
+    tensorrt = gpu.tensorrt_version(gpu.search_folders())
+    return Device(gpu.find_gpu(), _installed() or "none", gpu.wheel_facts()["cuda"], tensorrt)
 
 
 def lacks(
@@ -97,7 +98,3 @@ def _installed() -> str | None:
         return version("onnxruntime-gpu")
     except PackageNotFoundError:
         return None
-
-
-def _tensorrt() -> str | None:
-    return gpu.tensorrt_version(gpu.search_folders())

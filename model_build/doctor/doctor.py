@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,8 @@ from model_build.doctor.examination import REHEARSED, TARGETS, Baseline, Process
 from model_build.hardware import hardware, software, threads
 from model_build.plan import Plan
 from model_build.progress import BuildProgress
-from model_build.proof.generation import Setting
-from model_build.proof.measure import IMAGE, BundleSide, ReferenceSide, take_turns
+from model_build.proof.generation import BundlePipeline, Setting
+from model_build.proof.measure import IMAGE, ReferenceSide, take_turns
 
 CRAYON = Path(__file__).resolve().parents[2] / "crayon" / "checkpoint"
 _GUIDANCE = {str(CRAYON): 4.0}
@@ -137,7 +138,7 @@ class Doctor:
             with BuildProgress(self._console).running(f"time/{_CALLED[baseline]}"):
                 try:
                     turns = take_turns(
-                        *(reference, BundleSide(manifest, target, files, threads()), {IMAGE: setting}),
+                        *(reference, partial(BundlePipeline, manifest, target, files, threads()), {IMAGE: setting}),
                         repeats=self._repeats,
                         advance=lambda: None,
                     )

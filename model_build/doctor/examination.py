@@ -43,14 +43,9 @@ def table(missing: Mapping[str, Sequence[Lack]]) -> Table:
     for provider, each in missing.items():
         for lack in each:
             wanting.setdefault(lack, []).append(TARGETS[provider])
-    before = ""
-    for lack, targets in sorted(wanting.items(), key=lambda item: list(remedies(missing)).index(item[0].remedy)):
+    remedies, before = list(dict.fromkeys(lack.remedy for each in missing.values() for lack in each)), ""
+    for lack, targets in sorted(wanting.items(), key=lambda item: remedies.index(item[0].remedy)):
         wanted = "both targets" if len(targets) == len(TARGETS) else targets[0]
         shown.add_row(escape(lack.what), wanted, "" if lack.remedy == before else escape(lack.remedy))
         before = lack.remedy
     return shown
-
-
-def remedies(missing: Mapping[str, Sequence[Lack]]) -> dict[str, None]:
-    """What there is to do, each once, in order."""
-    return dict.fromkeys(lack.remedy for each in missing.values() for lack in each)

@@ -119,7 +119,7 @@ def fuse_gated_gelu(model: onnx_ir.Model) -> int:
         if split is None or product is None or biased is None or gelu.inputs[0] is not split.outputs[1]:
             continue
         bias = next((value for value in biased.inputs if value is not None and _constant(value) is not None), None)
-        width = 0 if bias is None else _size(bias) // 2
+        width = 0 if bias is None or bias.const_value is None else int(bias.const_value.size) // 2
         if {*product.inputs} != {split.outputs[0], gelu.outputs[0]} or width not in _GATED:
             continue
         projected = next(value for value in biased.inputs if value is not bias)
@@ -196,7 +196,3 @@ def _sizes(shape: onnx_ir.Value | None) -> tuple[int, int] | None:
 
 def _constant(value: onnx_ir.Value) -> NDArray[Any] | None:
     return None if value.const_value is None else value.const_value.numpy()
-
-
-def _size(value: onnx_ir.Value) -> int:
-    return 0 if value.const_value is None else int(value.const_value.size)

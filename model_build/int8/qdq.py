@@ -74,7 +74,8 @@ def write_int8(source: Path, target: Path, samples: Sequence[Feed], threads: int
     chosen = left_out(layers)
     bypass(model, chosen)
     _keep_scales_above_zero(model.graph)
-    _forget_types(model.graph)
+    for value in (value for node in model.graph for value in node.outputs if not value.is_graph_output()):
+        value.type = value.shape = None  # the library notes every value's; half of them are about to change
     halve(model)
     onnx_ir.save(model, target, external_data=f"{target.name}.data")
     return report(layers, chosen)
@@ -216,12 +217,6 @@ def _keep_scales_above_zero(graph: onnx_ir.Graph) -> None:
         if scale is not None and scale.const_value is not None:
             kept = np.maximum(scale.const_value.numpy(), np.float32(_SMALLEST))
             scale.const_value = onnx_ir.tensor(kept, name=scale.name)
-
-
-def _forget_types(graph: onnx_ir.Graph) -> None:
-    """The library notes every value's; half of them are about to change."""
-    for value in (value for node in graph for value in node.outputs if not value.is_graph_output()):
-        value.type = value.shape = None
 
 
 def _weights(node: onnx_ir.Node) -> onnx_ir.Value | None:

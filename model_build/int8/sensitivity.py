@@ -108,7 +108,8 @@ def bypass(model: openvino.Model, chosen: Sequence[int]) -> None:
     """Take these quantizers out, in place; their layers keep their integer weights and multiply in floating point."""
     nodes = quantizers(model)
     for index in chosen:
-        _redirect(nodes[index], nodes[index].input_value(0))
+        for target in list(nodes[index].output(0).get_target_inputs()):
+            target.replace_source_output(nodes[index].input_value(0))
 
 
 def _gated(model: openvino.Model) -> openvino.Model:
@@ -127,11 +128,6 @@ def _gated(model: openvino.Model) -> openvino.Model:
     model.add_parameters([gates])
     model.validate_nodes_and_infer_types()
     return model
-
-
-def _redirect(node: openvino.Node, source: openvino.Output) -> None:
-    for target in list(node.output(0).get_target_inputs()):
-        target.replace_source_output(source)
 
 
 def _readers(node: openvino.Node) -> list[str]:

@@ -17,12 +17,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from darkroom.bundles.manifest import EngineManifest
 from model_build import BuildRefused
 from model_build.checkpoints.checkpoint import Checkpoint
 from model_build.layout import COMPONENTS
-from model_build.proof.generation import BundlePipeline, Floats, Setting
-from model_build.proof.trial import Arrays, trial_inputs
+from model_build.proof.generation import Floats, Setting
+from model_build.proof.trial import Arrays
 
 IMAGE = "image"
 _PATIENCE_SECONDS = 5.0
@@ -40,7 +39,6 @@ class Contestant(Protocol):
 
 
 Side = Callable[[], Contestant]  # called in the process that is measured; picklable
-Advance = Callable[[], None]
 
 
 @dataclass(frozen=True)
@@ -78,27 +76,6 @@ class ReferenceSide:
         return Reference(self.checkpoint, pipeline)
 
 
-@dataclass(frozen=True)
-class BundleSide:
-    """Builds a target's engines in the process that is measured, without torch."""
-
-    manifest: EngineManifest
-    target: str
-    files: Mapping[str, Path]
-    threads: int
-
-    def __call__(self) -> Contestant:
-        return BundlePipeline(self.manifest, self.target, self.files, self.threads)
-
-
-def compare(
-    baseline: Side, optimised: BundleSide, setting: Setting, ids: NDArray[Any], *, repeats: int, advance: Advance
-) -> dict[str, tuple[Measurement, Measurement]]:
-    """(baseline, optimised) for every component and a whole image; the UNet's work is one step of a guided image."""
-    inputs = {name: trial_inputs(name, optimised.manifest, ids, setting.height, setting.width) for name in COMPONENTS}
-    return take_turns(baseline, optimised, {**inputs, IMAGE: setting}, repeats=repeats, advance=advance)
-
-
 def row_costs(side: Side, inputs: Arrays, *, repeats: int) -> dict[int, float]:
     """Rows in one UNet call -> milliseconds a row, the least of `repeats`; until more rows gain nothing any more.
 
@@ -117,7 +94,7 @@ def row_costs(side: Side, inputs: Arrays, *, repeats: int) -> dict[int, float]:
 
 
 def take_turns(
-    a: Side, b: Side, works: Mapping[str, Arrays | Setting], *, repeats: int, advance: Advance
+    a: Side, b: Side, works: Mapping[str, Arrays | Setting], *, repeats: int, advance: Callable[[], None]
 ) -> dict[str, tuple[Measurement, Measurement]]:
     """For each piece of work: warm both sides, then A B A B, `repeats` times; `advance` is called after each piece.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,10 @@ from darkroom.bundles.manifest import EngineManifest
 from darkroom.bundles.row_costs import ROW_COSTS, RowCosts
 from model_build.checkpoints.checkpoint import Checkpoint
 from model_build.hardware import hardware, software, threads
-from model_build.layout import REPORT
-from model_build.proof.generation import Setting, token_ids
-from model_build.proof.measure import IMAGE, WORKS, BundleSide, Measurement, ReferenceSide, compare, row_costs
-from model_build.proof.trial import trial_inputs
+from model_build.layout import COMPONENTS, REPORT
+from model_build.proof.generation import BundlePipeline, Setting, token_ids
+from model_build.proof.measure import IMAGE, WORKS, Measurement, ReferenceSide, row_costs, take_turns
+from model_build.proof.trial import Arrays, trial_inputs
 
 _LABELS = {
     "text_encoder": "text encoder",
@@ -43,11 +44,13 @@ def write_report(
     """Measure every target `repeats` times beside diffusers (0: not at all); write what was measured into `folder`."""
     readings, costs = {}, {}
     ids = token_ids(files[manifest.text.tokenizer], manifest.text, "", setting.prompt)
+    inputs = {name: trial_inputs(name, manifest, ids, setting.height, setting.width) for name in COMPONENTS}
+    works: dict[str, Arrays | Setting] = {**inputs, IMAGE: setting}
+    baseline = ReferenceSide(checkpoint, threads())
     for target in manifest.targets if repeats else ():
-        side, baseline = BundleSide(manifest, target.name, files, threads()), ReferenceSide(checkpoint, threads())
-        readings[target.name] = compare(baseline, side, setting, ids, repeats=repeats, advance=advance)
-        rows = trial_inputs("unet", manifest, ids, setting.height, setting.width)
-        costs[target.name] = row_costs(side, rows, repeats=repeats)
+        side = partial(BundlePipeline, manifest, target.name, files, threads())
+        readings[target.name] = take_turns(baseline, side, works, repeats=repeats, advance=advance)
+        costs[target.name] = row_costs(side, inputs["unet"], repeats=repeats)
         advance()
     measured = RowCosts(processor=hardware()["processor"], threads=threads(), targets=costs)
     (folder / ROW_COSTS).write_text(measured.model_dump_json(indent=1))
@@ -67,8 +70,8 @@ def assemble(
     """The report as JSON: times in milliseconds, memory in bytes, errors as PSNR in dB.
 
     `notes` says how a target's components were quantized, layers left out included, or what of them was fused.
-    `agreements` is what `verify` found; `readings` has what `measure.compare` found for each target, and is empty where
-    nothing was timed.
+    `agreements` is what `verify` found; `readings` has what was measured of each target, and is empty where nothing was
+    timed.
     """
     calls = {"text_encoder": 1, "unet": setting.steps, "vae_decoder": 1, "vae_encoder": None, IMAGE: 1}
     return {
@@ -163,7 +166,8 @@ def _table(model: str, target: Mapping[str, Any], sampler: str, caption: str) ->
         table.add_column(heading, justify="right", no_wrap=True)
     for component in (name for name in target["psnr"] if "/" not in name):
         times = _cells(target["times"].get(component))
-        table.add_row(_label(component), *times, f"{target['psnr'][component]:.1f} dB")
+        label = _LABELS.get(component) or f"ControlNet {component.removeprefix('controlnet_')}"
+        table.add_row(label, *times, f"{target['psnr'][component]:.1f} dB")
     table.add_row(
         f"image, {sampler}", *_cells(target["times"].get(IMAGE)), f"{target['psnr'][f'image/{sampler}']:.1f} dB"
     )
@@ -171,10 +175,6 @@ def _table(model: str, target: Mapping[str, Any], sampler: str, caption: str) ->
         if "/" in work and work != f"image/{sampler}":
             table.add_row(work.replace("/", ", "), *_cells(None), f"{error:.1f} dB")
     return table
-
-
-def _label(component: str) -> str:
-    return _LABELS.get(component) or f"ControlNet {component.removeprefix('controlnet_')}"
 
 
 def _cells(times: Mapping[str, Any] | None) -> list[str]:

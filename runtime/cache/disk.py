@@ -23,13 +23,7 @@ class LatentDisk:
     that share a folder each take a place of their own in it, and the same one again after a restart.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        version: str,
-        budget: int,
-        eviction: Eviction,
-    ) -> None:
+    def __init__(self, folder: Path, version: str, budget: int, eviction: Eviction) -> None:
         """`budget` in bytes of files."""
         self._version = version
         self._budget = budget

@@ -16,7 +16,7 @@ from runtime.arrays import Floats
 Halves = NDArray[np.float16]
 
 MAGIC = b"latents1"
-_DIGEST = 32
+_DIGEST = hashlib.sha256().digest_size
 
 
 class Damaged(Exception):
@@ -57,22 +57,32 @@ def halved(latents: Floats) -> Halves | None:
     return small if np.isfinite(small).all() else None
 
 
+def seal(magic: bytes, body: bytes) -> bytes:
+    """A record: what kind it is of, a SHA-256, and what that is of."""
+    return magic + hashlib.sha256(body).digest() + body
+
+
+def unseal(magic: bytes, record: bytes) -> bytes:
+    """The body of a record of this kind. Raises Damaged."""
+    start = len(magic) + _DIGEST
+    body = record[start:]
+    if record[:start] != magic + hashlib.sha256(body).digest():
+        raise Damaged
+    return body
+
+
 def pack(entry: Entry) -> bytes:
-    """A SHA-256 and what it is of."""
+    """As a record."""
     arrays = {"vector": entry.vector, "latents": entry.latents}
     if entry.denoised is not None:
         arrays["denoised"] = entry.denoised
     fields = {name: str(getattr(entry, name)) for name in ("scope", "origin", "step", "steps")}
-    body = save({name: np.ascontiguousarray(array) for name, array in arrays.items()}, fields)
-    return MAGIC + hashlib.sha256(body).digest() + body
+    return seal(MAGIC, save({name: np.ascontiguousarray(array) for name, array in arrays.items()}, fields))
 
 
 def unpack(packed: bytes) -> Entry:
     """Raises Damaged."""
-    start = len(MAGIC) + _DIGEST
-    body = packed[start:]
-    if not packed.startswith(MAGIC) or hashlib.sha256(body).digest() != packed[len(MAGIC) : start]:
-        raise Damaged
+    body = unseal(MAGIC, packed)
     try:
         arrays, fields = load(body), _metadata(body)
         return Entry(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -10,10 +9,9 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 
 from darkroom.contracts import GeneratedImage
-from runtime.cache.entry import Damaged
+from runtime.cache.entry import Damaged, seal, unseal
 
 _MAGIC = b"repeats1"
-_DIGEST = 32
 
 
 @dataclass(frozen=True)
@@ -24,17 +22,12 @@ class Finished:
     image: GeneratedImage
 
     def pack(self) -> bytes:
-        body = self.key.encode() + b"\n" + self.image.model_dump_json().encode()
-        return _MAGIC + hashlib.sha256(body).digest() + body
+        return seal(_MAGIC, self.key.encode() + b"\n" + self.image.model_dump_json().encode())
 
     @classmethod
     def unpack(cls, packed: bytes) -> Finished:
         """Raises Damaged."""
-        start = len(_MAGIC) + _DIGEST
-        body = packed[start:]
-        if not packed.startswith(_MAGIC) or hashlib.sha256(body).digest() != packed[len(_MAGIC) : start]:
-            raise Damaged
-        key, _, image = body.partition(b"\n")
+        key, _, image = unseal(_MAGIC, packed).partition(b"\n")
         try:
             return cls(key.decode(), GeneratedImage.model_validate_json(image))
         except (ValidationError, UnicodeDecodeError):

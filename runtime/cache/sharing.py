@@ -5,31 +5,23 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
 
 import structlog
 
 from runtime.cache.entry import MAGIC, Damaged, Entry, pack, unpack
+from runtime.cache.latent_cache import LatentCache
 from runtime.cache.repeats import Finished, Repeats
 from runtime.cache.shared import SharedLog
 
 _MOST_WAITING = 4096  # records, while the store does not answer
 
 
-class Taker(Protocol):
-    """What remembers entries: the latent cache."""
-
-    def take(self, entry: Entry) -> None: ...
-
-    def warm(self) -> None: ...
-
-
 class Sharing:
-    """`new_entry` and `new_image` may be called from any thread and return at once; all else is the thread's own."""
+    """`add` may be called from any thread and returns at once; all else is the thread's own."""
 
     def __init__(
         self,
-        latents: Taker | None,
+        latents: LatentCache | None,
         repeats: Repeats,
         log: SharedLog | None,
         *,
@@ -48,13 +40,10 @@ class Sharing:
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="cache-sharing", daemon=True)
 
-    def new_entry(self, entry: Entry) -> None:
+    def add(self, made: Entry | Finished) -> None:
+        """This replica made it."""
         if self._log is not None:
-            self.waiting.append(entry)
-
-    def new_image(self, finished: Finished) -> None:
-        if self._log is not None:
-            self.waiting.append(finished)
+            self.waiting.append(made)
 
     def exchange(self) -> None:
         """Give and take once. Never raises for what a store or a record is like."""
@@ -78,10 +67,6 @@ class Sharing:
     def stop(self) -> None:
         """Does not wait."""
         self._stopped.set()
-
-    def join(self, seconds: float) -> None:
-        """Wait for the thread's end, for so long at most."""
-        self._thread.join(seconds)
 
     def _run(self) -> None:
         try:

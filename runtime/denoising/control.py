@@ -4,39 +4,15 @@ from __future__ import annotations
 
 from collections import OrderedDict, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
 from darkroom.bundles.manifest import ControlSpec
 from runtime.arrays import Floats
+from runtime.denoising.trajectory import AppliedControl, Trajectory
 from runtime.engines import Engine
 
 _SHAPES_KEPT = 8
-
-
-@dataclass(frozen=True, eq=False)
-class AppliedControl:
-    """One ControlNet on one trajectory: which, on what image (float32 [3, H, W] in [0, 1]), how strongly, and when."""
-
-    component: str
-    image: Floats
-    scale: float
-    steps: range
-
-
-class Controlled(Protocol):
-    """What is seen of a trajectory here."""
-
-    @property
-    def step(self) -> int: ...
-
-    @property
-    def rows(self) -> int: ...
-
-    @property
-    def controls(self) -> Sequence[AppliedControl]: ...
 
 
 def acting_steps(start: float, end: float, entry: int, steps: int) -> range:
@@ -55,7 +31,7 @@ class ControlNets:
         self._nothing: OrderedDict[tuple[int, int, int], dict[str, Floats]] = OrderedDict()
 
     def residuals(
-        self, batch: Sequence[Controlled], latents: Floats, timesteps: Floats, conditioning: Mapping[str, Floats]
+        self, batch: Sequence[Trajectory], latents: Floats, timesteps: Floats, conditioning: Mapping[str, Floats]
     ) -> dict[str, Floats]:
         """What the UNet is to add, by its inputs' names, for all rows of the batch: scaled, summed over ControlNets.
 

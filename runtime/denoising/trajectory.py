@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
 
 from runtime.arrays import Floats
-from runtime.denoising.control import AppliedControl
 from runtime.denoising.original import Original
 from runtime.denoising.samplers import SamplerTable
 
@@ -18,6 +18,16 @@ class TrajectoryStatus(StrEnum):
     STEPPING = "stepping"
     DENOISED = "denoised"  # all steps done, to be decoded
     ENDED = "ended"  # decoded, failed or cancelled; holds no arrays any more
+
+
+@dataclass(frozen=True, eq=False)
+class AppliedControl:
+    """One ControlNet on one trajectory: which, on what image (float32 [3, H, W] in [0, 1]), how strongly, and when."""
+
+    component: str
+    image: Floats
+    scale: float
+    steps: range
 
 
 class Trajectory:

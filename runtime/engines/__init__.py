@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
@@ -53,14 +52,8 @@ class Engine(Protocol):
         """float32 [n, 3, H, W] in [-1, 1] -> mean and standard deviation of latents, float32 [n, C, h, w], unscaled."""
 
 
-class Graph(Protocol):
-    """One compiled network. Raises as `Engine` says."""
-
-    def __call__(self, inputs: Mapping[str, Floats | Ids]) -> Floats:
-        """Arrays in by name, the first output out."""
-
-    def outputs(self, inputs: Mapping[str, Floats | Ids]) -> dict[str, Floats]:
-        """Arrays in by name, all outputs out by name."""
+# One compiled network: arrays in by name, all outputs out by name, in its order. Raises as `Engine` says.
+Graph = Callable[[Mapping[str, Floats | Ids]], dict[str, Floats]]
 
 
 class GraphEngine:
@@ -73,23 +66,23 @@ class GraphEngine:
         self._open_encoder = open_encoder
 
     def encode(self, input_ids: Ids) -> dict[str, Floats]:
-        found = self._text_encoder.outputs({"input_ids": input_ids})
-        return found if len(found) > 1 else dict(zip(["prompt_embeds"], found.values(), strict=True))
+        outputs = self._text_encoder({"input_ids": input_ids})
+        return outputs if len(outputs) > 1 else {"prompt_embeds": _first(outputs)}
 
     def predict(self, latents: Floats, timestep: Floats, **conditioning: Floats) -> Floats:
-        return self._unet({"latents": latents, "timestep": timestep, **conditioning})
+        return _first(self._unet({"latents": latents, "timestep": timestep, **conditioning}))
 
     def control(
         self, component: str, latents: Floats, timestep: Floats, control_image: Floats, **conditioning: Floats
     ) -> dict[str, Floats]:
         inputs = {"latents": latents, "timestep": timestep, "control_image": control_image, **conditioning}
-        return self._graphs[component].outputs(inputs)
+        return self._graphs[component](inputs)
 
     def decode(self, latents: Floats) -> Floats:
-        return self._vae_decoder({"latents": latents})
+        return _first(self._vae_decoder({"latents": latents}))
 
     def encode_image(self, image: Floats) -> tuple[Floats, Floats]:
-        mean, std = self._vae_encoder.outputs({"image": image}).values()
+        mean, std = self._vae_encoder({"image": image}).values()
         return mean, std
 
     @cached_property
@@ -97,16 +90,8 @@ class GraphEngine:
         return self._open_encoder()
 
 
-@dataclass(frozen=True)
-class OnCpu:
-    """What OpenVINO compiled at earlier starts, and by component the calls that it compiles graphs of their own for."""
-
-    kept: CompiledGraphs | None = None
-    static: Mapping[str, StaticShapes] = field(default_factory=dict)
-
-
-NEITHER = OnCpu()
-Loader = Callable[[Mapping[str, Path], Mapping[str, str], int, Bounds, OnCpu], Mapping[str, Graph]]
+def _first(outputs: Mapping[str, Floats]) -> Floats:
+    return next(iter(outputs.values()))
 
 
 def open_engine(
@@ -114,11 +99,13 @@ def open_engine(
     files: Mapping[str, Path],
     threads: int,
     gpu_bytes: int | None = None,
-    on_cpu: OnCpu = NEITHER,
     gpu_graphs: int = 0,
+    kept: CompiledGraphs | None = None,
+    static: Mapping[str, StaticShapes] | None = None,
 ) -> Engine:
     """Compile a target's components for this machine. `files` maps bundle paths to verified local files; `gpu_bytes`
-    is the most GPU memory they may take (None: no limit); `gpu_graphs` see `Bounds.graphs`.
+    is the most GPU memory they may take (None: no limit); `gpu_graphs` see `Bounds.graphs`. `kept` is what OpenVINO
+    compiled at earlier starts, and `static` by component the calls that it compiles graphs of their own for.
 
     Raises: EngineIncompatible where its library does not start here, or that memory is too little.
     """
@@ -131,7 +118,13 @@ def open_engine(
 
     def load(names: Sequence[str]) -> Mapping[str, Graph]:
         components = {name: files[target.components[name]] for name in names}
-        return _LOADERS[target.format](components, target.options, threads, bounds, on_cpu)
+        if target.format == "openvino":
+            from runtime.engines import openvino
+
+            return openvino.load_graphs(components, target.options, threads, kept, static or {})
+        from runtime.engines import onnxruntime
+
+        return onnxruntime.load_graphs(components, target.options, threads, bounds)
 
     return GraphEngine(load(at_once), lambda: load([ENCODER])[ENCODER])
 
@@ -143,30 +136,3 @@ def component_sizes(target: Target, files: Mapping[str, Path]) -> dict[str, int]
         name: sum(files[path].stat().st_size for path in target.files if path.startswith(stem))
         for name, stem in stems.items()
     }
-
-
-def _openvino(
-    components: Mapping[str, Path],
-    options: Mapping[str, str],
-    threads: int,
-    _: Bounds,
-    on_cpu: OnCpu,
-) -> Mapping[str, Graph]:
-    from runtime.engines.openvino import load_graphs
-
-    return load_graphs(components, options, threads, on_cpu.kept, on_cpu.static)
-
-
-def _onnxruntime(
-    components: Mapping[str, Path],
-    options: Mapping[str, str],
-    threads: int,
-    bounds: Bounds,
-    _: OnCpu,
-) -> Mapping[str, Graph]:
-    from runtime.engines.onnxruntime import load_graphs
-
-    return load_graphs(components, options, threads, bounds)
-
-
-_LOADERS: dict[str, Loader] = {"openvino": _openvino, "onnxruntime": _onnxruntime}

@@ -59,10 +59,7 @@ class BoundGraph:
         self._bound: OrderedDict[ShapeKey, Bound] = OrderedDict()
         self._captured = 0
 
-    def __call__(self, inputs: Mapping[str, Floats | Ids]) -> Floats:
-        return self.outputs(inputs)[self._names[0]]
-
-    def outputs(self, inputs: Mapping[str, Floats | Ids]) -> dict[str, Floats]:
+    def __call__(self, inputs: Mapping[str, Floats | Ids]) -> dict[str, Floats]:
         rows = len(next(iter(inputs.values())))
         whole = {name: filled(value, bucket(rows) if self._fill else rows) for name, value in inputs.items()}
         try:
@@ -82,7 +79,7 @@ class BoundGraph:
             return {name: np.asarray(buffer.numpy()) for name, buffer in bound.outputs.items()}
         results = dict(zip(self._names, bound.binding.copy_outputs_to_cpu(), strict=True))
         for name, value in results.items():  # from now on they have addresses of their own too
-            bound.outputs[name] = self._buffer(value)
+            bound.outputs[name] = buffer_like(value, self._device)
             bound.binding.bind_ortvalue_output(name, bound.outputs[name])
         return results
 
@@ -97,7 +94,7 @@ class BoundGraph:
             if droppable is not None:
                 del self._bound[droppable]
         binding = self._session.io_binding()
-        buffers = {name: self._buffer(value) for name, value in inputs.items()}
+        buffers = {name: buffer_like(value, self._device) for name, value in inputs.items()}
         for name, buffer in buffers.items():
             binding.bind_ortvalue_input(name, buffer)
         for name in self._names:
@@ -112,8 +109,10 @@ class BoundGraph:
         self._captured += 1
         return self._captured
 
-    def _buffer(self, like: Floats | Ids) -> Any:
-        return onnxruntime.OrtValue.ortvalue_from_shape_and_type(like.shape, like.dtype, self._device, 0)
+
+def buffer_like(value: Floats | Ids, device: str) -> Any:
+    """Memory on a device for what has this value's shape and type."""
+    return onnxruntime.OrtValue.ortvalue_from_shape_and_type(value.shape, value.dtype, device, 0)
 
 
 def filled(value: Floats | Ids, rows: int) -> Floats | Ids:

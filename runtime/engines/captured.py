@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import numpy as np
 import onnxruntime
 import structlog
 
 from runtime.arrays import Floats, Ids
-from runtime.engines.bound import BoundGraph, ShapeKey, bucket, filled, shapes_of
+from runtime.engines.bound import BoundGraph, ShapeKey, bucket, buffer_like, filled, shapes_of
 from runtime.engines.session import raised
 
 OpenSession = Callable[[bool], onnxruntime.InferenceSession]
@@ -29,8 +28,8 @@ class Captured:
         """`inputs` and `outputs` have the shapes and types of every call to come."""
         self._session = session
         self._binding = session.io_binding()
-        self._inputs = {name: _buffer(value, device) for name, value in inputs.items()}
-        self._outputs = {name: _buffer(value, device) for name, value in outputs.items()}
+        self._inputs = {name: buffer_like(value, device) for name, value in inputs.items()}
+        self._outputs = {name: buffer_like(value, device) for name, value in outputs.items()}
         for name, buffer in self._inputs.items():
             self._binding.bind_ortvalue_input(name, buffer)
         for name, buffer in self._outputs.items():
@@ -58,10 +57,7 @@ class PerShapeGraph:
         self._outputs: dict[ShapeKey, dict[str, Floats]] = {}  # of shapes seen once: what a session must provide for
         self._captured: dict[ShapeKey, Captured] = {}
 
-    def __call__(self, inputs: Mapping[str, Floats | Ids]) -> Floats:
-        return next(iter(self.outputs(inputs).values()))
-
-    def outputs(self, inputs: Mapping[str, Floats | Ids]) -> dict[str, Floats]:
+    def __call__(self, inputs: Mapping[str, Floats | Ids]) -> dict[str, Floats]:
         rows = len(next(iter(inputs.values())))
         whole = {name: filled(value, bucket(rows, self._most_rows)) for name, value in inputs.items()}
         shapes = shapes_of(whole)
@@ -69,7 +65,7 @@ class PerShapeGraph:
             self._capture(shapes, whole)
         captured = self._captured.get(shapes)
         if captured is None:
-            results = self._others.outputs(whole)
+            results = self._others(whole)
             if len(self._captured) < self._sessions:
                 self._outputs[shapes] = {name: np.empty_like(value) for name, value in results.items()}
         else:
@@ -87,7 +83,3 @@ class PerShapeGraph:
         except Exception as failure:
             self._sessions = len(self._captured)
             structlog.get_logger().warning("no more CUDA graphs", captured=self._sessions, reason=str(failure))
-
-
-def _buffer(like: Floats | Ids, device: str) -> Any:
-    return onnxruntime.OrtValue.ortvalue_from_shape_and_type(like.shape, like.dtype, device, 0)

@@ -30,10 +30,7 @@ class OnnxGraph:
         self._session = session
         self._names = [output.name for output in session.get_outputs()]
 
-    def __call__(self, inputs: Mapping[str, Floats | Ids]) -> Floats:
-        return self.outputs(inputs)[self._names[0]]
-
-    def outputs(self, inputs: Mapping[str, Floats | Ids]) -> dict[str, Floats]:
+    def __call__(self, inputs: Mapping[str, Floats | Ids]) -> dict[str, Floats]:
         try:
             results = self._session.run(self._names, dict(inputs))
         except Exception as failure:

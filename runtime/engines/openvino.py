@@ -15,6 +15,7 @@ from runtime.arrays import Floats, Ids
 from runtime.engines import Graph
 from runtime.engines.compiled import CompiledGraphs
 from runtime.engines.mapped import let_go
+from runtime.engines.session import raised
 from runtime.engines.shaped import InputShapes, ShapedGraph, StaticShapes
 
 # OpenVINO 2026.4 marks what a kept graph leaves to the weights' file. Of integers that it computed shapes with it reads
@@ -22,8 +23,6 @@ from runtime.engines.shaped import InputShapes, ShapedGraph, StaticShapes
 _LEFT_OUT = "WeightlessCacheAttribute_0"
 _WEIGHT_TYPES = ("f32", "f16", "bf16", "i8", "u8")
 _WEIGHT_BYTES = 4096
-# What OpenVINO and oneDNN say when an allocation fails; the Python binding keeps only the text.
-_OUT_OF_MEMORY = ("bad_alloc", "out of memory", "failed to allocate", "could not allocate")
 
 
 class OpenVinoGraph:
@@ -36,14 +35,11 @@ class OpenVinoGraph:
         self._names = [min(output.get_names(), default=f"{place}") for place, output in enumerate(compiled.outputs)]
         self._kept = kept  # let go of last
 
-    def __call__(self, inputs: Mapping[str, Floats | Ids]) -> Floats:
-        return self.outputs(inputs)[self._names[0]]
-
-    def outputs(self, inputs: Mapping[str, Floats | Ids]) -> dict[str, Floats]:
+    def __call__(self, inputs: Mapping[str, Floats | Ids]) -> dict[str, Floats]:
         try:
             results = self._request.infer(dict(inputs), share_inputs=True, share_outputs=True)
         except RuntimeError as failure:
-            raise _raised(failure) from failure
+            raise raised(failure) from failure
         # The output tensors are overwritten by the next call of this request.
         return {name: np.array(results[index], np.float32) for index, name in enumerate(self._names)}
 
@@ -97,7 +93,7 @@ class _Opener:
         try:
             graph = OpenVinoGraph(self._compile(shapes, {})) if self.kept is None else self._recall(shapes, self.kept)
         except RuntimeError as failure:
-            raise _raised(failure) from failure
+            raise raised(failure) from failure
         let_go([self._weights])
         return graph
 
@@ -140,8 +136,3 @@ class _Opener:
 def _is_weight(constant: openvino.Node) -> bool:
     kind = constant.get_element_type().get_type_name()
     return kind in _WEIGHT_TYPES and constant.get_byte_size() >= _WEIGHT_BYTES
-
-
-def _raised(failure: RuntimeError) -> Exception:
-    """MemoryError where memory ran out, else the failure itself."""
-    return MemoryError() if any(phrase in str(failure).lower() for phrase in _OUT_OF_MEMORY) else failure

@@ -1,4 +1,4 @@
-"""ONNX Runtime sessions: what each may take of the GPU, and what their failures mean."""
+"""What ONNX Runtime's sessions may take of the GPU each, and what engine libraries' failures mean."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 from darkroom.errors import EngineIncompatible
 
-_OUT_OF_MEMORY = ("bad_alloc", "out of memory", "failed to allocate")
+# What ONNX Runtime, OpenVINO and oneDNN say when an allocation fails; the Python bindings keep only the text.
+_OUT_OF_MEMORY = ("bad_alloc", "out of memory", "failed to allocate", "could not allocate")
 _ACTIVATIONS = {"unet": 0.6, "vae_decoder": 0.3}  # of what the weights leave: the shares of those who need most
 _OTHERS = 0.1
 
@@ -24,7 +25,7 @@ class Bounds:
 
 
 def raised(failure: Exception) -> Exception:
-    """MemoryError where memory ran out, else the failure itself: the binding's exceptions share no public base."""
+    """MemoryError where memory ran out, else the failure itself: the bindings' exceptions share no public base."""
     return MemoryError() if any(phrase in str(failure).lower() for phrase in _OUT_OF_MEMORY) else failure
 
 

@@ -54,16 +54,10 @@ class ShapedGraph:
         first = static.rows[0]
         self._graphs: dict[int | None, Graph] = {first: open_graph(static.of(first))}
 
-    def __call__(self, inputs: Mapping[str, Floats | Ids]) -> Floats:
-        return self._find(inputs)(inputs)
-
-    def outputs(self, inputs: Mapping[str, Floats | Ids]) -> dict[str, Floats]:
-        return self._find(inputs).outputs(inputs)
-
-    def _find(self, inputs: Mapping[str, Floats | Ids]) -> Graph:
+    def __call__(self, inputs: Mapping[str, Floats | Ids]) -> dict[str, Floats]:
         rows = len(inputs["latents"])
         shapes = {name: value.shape for name, value in inputs.items()}
         key = rows if rows in self._static.rows and shapes == self._static.of(rows) else None
         if key not in self._graphs:
             self._graphs[key] = self._open_graph(None if key is None else shapes)
-        return self._graphs[key]
+        return self._graphs[key](inputs)

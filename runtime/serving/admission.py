@@ -37,39 +37,30 @@ class Admission:
 
         Raises: Draining, Overloaded (with the seconds after which there should be room).
         """
-        with self._changed:
-            self._accept(generation)
-            self._arrived.append(generation)
-            self._changed.notify_all()
-        generation.answer.add_done_callback(lambda _: self._release(generation))
+        self.hold(generation)
+        self.hand_over(generation)
 
     def check(self) -> None:
         """Raises as `submit` would at this moment: before images are fetched for nothing."""
         with self._changed:
-            self._room()
+            if self._draining:
+                raise Draining
+            if len(self._unanswered) >= self._max_queue:
+                raise Overloaded(retry_after=self._retry_after())
 
     def hold(self, generation: Generation) -> None:
         """Accept a generation that needs the engine no more. Raises as `submit` does."""
         with self._changed:
-            self._accept(generation)
+            self.check()
+            self._unanswered.add(generation)
+            self._metrics.unanswered.set(len(self._unanswered))
         generation.answer.add_done_callback(lambda _: self._release(generation))
 
     def hand_over(self, generation: Generation) -> None:
-        """Let the engine have a generation that was held, because it needs the engine after all."""
+        """Let the engine have a generation that is held."""
         with self._changed:
             self._arrived.append(generation)
             self._changed.notify_all()
-
-    def _accept(self, generation: Generation) -> None:
-        self._room()
-        self._unanswered.add(generation)
-        self._metrics.unanswered.set(len(self._unanswered))
-
-    def _room(self) -> None:
-        if self._draining:
-            raise Draining
-        if len(self._unanswered) >= self._max_queue:
-            raise Overloaded(retry_after=self._retry_after())
 
     def drain(self) -> None:
         """Accept nothing more, and answer at once what has not begun, so that it is taken up elsewhere."""

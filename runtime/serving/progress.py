@@ -7,8 +7,8 @@ import contextlib
 import json
 from collections.abc import AsyncIterator, Callable
 
-from starlette.responses import Response
-from starlette.types import Message, Receive, Scope, Send
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from darkroom.errors import DarkroomError, JobCancelled
 from darkroom.server_sent_events import KEEP_ALIVE, MEDIA_TYPE, event
@@ -48,25 +48,22 @@ class ProgressFeed:
             self._loop.call_soon_threadsafe(self._changed.set)
 
 
-class EventStream(Response):
+class EventStream(StreamingResponse):
     """`event: progress` after steps, comments while nothing happens, and exactly one `event: result` or `event: error`.
 
     A caller who leaves gives the generation up.
     """
 
-    media_type = MEDIA_TYPE
-
     def __init__(self, generation: Generation, feed: ProgressFeed, preview: Callable[[Floats], str]) -> None:
         """`preview` makes a data URI of a denoised estimate; it is called outside the event loop."""
-        super().__init__(headers={"Cache-Control": "no-store"})
-        del self.headers["content-length"]
+        super().__init__(self._chunks(), headers={"Cache-Control": "no-store"}, media_type=MEDIA_TYPE)
         self._generation = generation
         self._feed = feed
         self._preview = preview
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
         self._generation.answer.add_done_callback(lambda _: self._feed.end())
-        sending = asyncio.ensure_future(self._send_all(send))
+        sending = asyncio.ensure_future(self.stream_response(send))
         leaving = asyncio.ensure_future(client_left(receive))
         try:
             await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
@@ -76,12 +73,6 @@ class EventStream(Response):
             if not sending.done():
                 sending.cancel()
         await asyncio.gather(sending, leaving, return_exceptions=True)
-
-    async def _send_all(self, send: Send) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-        async for chunk in self._chunks():
-            await send(_body(chunk.encode()))
-        await send(_body(b"", more=False))
 
     async def _chunks(self) -> AsyncIterator[str]:
         generation = self._generation
@@ -100,10 +91,6 @@ class EventStream(Response):
         else:
             known = error if isinstance(error, DarkroomError) else DarkroomError()
             yield event("error", known.problem(generation.id).model_dump_json())
-
-
-def _body(chunk: bytes, *, more: bool = True) -> Message:
-    return {"type": "http.response.body", "body": chunk, "more_body": more}
 
 
 async def client_left(receive: Receive) -> None:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import structlog
 
-from darkroom.contracts import MAX_SEED, CacheReport, GeneratedImage
+from darkroom.contracts import MAX_SEED, GeneratedImage
 from darkroom.errors import EngineIncompatible
 from darkroom.storage import ObjectStore
 from runtime.arrays import Floats
@@ -93,7 +93,7 @@ class RequestCache:
         if cacheable(generation.request):
             for key, image in zip(self._repeat_keys(generation), images, strict=True):
                 self._repeats.add(Finished(key, image))
-                self.sharing.new_image(Finished(key, image))
+                self.sharing.add(Finished(key, image))
 
     def close(self) -> None:
         """Start nothing more; does not wait."""
@@ -114,11 +114,6 @@ class RequestCache:
         request = generation.request
         seeds = (((request.seed or 0) + index) % (MAX_SEED + 1) for index in range(request.num_images))
         return [repeat(self._bundle, generation.tenant, request, seed) for seed in seeds]
-
-
-def repeat_report(generation: Generation) -> CacheReport:
-    """Of a request that was answered from finished images: it took no step."""
-    return CacheReport(hit=True, steps_skipped=sum(t.table.steps for t in generation.trajectories), similarity=1.0)
 
 
 def open_cache(
@@ -150,7 +145,7 @@ def open_cache(
         damaged=metrics.cache_damaged.inc,
     )
     if latents is not None:
-        latents.on_new = sharing.new_entry
+        latents.on_new = sharing.add
     named = f"{manifest.model} {manifest.version} {bundle.target.name} {policy.name if policy else 'repeats'}"
     return RequestCache(named, latents, repeats, sharing, metrics)
 

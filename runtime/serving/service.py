@@ -9,6 +9,7 @@ import numpy as np
 
 from darkroom.contracts import (
     MAX_SEED,
+    CacheReport,
     GeneratedImage,
     GenerationRequest,
     GenerationResult,
@@ -24,9 +25,9 @@ from runtime.bundles.tokenizer import Tokens
 from runtime.config import RuntimeConfig
 from runtime.denoising.autoencoder import tile_beyond
 from runtime.denoising.batcher import Batcher
-from runtime.denoising.control import AppliedControl, acting_steps
+from runtime.denoising.control import acting_steps
 from runtime.denoising.runner import Runner
-from runtime.denoising.trajectory import Trajectory
+from runtime.denoising.trajectory import AppliedControl, Trajectory
 from runtime.metrics import Metrics
 from runtime.pictures.inputs import Inputs, read_inputs
 from runtime.pictures.preview import Previewer
@@ -34,7 +35,7 @@ from runtime.pictures.sources import InputImages
 from runtime.serving.admission import Admission
 from runtime.serving.generation import NO_INPUTS, Generation, Listener
 from runtime.serving.loop import Loop
-from runtime.serving.request_cache import open_cache, repeat_report
+from runtime.serving.request_cache import open_cache
 from runtime.serving.turns import ALONE, Seat
 from runtime.serving.unsent import Unsent
 from runtime.serving.uploads import Uploader
@@ -220,7 +221,8 @@ class Service:
     def _repeated(self, generation: Generation, images: Sequence[GeneratedImage]) -> None:
         """Answer with copies of finished images; called by the uploader."""
         generation.skip_engine()
-        generation.cached = repeat_report(generation)
+        skipped = sum(trajectory.table.steps for trajectory in generation.trajectories)
+        generation.cached = CacheReport(hit=True, steps_skipped=skipped, similarity=1.0)
         self._metrics.cache_repeats.inc(len(images))
         self._finish(generation, list(images))
 

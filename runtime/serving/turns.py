@@ -9,7 +9,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Protocol
+from dataclasses import dataclass
+from functools import partial
 
 
 class FairShares:
@@ -39,25 +40,17 @@ class FairShares:
         return min(self._accounts, key=lambda name: self._accounts[name], default=None)
 
 
-class Seat(Protocol):
-    """One loop's place at the device."""
+@dataclass(frozen=True)
+class Seat:
+    """One loop's place at the device: `turn()` is to be held around the engine's work of one step boundary, and blocks
+    until it is this loop's turn; `rest()` says that there is nothing to do for now, so that nobody waits for this loop.
+    """
 
-    def turn(self) -> AbstractContextManager[None]:
-        """To be held around the engine's work of one step boundary; blocks until it is this loop's turn."""
-
-    def rest(self) -> None:
-        """There is nothing to do for now: nobody is to wait for this loop."""
-
-
-class _Alone:
-    def turn(self) -> AbstractContextManager[None]:
-        return nullcontext()
-
-    def rest(self) -> None:
-        pass
+    turn: Callable[[], AbstractContextManager[None]]
+    rest: Callable[[], None]
 
 
-ALONE: Seat = _Alone()
+ALONE = Seat(nullcontext, lambda: None)
 
 
 class Turns:
@@ -74,7 +67,7 @@ class Turns:
         self._taken = False
 
     def seat(self, name: str) -> Seat:
-        return _Seat(self, name)
+        return Seat(partial(self.turn, name), partial(self.rest, name))
 
     @contextmanager
     def turn(self, name: str) -> Iterator[None]:
@@ -95,15 +88,3 @@ class Turns:
         with self._changed:
             self._shares.rest(name)
             self._changed.notify_all()
-
-
-class _Seat:
-    def __init__(self, turns: Turns, name: str) -> None:
-        self._turns = turns
-        self._name = name
-
-    def turn(self) -> AbstractContextManager[None]:
-        return self._turns.turn(self._name)
-
-    def rest(self) -> None:
-        self._turns.rest(self._name)

@@ -73,25 +73,20 @@ class Uploader:
 
         Calls `copied` with the copies, or `changed` where one of them is no longer there, or not what it was.
         """
-        self._pool.submit(self._copy_all, generation, images, copied, changed)
+
+        def copy_all() -> None:
+            try:
+                copies = [self._copy_one(generation, image, index) for index, image in enumerate(images)]
+            except (DarkroomError, ValueError):
+                changed(generation)
+            else:
+                copied(generation, copies)
+
+        self._pool.submit(copy_all)
 
     def close(self) -> None:
         """Start nothing more; does not wait."""
         self._pool.shutdown(wait=False, cancel_futures=True)
-
-    def _copy_all(
-        self,
-        generation: Generation,
-        images: Sequence[GeneratedImage],
-        copied: Callable[[Generation, list[GeneratedImage]], None],
-        changed: Callable[[Generation], None],
-    ) -> None:
-        try:
-            copies = [self._copy_one(generation, image, index) for index, image in enumerate(images)]
-        except (DarkroomError, ValueError):
-            changed(generation)
-            return
-        copied(generation, copies)
 
     def _copy_one(self, generation: Generation, image: GeneratedImage, index: int) -> GeneratedImage:
         """Raises ValueError where the image is not what it was, and DarkroomError as the store does."""

@@ -18,7 +18,7 @@ import pytest
 from darkroom.storage.directory import DirectoryStore
 from runtime.bundles.bundle import Bundle, fetch_bundle, kept_graphs, load_bundle
 from runtime.bundles.hardware import this_machine
-from runtime.engines import OnCpu, open_engine
+from runtime.engines import open_engine
 
 TARGET = "openvino-fp32"
 COMPONENTS = 3
@@ -42,7 +42,7 @@ class Start:
         self.compiled.clear()
         self.imported.clear()
         kept = kept_graphs(self.bundle, this_machine(), self.folder, 256)
-        engine = load_bundle(self.bundle, threads, partial(open_engine, on_cpu=OnCpu(kept))).engine
+        engine = load_bundle(self.bundle, threads, partial(open_engine, kept=kept)).engine
         numbers = np.random.default_rng(0)
         embeds = engine.encode(np.ones((1, 77), np.int64))["prompt_embeds"]
         latents = numbers.standard_normal((1, 4, 8, 8)).astype(np.float32)

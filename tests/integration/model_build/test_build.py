@@ -30,12 +30,13 @@ from model_build.layout import COMPONENTS, MAX_STEPS, SAMPLERS
 from model_build.plan import Plan
 from model_build.progress import BuildProgress
 from model_build.proof.generation import BundlePipeline, Setting, token_ids
-from model_build.proof.measure import WORKS, BundleSide, ReferenceSide, compare
+from model_build.proof.measure import WORKS, ReferenceSide, take_turns
 from model_build.proof.psnr import psnr
 from model_build.proof.reference import Reference
+from model_build.proof.trial import trial_inputs
 from runtime.bundles.bundle import fetch_bundle, kept_graphs, load_bundle
 from runtime.bundles.hardware import Machine, this_machine
-from runtime.engines import OnCpu, open_engine
+from runtime.engines import open_engine
 from tests.exclusive import alone_in
 from tests.tiny_checkpoint import use_old_tokenizer_files, write_tiny_checkpoint
 
@@ -210,10 +211,10 @@ def test_both_sides_are_timed_in_turns(manifest: EngineManifest, files: dict[str
     setting = Setting("a red cat", 64, 64, 2, 7.5, "ddim")
     ids = token_ids(files[manifest.text.tokenizer], manifest.text, "", setting.prompt)
     done: list[int] = []
-    found = compare(
+    found = take_turns(
         ReferenceSide(open_checkpoint(str(tiny_checkpoint)), threads=1),
-        BundleSide(manifest, "onnx-cpu", files, threads=1),
-        *(setting, ids),
+        partial(BundlePipeline, manifest, "onnx-cpu", files, threads=1),
+        {**{name: trial_inputs(name, manifest, ids, 64, 64) for name in COMPONENTS}, "image": setting},
         repeats=1,
         advance=lambda: done.append(1),
     )
@@ -283,8 +284,8 @@ def _predicted_at_two_starts(folder: Path, name: str) -> int:
     latents = np.random.default_rng(0).standard_normal((2, 4, 8, 8)).astype(np.float32)
     found = set()
     for _ in range(2):
-        kept = OnCpu(kept_graphs(bundle, this_machine(), folder, megabytes=64))
-        engine = load_bundle(bundle, 1, partial(open_engine, on_cpu=kept)).engine
+        kept = kept_graphs(bundle, this_machine(), folder, megabytes=64)
+        engine = load_bundle(bundle, 1, partial(open_engine, kept=kept)).engine
         embeds = np.repeat(engine.encode(np.ones((1, 77), np.int64))["prompt_embeds"], 2, axis=0)
         found.add(engine.predict(latents, np.array([500, 20], np.float32), prompt_embeds=embeds).tobytes())
     assert list((folder / "compiled").glob("unet-*"))

@@ -25,7 +25,7 @@ from model_build.proof.psnr import psnr
 from model_build.proof.reference import Reference
 from runtime.bundles.bundle import LoadedBundle, fetch_bundle, load_bundle, static_shapes
 from runtime.bundles.hardware import this_machine
-from runtime.engines import OnCpu, open_engine
+from runtime.engines import open_engine
 from tests.quantized import quantized_layers
 from tests.tiny_checkpoint import write_tiny_lcm, write_tiny_xl
 
@@ -55,8 +55,8 @@ def kind(request, tmp_path_factory: pytest.TempPathFactory) -> Kind:
 
     def loaded(target: str) -> LoadedBundle:
         bundle = fetch_bundle(store, name, None, target, this_machine(), root / "cache")
-        on_cpu = OnCpu(static=static_shapes(bundle, 1, 8, 512))
-        return load_bundle(bundle, 1, partial(open_engine, on_cpu=on_cpu))
+        static = static_shapes(bundle, 1, 8, 512)
+        return load_bundle(bundle, 1, partial(open_engine, static=static))
 
     return Kind(name, Reference(opened, load(opened)), *(loaded(target) for target in ("openvino-fp32", HALF, INT8)))
 

@@ -11,7 +11,7 @@ import pytest
 from darkroom.storage.directory import DirectoryStore
 from runtime.bundles.bundle import fetch_bundle, kept_graphs
 from runtime.bundles.hardware import this_machine
-from runtime.engines import OnCpu, open_engine
+from runtime.engines import open_engine
 from tests.resident import resident
 
 
@@ -22,7 +22,7 @@ def test_few_pages_of_the_files_are_held_once_they_are_loaded(tiny_store: Path, 
     drawn = []
     for _ in ("compiled", "imported"):
         kept = kept_graphs(bundle, this_machine(), tmp_path, 256)
-        engine = open_engine(bundle.target, bundle.files, 1, on_cpu=OnCpu(kept))
+        engine = open_engine(bundle.target, bundle.files, 1, kept=kept)
         graphs = list((tmp_path / "compiled").iterdir())
         assert (len(weights), len(graphs)) == (4, 3)  # the image encoder is loaded for the first request that needs it
         files = [*weights, *graphs]

@@ -11,7 +11,7 @@ import pytest
 from darkroom.storage.directory import DirectoryStore
 from runtime.bundles.bundle import Bundle, fetch_bundle, kept_graphs, static_shapes
 from runtime.bundles.hardware import this_machine
-from runtime.engines import Engine, OnCpu, open_engine
+from runtime.engines import Engine, open_engine
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def test_results_differ_by_no_more_than_rounding(bundle: Bundle, tmp_path: Path)
     static = static_shapes(bundle, 1, 4, 512)
     found = {name: (shapes.row["latents"], shapes.rows) for name, shapes in static.items()}
     assert found == {"unet": ((4, 8, 8), [2, 4]), "vae_decoder": ((4, 8, 8), [1])}
-    plain, shaped = opener(), opener(on_cpu=OnCpu(static=static))
+    plain, shaped = opener(), opener(static=static)
     for rows, side in ((2, 8), (4, 8), (1, 8), (6, 8), (2, 4)):
         wanted = predict(plain, rows, side)
         np.testing.assert_allclose(predict(shaped, rows, side), wanted, atol=1e-4 * np.abs(wanted).max())
@@ -46,8 +46,8 @@ def test_results_differ_by_no_more_than_rounding(bundle: Bundle, tmp_path: Path)
 def test_graphs_of_each_shape_are_kept_for_the_next_start(bundle: Bundle, tmp_path: Path) -> None:
     drawn = []
     for _ in range(2):
-        on_cpu = OnCpu(kept_graphs(bundle, this_machine(), tmp_path, 256), static_shapes(bundle, 1, 4, 512))
-        engine = open_engine(bundle.target, bundle.files, 1, on_cpu=on_cpu)
+        kept, static = kept_graphs(bundle, this_machine(), tmp_path, 256), static_shapes(bundle, 1, 4, 512)
+        engine = open_engine(bundle.target, bundle.files, 1, kept=kept, static=static)
         drawn.append([predict(engine, rows).tobytes() for rows in (2, 4, 6)])
         names = [path.name.partition("-")[0] for path in (tmp_path / "compiled").iterdir()]
         assert sorted(names) == ["text_encoder", "unet", "unet", "unet", "vae_decoder"]

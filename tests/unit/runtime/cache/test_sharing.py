@@ -52,8 +52,8 @@ def store(tmp_path: Path) -> DirectoryStore:
 
 def test_a_replica_learns_what_another_made_once(store, make_entry) -> None:
     one, two = Replica(store, "one"), Replica(store, "two")
-    one.sharing.new_entry(make_entry("a"))
-    one.sharing.new_image(Finished("key", IMAGE))
+    one.sharing.add(make_entry("a"))
+    one.sharing.add(Finished("key", IMAGE))
     one.sharing.exchange()
     two.sharing.exchange()
     two.sharing.exchange()
@@ -65,7 +65,7 @@ def test_a_replica_learns_what_another_made_once(store, make_entry) -> None:
 def test_many_entries_are_few_objects(store, make_entry) -> None:
     one = Replica(store, "one")
     for number in range(130):
-        one.sharing.new_entry(make_entry(f"o{number}"))
+        one.sharing.add(make_entry(f"o{number}"))
     one.sharing.exchange()
     assert len(list(store.keys("cache/"))) == 3
 
@@ -73,7 +73,7 @@ def test_many_entries_are_few_objects(store, make_entry) -> None:
 def test_damage_costs_what_is_damaged(store, make_entry) -> None:
     one, two = Replica(store, "one"), Replica(store, "two")
     for name in ("a", "b", "c"):
-        one.sharing.new_entry(make_entry(name))
+        one.sharing.add(make_entry(name))
     one.sharing.exchange()
     (key,) = store.keys("cache/")
     body = bytearray(store.get(key))
@@ -97,7 +97,7 @@ def test_the_oldest_segments_make_room(store, make_entry) -> None:
     one = Replica(store, "one", budget=1500)
     for number in range(5):
         one.now += 1
-        one.sharing.new_entry(make_entry(f"o{number}"))
+        one.sharing.add(make_entry(f"o{number}"))
         one.sharing.exchange()
     assert 1 <= len(list(store.keys("cache/"))) < 5
     two = Replica(store, "two")
@@ -120,7 +120,7 @@ def test_a_store_that_does_not_answer_is_no_fault(make_entry) -> None:
             raise StorageUnavailable
 
     one = Replica(Broken(), "one", budget=5)
-    one.sharing.new_entry(make_entry("a"))
+    one.sharing.add(make_entry("a"))
     one.sharing.exchange()
     larger = Replica(Broken(), "two")
     larger.sharing.exchange()
@@ -129,17 +129,17 @@ def test_a_store_that_does_not_answer_is_no_fault(make_entry) -> None:
 
 def test_its_thread_warms_exchanges_and_ends(store, make_entry) -> None:
     one, two = Replica(store, "one"), Replica(store, "two")
-    one.sharing.new_entry(make_entry("a"))
+    one.sharing.add(make_entry("a"))
     one.sharing.exchange()
     two.sharing.start()
     two.sharing.stop()
-    two.sharing.join(10)
+    two.sharing._thread.join(10)
     assert two.taken.entries[:1] == ["warmed"]
 
 
 def test_without_a_store_nothing_is_kept(make_entry) -> None:
     sharing = Sharing(Taken(), Repeats(1), None, seconds=5, clock=lambda: 0.0)
-    sharing.new_entry(make_entry("a"))
-    sharing.new_image(Finished("key", IMAGE))
+    sharing.add(make_entry("a"))
+    sharing.add(Finished("key", IMAGE))
     sharing.exchange()
     assert not sharing.waiting

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 
 from darkroom.errors import GenerationFailed, GenerationInvalid, OutOfMemory
-from runtime.denoising.control import AppliedControl
 from runtime.denoising.runner import Runner
 from runtime.denoising.samplers import UPDATES, SamplerTables
-from runtime.denoising.trajectory import Trajectory, TrajectoryStatus
+from runtime.denoising.trajectory import AppliedControl, Trajectory, TrajectoryStatus
 
 
 @pytest.fixture

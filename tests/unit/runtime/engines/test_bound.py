@@ -56,7 +56,7 @@ def test_results_are_right_and_belong_to_the_caller(session) -> None:
     kept = []
     for rows, width in [(1, 3), (3, 3), (4, 3), (3, 5), (3, 3), (5, 3)] * 3:
         given = inputs(rows, width, seed=len(kept))
-        kept.append((given["x"] * given["y"], graph(given)))
+        kept.append((given["x"] * given["y"], graph(given)["out"]))
     for wanted, found in kept:
         assert found.dtype == np.float32
         np.testing.assert_array_equal(found, wanted)
@@ -72,7 +72,7 @@ def test_a_shape_runs_once_uncaptured_and_then_under_its_own_number(session) -> 
 def test_without_capture_no_run_is_numbered_nor_filled(session) -> None:
     graph = BoundGraph(session, "cpu", capture=False, fill=False)
     for rows in (5, 5, 6):
-        assert graph(inputs(rows)).shape == (rows, 3)
+        assert graph(inputs(rows))["out"].shape == (rows, 3)
     assert set(session.graphs) == {"-1"}
     assert len(graph._bound) == 2
 
@@ -95,7 +95,7 @@ def test_memory_that_ran_out_is_memory_error(session) -> None:
     with pytest.raises(MemoryError):
         graph(inputs(2))
     session.fault = None
-    np.testing.assert_array_equal(graph(inputs(2)), inputs(2)["x"] * inputs(2)["y"])
+    np.testing.assert_array_equal(graph(inputs(2))["out"], inputs(2)["x"] * inputs(2)["y"])
 
 
 @pytest.mark.parametrize(
