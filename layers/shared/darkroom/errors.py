@@ -189,10 +189,6 @@ class Overloaded(DarkroomError):
     code, status, title, retryable = "overloaded", 503, "All places in the queue are taken", True
 
 
-class RateLimited(DarkroomError):
-    code, status, title, retryable = "rate_limited", 429, "Too many requests", True
-
-
 class Draining(DarkroomError):
     code, status, title, retryable = "draining", 503, "This replica is shutting down", True
 

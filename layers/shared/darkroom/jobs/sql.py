@@ -23,7 +23,7 @@ from darkroom.errors import (
 )
 from darkroom.jobs.lease_watch import LeaseWatch, Sight
 from darkroom.jobs.schema import SCHEMA, jobs
-from darkroom.jobs.store import FULL_SECONDS, Accepted, Idempotency, Lease
+from darkroom.jobs.store import FULL_SECONDS, Accepted, Idempotency, Lease, job_of
 from darkroom.retry import Retry
 
 _RACES = Retry(tries=3)  # Postgres only: another writer took this idempotency key since we looked
@@ -250,17 +250,4 @@ def _silent(connection: Connection, silent: Mapping[str, Sight]) -> Row[Any] | N
 
 
 def _job(row: Row[Any]) -> Job:
-    return Job(
-        id=row.id,
-        tenant=row.tenant,
-        model=row.model,
-        request=GenerationRequest.model_validate_json(row.request),
-        status=JobStatus(row.status),
-        created_at=row.created_at,
-        started_at=row.started_at,
-        finished_at=row.finished_at,
-        attempts=row.attempts,
-        progress=Progress(step=row.step, steps=row.steps),
-        result=GenerationResult.model_validate_json(row.result) if row.result else None,
-        error=Problem.model_validate_json(row.error) if row.error else None,
-    )
+    return job_of(row._asdict(), row.request)
