@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from typing import Any
 
 from api import services
-from darkroom import settings as configuration
 from darkroom.endpoints import Endpoints
 from darkroom.errors import ModelNotFound
 from darkroom.release import open_releases
@@ -33,7 +32,7 @@ def lambda_handler(_event: object, _context: object) -> dict[str, Summary]:
     Whatever the event is: what to do is read off the pointer, the endpoint and the store. One model's failure does not
     keep the others from being looked at. Raises: RuntimeError in the end where a model failed.
     """
-    settings = configuration.load()
+    settings = Settings.read()
     with _opened(settings) as store:
         done = released(store, worlds(settings))
     failed = [model for model, summary in done.items() if summary["phase"] == "failed"]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 from darkroom.errors import InvalidPolicy
-from darkroom.scaling.fields import zone
 from darkroom.scaling.occurrences import Firing, Opening, firings, never_opens, openings
 from darkroom.scaling.policy import Pin, ScalingPolicy, Window
 from darkroom.scaling.wall_clock import firing, reached
@@ -33,7 +33,7 @@ class Breakpoint:
 
     @property
     def local(self) -> datetime:
-        return self.at.astimezone(zone(self.zone))
+        return self.at.astimezone(ZoneInfo(self.zone))
 
     @property
     def limits(self) -> tuple[int, int]:
@@ -57,6 +57,10 @@ class Timeline:
         if not self.start <= instant < self.end:
             raise ValueError("the instant lies outside the timeline")
         return self.breakpoints[bisect_right(self._instants, instant) - 1]
+
+    def until_next(self, points: Sequence[Breakpoint]) -> Iterator[tuple[Breakpoint, datetime]]:
+        """Each of these breakpoints with the instant of the next one; the last with `end`."""
+        return zip(points, [*(point.at for point in points[1:]), self.end], strict=True)
 
     def changes(self) -> list[Breakpoint]:
         """The breakpoints at which min or max change; the first one is always there."""
