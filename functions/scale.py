@@ -13,7 +13,7 @@ from darkroom.errors import InvalidPolicy, ModelNotFound
 from darkroom.scaling.application_autoscaling import Desired, ScalableEndpoint, compile_policy
 from darkroom.scaling.instances import cores_and_gpus
 from darkroom.scaling.policy import ScalingPolicy
-from darkroom.scaling.reconcile import Client, Fenced, Report, clients, reconcile, remove
+from darkroom.scaling.reconcile import Fenced, Report, clients, reconcile, remove
 from darkroom.scaling.storage import PolicyStore, StoredPolicy, open_policies
 from darkroom.scaling.timeline import timeline
 from darkroom.settings import Settings
@@ -46,7 +46,7 @@ def lambda_handler(_event: object, _context: object) -> dict[str, Any]:
     return done
 
 
-def deployed(endpoints: Endpoints, client: Client) -> EndpointOf:
+def deployed(endpoints: Endpoints, client: Any) -> EndpointOf:
     """Model -> its endpoint as it is deployed: the variant, whether it is asynchronous, and what its machine has."""
 
     def endpoint(model: str) -> ScalableEndpoint:
@@ -68,8 +68,8 @@ class Tick:
     """
 
     policies: PolicyStore
-    scaling: Client
-    cloudwatch: Client
+    scaling: Any  # both are boto3's clients
+    cloudwatch: Any
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     endpoint: EndpointOf = ScalableEndpoint
     leave: tuple[int, int] | None = None
