@@ -51,7 +51,7 @@ class ScalableEndpoint:
 class Desired:
     """What should exist, by name: arguments of put_scheduled_action, put_scaling_policy and put_metric_alarm.
 
-    `alarm_policy` names the scaling policy that each alarm triggers. The target's own limits follow `timeline`.
+    An alarm triggers the scaling policy of its name. The target's own limits follow `timeline`.
     """
 
     endpoint: ScalableEndpoint
@@ -59,11 +59,10 @@ class Desired:
     actions: Mapping[str, dict[str, Any]]
     policies: Mapping[str, dict[str, Any]]
     alarms: Mapping[str, dict[str, Any]]
-    alarm_policy: Mapping[str, str]
 
     def fingerprint(self) -> str:
         """SHA-256 of all but the limits in force; equal fingerprints ask for the same actions, policies and alarms."""
-        parts = [self.endpoint.target, self.actions, self.policies, self.alarms, self.alarm_policy]
+        parts = [self.endpoint.target, self.actions, self.policies, self.alarms]
         return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
@@ -97,7 +96,7 @@ def compile_policy(policy: ScalingPolicy, line: Timeline, endpoint: ScalableEndp
         wake = f"{endpoint.prefix}wake"
         policies[wake] = {"PolicyType": "StepScaling", "StepScalingPolicyConfiguration": _one_more()}
         alarms[wake] = _backlog_without_capacity(endpoint)
-    return Desired(endpoint, line, named, policies, alarms, {name: name for name in alarms})
+    return Desired(endpoint, line, named, policies, alarms)
 
 
 def _name(action: Weekly | Once) -> str:

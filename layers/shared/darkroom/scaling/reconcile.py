@@ -82,7 +82,7 @@ def remove(
 
     Raises: Fenced, and what boto3 raises.
     """
-    work = _Reconciliation(Desired(desired.endpoint, desired.timeline, {}, {}, {}, {}), scaling, cloudwatch, fence)
+    work = _Reconciliation(Desired(desired.endpoint, desired.timeline, {}, {}, {}), scaling, cloudwatch, fence)
     work.actions()
     work.alarms({})
     work.obsolete_policies()
@@ -179,7 +179,7 @@ class _Reconciliation:
         prefix = self.desired.endpoint.prefix
         live = self._owned(_pages(self.cloudwatch.describe_alarms, "MetricAlarms", AlarmNamePrefix=prefix), "AlarmName")
         for name, alarm in self.desired.alarms.items():
-            arguments = {**alarm, "AlarmActions": [arns[self.desired.alarm_policy[name]]]}
+            arguments = {**alarm, "AlarmActions": [arns[name]]}
             if name not in live or _differs(live[name], arguments, arguments):
                 put = self.cloudwatch.put_metric_alarm
                 self.put(f"alarm {name}", put, exists=name in live, AlarmName=name, **arguments)

@@ -12,7 +12,7 @@ import pytest
 from darkroom.contracts import GenerationRequest, Job, JobStatus
 from darkroom.errors import JobStoreUnavailable
 from darkroom.jobs.sql import SqlJobStore
-from local import deadlines
+from local.replicas import deadlines
 from local.replicas.bulletin import Bulletin
 from local.replicas.deadlines import GRACE_SECONDS, Deadlines
 
