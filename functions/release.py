@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 from api import services
@@ -33,8 +32,14 @@ def lambda_handler(_event: object, _context: object) -> dict[str, Summary]:
     keep the others from being looked at. Raises: RuntimeError in the end where a model failed.
     """
     settings = Settings.read()
-    with _opened(settings) as store:
+    store = open_releases(settings.policies_store)
+    if store is None:
+        raise SettingsError("DARKROOM_POLICIES_URL: releases need a DynamoDB table.")
+    try:
         done = released(store, worlds(settings))
+    finally:
+        store.close()
+        flush()
     failed = [model for model, summary in done.items() if summary["phase"] == "failed"]
     if failed:
         raise RuntimeError(f"these models' releases did not go on: {', '.join(failed)}")
@@ -79,18 +84,6 @@ def _proofs(settings: Settings, model: str, judge: Judge) -> Proofs:
         return RealTimeProofs(Endpoints(settings.endpoint_by_model()), judge)
     inference, spool = services.asynchronous(settings)
     return AsyncProofs(model, judge, inference, spool)
-
-
-@contextmanager
-def _opened(settings: Settings) -> Iterator[ReleaseStore]:
-    store = open_releases(settings.policies_store)
-    if store is None:
-        raise SettingsError("DARKROOM_POLICIES_URL: releases need a DynamoDB table.")
-    try:
-        yield store
-    finally:
-        store.close()
-        flush()
 
 
 def _log(model: str, before: Release, step: Transition, refusal: BaseException | None) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import groupby
 from zoneinfo import ZoneInfo
 
 from darkroom.errors import InvalidPolicy
@@ -64,9 +65,7 @@ class Timeline:
 
     def changes(self) -> list[Breakpoint]:
         """The breakpoints at which min or max change; the first one is always there."""
-        kept = list(self.breakpoints[:1])
-        kept += (point for point in self.breakpoints[1:] if point.limits != kept[-1].limits)
-        return kept
+        return _changes(self.breakpoints, lambda point: point.limits)
 
 
 def timeline(policy: ScalingPolicy, start: datetime, end: datetime) -> Timeline:
@@ -100,7 +99,7 @@ def timeline(policy: ScalingPolicy, start: datetime, end: datetime) -> Timeline:
             next_pin += 1
         pin = pins[next_pin - 1] if next_pin else None
         points.append(_breakpoint(policy, at, active, closed, pin, stopped=stop is not None and at >= stop))
-    return Timeline(start, end, tuple(_without_repeats(points)))
+    return Timeline(start, end, tuple(_changes(points, lambda point: (point.limits, point.window, point.why))))
 
 
 def _breakpoint(
@@ -152,12 +151,9 @@ def _why_window(policy: ScalingPolicy, ranked: Sequence[Opening]) -> str:
     return f"{why}; priority {best.priority} outranks {', '.join(beaten)}" if beaten else why
 
 
-def _without_repeats(points: Sequence[Breakpoint]) -> list[Breakpoint]:
-    kept: list[Breakpoint] = []
-    for point in points:
-        if not kept or (point.limits, point.window, point.why) != (kept[-1].limits, kept[-1].window, kept[-1].why):
-            kept.append(point)
-    return kept
+def _changes(points: Sequence[Breakpoint], key: Callable[[Breakpoint], object]) -> list[Breakpoint]:
+    """The points at which `key` is another than just before; the first one is."""
+    return [next(same) for _, same in groupby(points, key)]
 
 
 def refuse_impossible(policy: ScalingPolicy) -> None:
