@@ -21,6 +21,12 @@ from darkroom.scaling.timeline import Timeline
 
 MOST_ACTIONS = 200  # scheduled actions a scalable target may have
 DIMENSION = "sagemaker:variant:DesiredInstanceCount"
+_ONE_MORE = {
+    "AdjustmentType": "ChangeInCapacity",
+    "MetricAggregationType": "Maximum",
+    "Cooldown": 300,
+    "StepAdjustments": [{"MetricIntervalLowerBound": 0.0, "ScalingAdjustment": 1}],
+}
 
 
 @dataclass(frozen=True)
@@ -94,7 +100,7 @@ def compile_policy(policy: ScalingPolicy, line: Timeline, endpoint: ScalableEndp
     alarms: dict[str, dict[str, Any]] = {}
     if to_zero:
         wake = f"{endpoint.prefix}wake"
-        policies[wake] = {"PolicyType": "StepScaling", "StepScalingPolicyConfiguration": _one_more()}
+        policies[wake] = {"PolicyType": "StepScaling", "StepScalingPolicyConfiguration": _ONE_MORE}
         alarms[wake] = _backlog_without_capacity(endpoint)
     return Desired(endpoint, line, named, policies, alarms)
 
@@ -163,15 +169,6 @@ def _tracking(
 
 def _predefined(metric: str, target: float) -> dict[str, Any]:
     return {"TargetValue": target, "PredefinedMetricSpecification": {"PredefinedMetricType": metric}}
-
-
-def _one_more() -> dict[str, Any]:
-    return {
-        "AdjustmentType": "ChangeInCapacity",
-        "MetricAggregationType": "Maximum",
-        "Cooldown": 300,
-        "StepAdjustments": [{"MetricIntervalLowerBound": 0.0, "ScalingAdjustment": 1}],
-    }
 
 
 def _backlog_without_capacity(endpoint: ScalableEndpoint) -> dict[str, Any]:
