@@ -12,7 +12,7 @@ from starlette.routing import BaseRoute, Route, Router
 from starlette.types import Receive, Scope, Send
 
 from api.call import CALL, Call, ClientGone
-from api.endpoint import READ, Endpoint, Handlers, body_of
+from api.endpoint import READ, Handlers, HttpEndpoint, body_of
 from api.routes import deployment, jobs, models, predict, releases, scaling, uploads
 from api.services import Services
 from darkroom.errors import (
@@ -50,8 +50,8 @@ _BELOW_MODELS = ("/v1/models/", "/tione/v1/models/")
 class ControlPlane:
     """Sends every request to its route; turns every error into a problem; tells of every answer.
 
-    `routes` are what only this deployment has, made with `Endpoint`; they are looked at first. `answered` is told of
-    every answer, and how many seconds it took, waits included.
+    `routes` are what only this deployment has, made with `HttpEndpoint`; they are looked at first. `answered` is told
+    of every answer, and how many seconds it took, waits included.
     """
 
     def __init__(
@@ -62,7 +62,9 @@ class ControlPlane:
     ) -> None:
         self.services = services
         self._answered = answered
-        ours = [Route(path, Endpoint(handlers), middleware=_COMPRESSED.get(path)) for path, handlers in ROUTES.items()]
+        ours = [
+            Route(path, HttpEndpoint(handlers), middleware=_COMPRESSED.get(path)) for path, handlers in ROUTES.items()
+        ]
         self._router = Router([*routes, *ours], redirect_slashes=False, default=_unknown)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -18,7 +18,7 @@ READ = "GET, HEAD"  # both, by one handler
 _BODY_SECONDS = 20.0
 
 
-class Endpoint:
+class HttpEndpoint:
     """Reads the body, then calls the method's handler: a coroutine on the loop, any other function off it.
 
     Any other method gets the answer that names those there are. With `reads=False` the body is the handlers' business.

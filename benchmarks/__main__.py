@@ -15,7 +15,7 @@ from benchmarks.measure import RESULTS
 PARTS = {
     "api": "api",
     "arrivals": "serving.arrivals",
-    "cache": "cache",
+    "cache": "cache.comparison",
     "controlnet": "engines.controlnet",
     "cpu": "engines.cpu",
     "crayon": "engines.crayon",

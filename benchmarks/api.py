@@ -18,7 +18,7 @@ from statistics import quantiles
 from types import SimpleNamespace
 from typing import Any
 
-from benchmarks.measure import RESULTS, Row, judged, keep
+from benchmarks.measure import RESULTS, Row, free_port, judged, keep
 from benchmarks.pictures.chart import curves as draw
 from darkroom.bundles import catalog
 from darkroom.contracts import GeneratedImage, GenerationResult, StoredImage
@@ -35,19 +35,19 @@ _ENDPOINT = "darkroom-crayon"
 def run() -> None:
     """Measure one machine and AWS, print and keep everything of this part."""
     with _one_machine() as environment:
-        machine, _ = _Deployment(environment).measure("one machine")
+        machine, _ = _Subject(environment).measure("one machine")
     with _aws() as environment:
-        aws, calls = _Deployment(environment).measure("AWS")
+        aws, calls = _Subject(environment).measure("AWS")
     rows, curves = [], {}
-    for where, found in (("one machine, SQLite", machine), ("AWS, without the services' own time", aws)):
-        own = [took.own for took in found]
+    for where, timings in (("one machine, SQLite", machine), ("AWS, without the services' own time", aws)):
+        own = [timing.own for timing in timings]
         for name, percent, goal in (("p50", 50, _P50), ("p99", 99, _P99)):
             measured = _percentile(own, percent)
-            told = f"handler {name} over {EVENTS} events, {where}"
-            rows.append(judged("api", COMMAND, told, measured, "ms", at_most=goal, digits=2))
-        predicts = _percentile([took.own for took in found if took.kind == "predict"], 50)
+            metric = f"handler {name} over {EVENTS} events, {where}"
+            rows.append(judged("api", COMMAND, metric, measured, "ms", at_most=goal, digits=2))
+        predicts = _percentile([timing.own for timing in timings if timing.kind == "predict"], 50)
         rows.append(Row("api", f"handler p50 of the predicts among them, {where}", round(predicts, 2), "ms", COMMAND))
-        cpu = _percentile([took.cpu for took in found], 99)
+        cpu = _percentile([timing.cpu for timing in timings], 99)
         rows.append(Row("api", f"handler p99 on the processor, {where}", round(cpu, 2), "CPU-ms", COMMAND))
         curves[where] = sorted(own)
     rows.append(Row("api", "calls of AWS services for one predict", calls, "calls", COMMAND))
@@ -56,13 +56,13 @@ def run() -> None:
     print(f"  raw runs in {RESULTS / 'api.json'}, the picture beside them", flush=True)
 
 
-def _raw(found: list[_Took]) -> dict[str, dict[str, str]]:
+def _raw(timings: list[_EventTiming]) -> dict[str, dict[str, str]]:
     """For each kind of event, milliseconds in the order they were taken, on one line each."""
     raw = {}
-    for kind in dict.fromkeys(took.kind for took in found):
-        those = [took for took in found if took.kind == kind]
+    for kind in dict.fromkeys(timing.kind for timing in timings):
+        those = [timing for timing in timings if timing.kind == kind]
         sides = {"own": "own", "processor": "cpu", "waited_for_services": "waited"}
-        raw[kind] = {side: " ".join(f"{getattr(took, of):.2f}" for took in those) for side, of in sides.items()}
+        raw[kind] = {side: " ".join(f"{getattr(timing, of):.2f}" for timing in those) for side, of in sides.items()}
     return raw
 
 
@@ -71,7 +71,7 @@ def _percentile(values: list[float], percent: int) -> float:
 
 
 @dataclass(frozen=True)
-class _Took:
+class _EventTiming:
     """One event, milliseconds: the handler's own, of that on a processor, and what it waited for AWS's services."""
 
     kind: str
@@ -80,7 +80,7 @@ class _Took:
     waited: float
 
 
-class _Deployment:
+class _Subject:
     """The handler with what `environment` describes; five events make a round, as callers do them."""
 
     def __init__(self, environment: dict[str, str]) -> None:
@@ -93,23 +93,23 @@ class _Deployment:
         self._services = _Services()
         self._metrics = io.StringIO()
 
-    def measure(self, where: str) -> tuple[list[_Took], int]:
+    def measure(self, where: str) -> tuple[list[_EventTiming], int]:
         """Each event in order, and how many calls of services a predict makes."""
-        found, calls = list[_Took](), 0
+        timings, calls = list[_EventTiming](), 0
         with self._services.watched():
             for number in range((WARM + EVENTS) // 5):
                 measured, calls = self._round(number)
-                found += measured
+                timings += measured
                 if number % 80 == 0:
-                    print(f"  {where}: {len(found)} of {WARM + EVENTS} events", flush=True)
-        return found[WARM:], calls
+                    print(f"  {where}: {len(timings)} of {WARM + EVENTS} events", flush=True)
+        return timings[WARM:], calls
 
-    def _round(self, number: int) -> tuple[list[_Took], int]:
+    def _round(self, number: int) -> tuple[list[_EventTiming], int]:
         """Predict, look, look when it is done, ask for the model, send something broken."""
-        asked = {"prompt": "a large red heart on a blue background", "seed": number, "num_inference_steps": 20}
+        body = {"prompt": "a large red heart on a blue background", "seed": number, "num_inference_steps": 20}
         headers = {"prefer": "respond-async"}
         before = self._services.calls
-        predicted, first = self._timed("predict", "POST", f"/v1/models/{_MODEL}:predict", asked, 202, headers)
+        predicted, first = self._timed("predict", "POST", f"/v1/models/{_MODEL}:predict", body, 202, headers)
         calls = self._services.calls - before
         job = f"/v1/jobs/{predicted['id']}"
         _, second = self._timed("job, queued", "GET", job, None, 200)
@@ -122,7 +122,7 @@ class _Deployment:
 
     def _timed(
         self, kind: str, method: str, path: str, body: Any, expected: int, headers: dict[str, str] | None = None
-    ) -> tuple[Any, _Took]:
+    ) -> tuple[Any, _EventTiming]:
         http = {"method": method, "path": path, "protocol": "HTTP/1.1", "sourceIp": "192.0.2.1", "userAgent": "bench"}
         event = {
             "version": "2.0",
@@ -141,7 +141,7 @@ class _Deployment:
             seconds, worked = time.perf_counter() - started, time.thread_time() - worked
         assert answer["statusCode"] == expected, answer["body"]
         waited = self._services.seconds
-        return json.loads(answer["body"]), _Took(kind, (seconds - waited) * 1e3, worked * 1e3, waited * 1e3)
+        return json.loads(answer["body"]), _EventTiming(kind, (seconds - waited) * 1e3, worked * 1e3, waited * 1e3)
 
 
 def _result(job_id: str) -> GenerationResult:
@@ -195,9 +195,7 @@ def _one_machine() -> Iterator[dict[str, str]]:
 @contextlib.contextmanager
 def _aws() -> Iterator[dict[str, str]]:
     """DynamoDB, S3 and SageMaker's runtime as moto plays them, in a process of its own."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     server = [sys.executable, "-c", "import sys, moto.server; moto.server.main(sys.argv[1:])"]
     log = subprocess.DEVNULL
     process = subprocess.Popen([*server, "-H", "127.0.0.1", "-p", str(port)], stdout=log, stderr=log)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import socket
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -79,21 +80,22 @@ def medians(timings: Mapping[str, list[Timing]]) -> dict[str, Timing]:
 
 
 def ratio(slow: list[Timing], fast: list[Timing], clock: str = "wall") -> float:
-    """How many times faster: the median of the rounds' own ratios."""
-    if clock == "wall":
-        return median(a.wall / b.wall for a, b in zip(slow, fast, strict=True))
-    return median(a.cpu / b.cpu for a, b in zip(slow, fast, strict=True))
+    """How many times faster by a clock of `Timing`: the median of the rounds' own ratios."""
+    return median(float(getattr(a, clock) / getattr(b, clock)) for a, b in zip(slow, fast, strict=True))
 
 
 def machine() -> dict[str, str]:
     """Hardware and versions, as kept with every result."""
     versions = {library: installed(library) for library in _LIBRARIES if find_spec(library)}
-    return {
-        "cpu": hardware()["processor"],
-        "cores": str(threads()),
-        "python": platform.python_version(),
-        **versions,
-    }
+    cpu, cores = hardware()["processor"], str(threads())
+    return {"cpu": cpu, "cores": cores, "python": platform.python_version(), **versions}
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def keep(part: str, rows: list[Row], raw: Mapping[str, Any]) -> None:

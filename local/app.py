@@ -11,7 +11,7 @@ from starlette.routing import BaseRoute, Match, Route
 from starlette.types import Scope
 
 from api.call import Call
-from api.endpoint import READ, Endpoint, Handlers
+from api.endpoint import READ, Handlers, HttpEndpoint
 from local import metrics, objects
 from local.metrics import Metrics
 from local.objects import SignedObjects
@@ -34,15 +34,15 @@ _STUDIO_HEADERS = {
 
 def routes(signed_objects: SignedObjects | None, prometheus: Metrics) -> list[BaseRoute]:
     """The addresses that only exist here."""
-    scraped = Endpoint({"GET": prometheus.scraped}, reads=False)
+    scraped = HttpEndpoint({"GET": prometheus.scraped}, reads=False)
     ours: list[BaseRoute] = [
-        *(_Exactly(path, Endpoint({READ: studio}, reads=False), methods=["GET"]) for path in _STUDIO),
+        *(_Exactly(path, HttpEndpoint({READ: studio}, reads=False), methods=["GET"]) for path in _STUDIO),
         _Exactly(metrics.PATH, scraped, methods=["GET"]),
         _Exactly(f"{metrics.PATH}/{{replica:path}}", scraped, methods=["GET"]),
     ]
     if signed_objects is not None:
         handlers: Handlers = {READ: signed_objects.give, "PUT": signed_objects.take}
-        ours.append(Route(f"{objects.PREFIX}{{key:path}}", Endpoint(handlers, reads=False)))
+        ours.append(Route(f"{objects.PREFIX}{{key:path}}", HttpEndpoint(handlers, reads=False)))
     return ours
 
 

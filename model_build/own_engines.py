@@ -20,7 +20,7 @@ from model_build.int8.stages import paired
 from model_build.layout import NOTES
 from model_build.plan import Plan
 from model_build.sources import Sources
-from model_build.stages import FinishedStage, Run, Stage
+from model_build.stages import FinishedStage, RunStage, Stage
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class OwnEngines:
 
     plan: Plan
     sources: Sources
-    run: Run
+    run: RunStage
     store: ObjectStore
     device: Device | None
     calls: FinishedStage | None = None

@@ -62,7 +62,7 @@ class FinishedStage:
 Work = Callable[[Path, Callable[[], None]], None]  # writes a stage's outputs into a folder, and calls as it advances
 
 
-class Run(Protocol):
+class RunStage(Protocol):
     """Runs a stage, or finds it unchanged; `total` is how often its work advances."""
 
     def __call__(self, stage: Stage, work: Work, total: int | None = None) -> FinishedStage: ...

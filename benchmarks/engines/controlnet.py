@@ -15,7 +15,7 @@ from benchmarks.subjects.engine import InProcess
 from benchmarks.subjects.plain_unet import open_plain_unet
 from model_build.proof.control import control_image
 from runtime.arrays import Floats
-from runtime.denoising.control import Control
+from runtime.denoising.control import AppliedControl
 from runtime.denoising.trajectory import Trajectory
 from runtime.pictures.canny import canny
 
@@ -62,20 +62,8 @@ def build(work: Path, narrow: int = 1) -> Path:
 
 def _trajectory(engine: InProcess, seed: int, *, controlled: bool = False) -> Trajectory:
     """One guided image, at its first step."""
-    control = Control("controlnet_canny", control_image(SIZE, SIZE), 1.0, range(STEPS))
+    control = AppliedControl("controlnet_canny", control_image(SIZE, SIZE), 1.0, range(STEPS))
     return engine.trajectory(PROMPT, seed, STEPS, GUIDANCE, SIZE, (control,) if controlled else ())
-
-
-def _stepping(engine: InProcess, *trajectories: Trajectory) -> Callable[[], object]:
-    """The same step of these in one batch, again and again. Raises what made one of them fail."""
-
-    def step() -> None:
-        for trajectory in trajectories:
-            trajectory.step = 0
-        for error in engine.runner.step(trajectories).failures.values():
-            raise error
-
-    return step
 
 
 def _alone(engine: InProcess, raw: dict[str, Any]) -> Iterator[Row]:
@@ -94,9 +82,9 @@ def _alone(engine: InProcess, raw: dict[str, Any]) -> Iterator[Row]:
         **plain.conditioning,
     }
     sides: Sides = {
-        PLAIN: _stepping(engine, plain),
+        PLAIN: engine.stepping([plain], [0]),
         TAKES_NONE: lambda: unet(inputs),
-        CONTROLLED: _stepping(engine, controlled),
+        CONTROLLED: engine.stepping([controlled], [0]),
         ENDS: ends,
         EDGES: lambda: canny(drawing, 100, 200),
     }
@@ -129,7 +117,8 @@ def _beside(engine: InProcess, raw: dict[str, Any], requests: int) -> Iterator[R
     print(f"{requests} requests in a batch")
     plain = [_trajectory(engine, seed) for seed in range(requests)]
     mixed = [*plain[1:], _trajectory(engine, 0, controlled=True)]
-    sides: Sides = {"none": _stepping(engine, *plain), "one": _stepping(engine, *mixed)}
+    first = [0] * requests
+    sides: Sides = {"none": engine.stepping(plain, first), "one": engine.stepping(mixed, first)}
     raw[f"{requests} requests"] = timings = interleaved(sides, _ROUNDS[requests])
     step = f"a step of {requests} requests, one under control / none"
     yield _row(step, ratio(timings["one"], timings["none"]), at_most=_BESIDE)

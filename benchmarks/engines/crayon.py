@@ -25,13 +25,7 @@ _row = partial(judged, "crayon", COMMAND)
 def _stepping(engine: InProcess, at: Sequence[int]) -> Callable[[], object]:
     """One UNet call for a guided trajectory at each of these steps, repeatable."""
     trajectories = [engine.trajectory(PROMPT, seed, STEPS) for seed in range(len(at))]
-
-    def step() -> None:
-        for trajectory, index in zip(trajectories, at, strict=True):
-            trajectory.step = index
-        engine.runner.step(trajectories)
-
-    return step
+    return engine.stepping(trajectories, at)
 
 
 def run() -> None:

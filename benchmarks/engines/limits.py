@@ -27,7 +27,7 @@ def peaks(threads: int) -> dict[str, dict[str, float]]:
             product.run()
     rates: dict[str, dict[str, float]] = {precision: {} for precision in _PRECISIONS}
     for product in products:
-        rates[product.precision][_name(product.shape)] = round(product.rate / 1e9, 1)
+        rates[product.precision][" x ".join(map(str, product.shape))] = round(product.rate / 1e9, 1)
     return rates
 
 
@@ -68,7 +68,3 @@ def _product(precision: str, shape: tuple[int, int, int]) -> openvino.Model:
     whole = opset15.convert(opset15.constant(drawn.integers(-127, 128, (inner, columns), np.int8)), "f32")
     weights = opset15.multiply(whole, opset15.constant(np.full((1, columns), 0.01, np.float32)))
     return openvino.Model([opset15.matmul(quantized, weights, False, False)], [given])
-
-
-def _name(shape: tuple[int, int, int]) -> str:
-    return " x ".join(map(str, shape))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -12,7 +11,7 @@ import time
 from pathlib import Path
 from statistics import median
 
-from benchmarks.measure import ROOT, Row, keep
+from benchmarks.measure import ROOT, Row, free_port, keep
 
 COMMAND = "make bench PART=start"
 
@@ -32,12 +31,9 @@ def run() -> None:
 
 
 def _start_to_ready() -> float:
-    with tempfile.TemporaryDirectory() as data, socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-        probe.close()
+    with tempfile.TemporaryDirectory() as data:
         python = ROOT / ".venv" / "bin" / "python"
-        environment = {**os.environ, "PORT": str(port), "DARKROOM_DATA_DIR": data}
+        environment = {**os.environ, "PORT": str(free_port()), "DARKROOM_DATA_DIR": data}
         started = time.perf_counter()
         server = subprocess.Popen(
             [str(python) if python.exists() else sys.executable, "-m", "local"],

@@ -201,14 +201,10 @@ class Process:
         self._peak = 0
         self.gpu = 0
         self._started = time.perf_counter()
+        script, arguments = Path(__file__).with_name("side.py"), json.dumps(dict(side.arguments))
         with log.open("wb") as errors:
             self._child = subprocess.Popen(
-                [
-                    str(side.python),
-                    str(Path(__file__).with_name("side.py")),
-                    side.kind,
-                    json.dumps(dict(side.arguments)),
-                ],
+                [side.python, script, side.kind, arguments],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,

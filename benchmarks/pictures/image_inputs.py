@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -96,31 +96,20 @@ def cases(count: int) -> list[tuple[Pixels, str]]:
     return list(zip(drawings, map(canonical_caption, scenes[count:]), strict=True))
 
 
-def sweep(served: ServedBundle, pairs: Sequence[tuple[Pixels, str]], strengths: Sequence[float]) -> list[list[Pixels]]:
-    """Image-to-image of every pair, seed 1, at each strength: `[strength][pair]`."""
-    return [
-        [
-            drawn.image
-            for drawn in served.draw(
-                [
-                    GenerationRequest(prompt=prompt, image=data_uri(image), strength=strength, seed=1)
-                    for image, prompt in pairs
-                ]
-            )
-        ]
-        for strength in strengths
-    ]
-
-
 def distance(image: Pixels, output: Pixels) -> float:
     """Mean difference of a channel of a pixel, of 255."""
     return float(np.abs(image.astype(int) - output).mean())
 
 
 def _sweep(served: ServedBundle, raw: dict[str, Any]) -> Iterator[Row]:
+    """Image-to-image of every pair, seed 1, at each strength."""
     print(f"image-to-image, {CASES} pairs of a drawing and a prompt for another")
     pairs = cases(CASES)
-    outputs = sweep(served, pairs, STRENGTHS)
+    inputs = [(data_uri(image), prompt) for image, prompt in pairs]
+    outputs = []
+    for strength in STRENGTHS:
+        requests = [GenerationRequest(prompt=text, image=uri, strength=strength, seed=1) for uri, text in inputs]
+        outputs.append([drawn.image for drawn in served.draw(requests)])
     distances = [[distance(pair[0], one) for pair, one in zip(pairs, ones, strict=True)] for ones in outputs]
     raw["distance"] = {
         str(strength): [round(one, 2) for one in ones] for strength, ones in zip(STRENGTHS, distances, strict=True)

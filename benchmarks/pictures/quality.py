@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,9 +21,10 @@ COMMAND = "make bench PART=quality"
 WORK = Path(".darkroom") / "bench" / "quality"
 _row = partial(judged, "quality", COMMAND)
 _SUITE = SUITES[0]  # 500 prompts that training never saw
+_PROMPT = "a large red heart on a blue background"
 _STEPS, _ROUNDS, _CHUNK = 25, 9, 20
 _BRIEFLY = ("--guidance", "4", "--verify-steps", "4", "--repeats", "0")
-_TOLD = f"""What speed costs: crayon, {_SUITE.count} prompts held out from training, {_STEPS} steps, read back by the
+_CAPTION = f"""What speed costs: crayon, {_SUITE.count} prompts held out from training, {_STEPS} steps, read back by the
 judge (`{COMMAND}` writes the table, and the picture of the first prompts)."""
 _PICTURES = "![The same prompts in every precision and merging](../benchmarks/results/quality.png)"
 _TILE, _GAP, _LABEL, _COLUMNS = 128, 8, 190, 8
@@ -80,7 +80,7 @@ def run(quick: bool = False) -> None:
         variant: InProcess(f"openvino-{variant.precision}", 2, _store(variant), variant.model) for variant in VARIANTS
     }
     print("one image, in turns")
-    sides = {str(variant): _one_image(engine) for variant, engine in engines.items()}
+    sides = {str(variant): partial(engine.generate, [_PROMPT], [1], _STEPS) for variant, engine in engines.items()}
     seconds = {
         name: timing.wall for name, timing in medians(interleaved(sides, rounds=1 if quick else _ROUNDS)).items()
     }
@@ -95,13 +95,7 @@ def run(quick: bool = False) -> None:
         print(table(reads, seconds, agreements))
         return
     _draw(reads)
-    page.write(
-        "quality",
-        f"{_TOLD}\
-\
-{table(reads, seconds, agreements)}\
-{_PICTURES}",
-    )
+    page.write("quality", passage(reads, seconds, agreements))
     raw = {str(variant): {"shares": read.shares, "psnr": agreements.get(variant)} for variant, read in reads.items()}
     keep("quality", list(rows(reads, seconds, agreements)), {"seconds": seconds, "settings": raw})
 
@@ -112,10 +106,6 @@ def _store(variant: Variant) -> Path:
         return bundles.build(CHECKPOINT, WORK, variant.model, [*bundles.targets("int8", "bf16", "fp32"), *_BRIEFLY])
     options = [*bundles.targets("int8"), "--token-merging", f"{variant.merged:g}"]
     return bundles.build(CHECKPOINT, WORK, variant.model, [*options, *_BRIEFLY], like=FP32.model)
-
-
-def _one_image(engine: InProcess) -> Any:
-    return lambda: engine.generate(["a large red heart on a blue background"], [1], _STEPS)
 
 
 def psnr(pictures: NDArray[np.uint8], wanted: NDArray[np.uint8]) -> float:
@@ -142,6 +132,11 @@ def rows(
             yield _row(f"crayon, agreement with fp32, {variant}", agreements[variant], "dB")
         yield _row(f"crayon, all right, {variant}", read.shares["all"], "share", digits=4)
         yield _row(f"crayon, one image, {variant}", seconds[str(variant)], "s", digits=4)
+
+
+def passage(reads: Mapping[Variant, Read], seconds: Mapping[str, float], agreements: Mapping[Variant, float]) -> str:
+    """Markdown: what it is, the table, the picture."""
+    return f"{_CAPTION}\n\n{table(reads, seconds, agreements)}\n{_PICTURES}"
 
 
 def table(reads: Mapping[Variant, Read], seconds: Mapping[str, float], agreements: Mapping[Variant, float]) -> str:

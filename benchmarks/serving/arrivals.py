@@ -21,7 +21,7 @@ import numpy as np
 from benchmarks.measure import Row, judged, keep
 from benchmarks.peers import environment as peers
 from benchmarks.serving import servers
-from benchmarks.serving.batching import PROMPT, ByRequest, ByStep, Serves, answers, step
+from benchmarks.serving.batching import PROMPT, ByRequest, ByStep, Serves, answers
 from benchmarks.serving.poisson import MIX, Answered, Arrival, all_at_once, by_chance, p95
 from benchmarks.subjects.engine import InProcess
 from darkroom import logs
@@ -136,50 +136,48 @@ def _in_rounds(answer: Answer, rounds: int, saturating: int, requests: int, pace
 def _short(engine: InProcess, most: int) -> float:
     """Seconds of a 4-step request in the fullest batch, and of one step of it that it may have to wait for."""
     batch = [engine.trajectory(PROMPT, seed, MIX[-1]) for seed in range(most)]
-    step(engine.runner, batch)
+    engine.step(batch)
     seconds = []
     for _ in range(MIX[-1] // 2):
         started = time.perf_counter()
-        step(engine.runner, batch)
+        engine.step(batch)
         seconds.append(time.perf_counter() - started)
     return (MIX[0] + 1) * median(seconds)
 
 
 def rows(answered: dict[str, list[list[Answered]]], rates: dict[str, list[float]], short: float) -> list[Row]:
-    """The goals, each against the better of the two servers by request."""
-    ours = OURS
-    peers = [name for name in answered if name != ours]
-
-    def against(metric: str, goal: float, figure: Callable[[list[Answered]], float]) -> Row:
-        figures = {name: [figure(one_round) for one_round in rounds] for name, rounds in answered.items()}
-        best = min(peers, key=lambda name: median(figures[name]))
-        return _row(f"{metric}, by step / {best}", median(np.divide(figures[ours], figures[best])), at_most=goal)
-
-    quick = median(p95([each for each in one_round if each.steps == MIX[0]]) for one_round in answered[ours])
-    fastest = max(peers, key=lambda name: median(rates[name]))
-    throughput = median(np.divide(rates[ours], rates[fastest]))
+    """The goals by step, each against the better of the two servers by request."""
+    mean, tail, throughput = _against_others(answered, rates)
+    quick = median(p95([each for each in one_round if each.steps == MIX[0]]) for one_round in answered[OURS])
     return [
-        against("mean latency", 0.5, lambda one_round: fmean(each.seconds for each in one_round)),
-        against("p95 latency", 0.65, p95),
+        mean,
+        tail,
         _row(f"p95 of {MIX[0]}-step requests / {MIX[0] + 1} steps of the full batch", quick / short, at_most=1.3),
-        _row(f"throughput at saturation, by step / {fastest}", throughput, at_least=0.98),
-        _row("throughput at saturation", median(rates[ours]), "images/s", digits=2),
+        throughput,
+        _row("throughput at saturation", median(rates[OURS]), "images/s", digits=2),
     ]
 
 
 def rows_over_http(answered: dict[str, list[list[Answered]]], rates: dict[str, list[float]]) -> list[Row]:
-    """The same goals against LitServe; `one_round` and `rates` have ours first."""
-    ours, theirs = answered
+    """The same goals against LitServe."""
+    return list(_against_others(answered, rates, " over HTTP"))
 
-    def ratio(figure: Callable[[list[Answered]], float]) -> float:
-        return float(median(np.divide(list(map(figure, answered[ours])), list(map(figure, answered[theirs])))))
 
-    throughput = median(np.divide(rates[ours], rates[theirs]))
-    against = f"over HTTP, {ours} / {theirs}"
-    return [
-        _row(
-            f"mean latency {against}", ratio(lambda one_round: fmean(each.seconds for each in one_round)), at_most=0.5
-        ),
-        _row(f"p95 latency {against}", ratio(p95), at_most=0.65),
-        _row(f"throughput at saturation {against}", throughput, at_least=0.98),
-    ]
+def _against_others(
+    answered: dict[str, list[list[Answered]]], rates: dict[str, list[float]], where: str = ""
+) -> tuple[Row, Row, Row]:
+    """Mean latency, p95 latency and throughput of the first server against the best of the others."""
+    ours, *others = answered
+
+    def latency(metric: str, goal: float, figure: Callable[[list[Answered]], float]) -> Row:
+        figures = {name: [figure(one_round) for one_round in rounds] for name, rounds in answered.items()}
+        best = min(others, key=lambda name: median(figures[name]))
+        return _row(f"{metric}{where}, {ours} / {best}", median(np.divide(figures[ours], figures[best])), at_most=goal)
+
+    fastest = max(others, key=lambda name: median(rates[name]))
+    throughput = median(np.divide(rates[ours], rates[fastest]))
+    return (
+        latency("mean latency", 0.5, lambda one_round: fmean(each.seconds for each in one_round)),
+        latency("p95 latency", 0.65, p95),
+        _row(f"throughput at saturation{where}, {ours} / {fastest}", throughput, at_least=0.98),
+    )

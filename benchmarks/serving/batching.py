@@ -17,7 +17,6 @@ from benchmarks.subjects.engine import InProcess
 from darkroom.contracts import GenerationRequest, GenerationResult
 from runtime.arrays import Pixels
 from runtime.denoising.batcher import Batcher
-from runtime.denoising.runner import Runner
 from runtime.denoising.trajectory import Trajectory
 from runtime.metrics import Metrics
 from runtime.serving.admission import Admission
@@ -130,7 +129,7 @@ class ByRequest:
             return
         if not self._live:
             self._begin()
-        step(self._engine.runner, list(self._live))
+        self._engine.step(list(self._live))
         for trajectory in [trajectory for trajectory in self._live if not trajectory.steps_left]:
             self._engine.runner.decode(trajectory.latents)
             arrival = self._live.pop(trajectory)
@@ -143,9 +142,3 @@ class ByRequest:
         self._live = {
             self._engine.trajectory(PROMPT, number, arrival.steps): arrival for number, arrival in enumerate(chosen)
         }
-
-
-def step(runner: Runner, batch: Sequence[Trajectory]) -> None:
-    """One step of a batch in which nothing may fail."""
-    for error in runner.step(batch).failures.values():
-        raise error

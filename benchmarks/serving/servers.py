@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,7 +16,7 @@ from typing import Any
 
 import httpx
 
-from benchmarks.measure import ROOT
+from benchmarks.measure import ROOT, free_port
 from benchmarks.peers import environment as peers
 from benchmarks.serving.poisson import Answered, Arrival
 from benchmarks.subjects.engine import BUNDLE, CHECKPOINT
@@ -45,7 +44,7 @@ class ServerDied(Exception):
 
 def darkroom(target: str, rows: int, data: Path) -> PeerServer:
     """The runtime as a replica runs it, without its cache: all requests are alike."""
-    port = _free_port()
+    port = free_port()
     settings = {"STORE_URL": BUNDLE.as_uri(), "IMAGES_URL": data.as_uri(), "CACHE": "off", "LOG_LEVEL": "error"}
     settings |= {"TARGET": target, "MAX_ROWS": str(rows), "MAX_QUEUE": "1024", "PORT": str(port)}
 
@@ -61,14 +60,9 @@ def darkroom(target: str, rows: int, data: Path) -> PeerServer:
 
 def litserve(images: int) -> PeerServer:
     """LitServe in the peers' environment, with at most so many images in a batch."""
-    port = _free_port()
-    command = [
-        str(peers.PYTHON),
-        str(Path(__file__).with_name("lit_server.py")),
-        str(CHECKPOINT),
-        str(port),
-        str(images),
-    ]
+    port = free_port()
+    script = Path(__file__).with_name("lit_server.py")
+    command = [str(part) for part in (peers.PYTHON, script, CHECKPOINT, port, images)]
 
     def body(_: int, steps: int) -> Mapping[str, Any]:
         return {"prompt": PROMPT, "steps": steps}
@@ -122,9 +116,3 @@ def answers(server: PeerServer, client: httpx.Client, arrivals: Sequence[Arrival
             time.sleep(max(0.0, begun + arrival.at - time.perf_counter()))
             waiting.append(pool.submit(ask, number, arrival))
         return [each.result() for each in waiting]
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -8,12 +8,12 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
-from benchmarks.measure import ROOT, Row, keep
+from benchmarks.measure import ROOT, Row, judged, keep
 
-_COMMAND = "make bench PART=image"
+_row = partial(judged, "image", "make bench PART=image")
 _CONTAINER = ROOT / "infra" / "container"
 _CODE = ("layers/shared/darkroom", "runtime")
 # The extras of infra/container/Dockerfile's stages, and the constraints beside the project's own.
@@ -23,7 +23,6 @@ _IMAGES = {
 }
 # Its source distribution asks NVIDIA's own index for the wheels; what is measured is without it, and says so.
 _ELSEWHERE = "tensorrt"
-_MB = 1e6
 
 
 def run() -> None:
@@ -39,8 +38,8 @@ def _rows(raw: dict[str, dict[str, dict[str, int]]]) -> Iterator[Row]:
         unpacked = sum(size["unpacked"] for size in raw[image].values()) + code
         to_pull = sum(size["to_pull"] for size in raw[image].values())
         without = " and TensorRT" if image == "runtime-gpu" else ""
-        yield Row("image", f"{image}: code and packages, without base image{without}", _mb(unpacked), "MB", _COMMAND)
-        yield Row("image", f"{image}: its wheels, compressed", _mb(to_pull), "MB", _COMMAND)
+        yield _row(f"{image}: code and packages, without base image{without}", unpacked / 1e6, "MB", digits=1)
+        yield _row(f"{image}: its wheels, compressed", to_pull / 1e6, "MB", digits=1)
 
 
 def _weigh(extras: list[str], constraints: list[str]) -> dict[str, dict[str, int]]:
@@ -73,7 +72,3 @@ def unused() -> list[str]:
 def _tree(folder: Path) -> int:
     """Bytes of source below `folder`; its byte code, compiled into the image, adds about as much again."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc")
-
-
-def _mb(size: int) -> float:
-    return round(size / _MB, 1)

@@ -17,7 +17,9 @@ from tokenizers.pre_tokenizers import ByteLevel
 _VOCABULARY = 49_408  # CLIP's
 _LENGTH = 77
 _BEGIN, _END = "<|startoftext|>", "<|endoftext|>"
-_SCHEDULE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+_SCHEDULE: dict[str, Any] = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+_SCHEDULE |= {"clip_sample": False, "set_alpha_to_one": False, "steps_offset": 1}
+_UNCHECKED: dict[str, Any] = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
 
 
 def write(architecture: str, folder: Path, *, narrow: int = 1) -> Path:
@@ -68,10 +70,8 @@ def sd15(narrow: int = 1, **unet: Any) -> diffusers.StableDiffusionPipeline:
             **unet,
         ),
         vae=autoencoder(narrow),
-        scheduler=diffusers.DDIMScheduler(**_SCHEDULE, clip_sample=False, set_alpha_to_one=False, steps_offset=1),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
+        scheduler=diffusers.DDIMScheduler(**_SCHEDULE),
+        **_UNCHECKED,
     )
 
 
@@ -104,12 +104,8 @@ def sd21(narrow: int = 1) -> diffusers.StableDiffusionPipeline:
             use_linear_projection=True,
         ),
         vae=autoencoder(narrow, sample_size=768),
-        scheduler=diffusers.DDIMScheduler(
-            **_SCHEDULE, prediction_type="v_prediction", clip_sample=False, set_alpha_to_one=False, steps_offset=1
-        ),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
+        scheduler=diffusers.DDIMScheduler(**_SCHEDULE, prediction_type="v_prediction"),
+        **_UNCHECKED,
     )
 
 
@@ -135,7 +131,7 @@ def sdxl(narrow: int = 1) -> diffusers.StableDiffusionXLPipeline:
             projection_class_embeddings_input_dim=1280 // narrow + 6 * 256,
         ),
         vae=autoencoder(narrow, sample_size=1024, scaling_factor=0.13025),
-        scheduler=diffusers.DDIMScheduler(**_SCHEDULE, clip_sample=False, set_alpha_to_one=False, steps_offset=1),
+        scheduler=diffusers.DDIMScheduler(**_SCHEDULE),
         add_watermarker=False,
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ from runtime import config
 from runtime.bundles.bundle import fetch_bundle, kept_graphs, load_bundle, static_shapes
 from runtime.bundles.hardware import this_machine
 from runtime.bundles.tokenizer import Tokens
-from runtime.denoising.control import Control
+from runtime.denoising.control import AppliedControl
 from runtime.denoising.runner import Runner
 from runtime.denoising.trajectory import Trajectory
 from runtime.engines import Engine, OnCpu, open_engine
@@ -70,7 +70,7 @@ class InProcess:
         steps: int,
         guidance: float = 4.0,
         size: int | None = None,
-        controls: Sequence[Control] = (),
+        controls: Sequence[AppliedControl] = (),
     ) -> Trajectory:
         """One image that has not begun, of request and seed `number`; of `size` pixels a side or the default size."""
         spec, defaults = self.manifest.latents, self.manifest.defaults
@@ -92,7 +92,7 @@ class InProcess:
         steps: int,
         guidance: float = 4.0,
         size: int | None = None,
-        controls: Sequence[Control] = (),
+        controls: Sequence[AppliedControl] = (),
     ) -> Trajectory:
         """One image, begun."""
         trajectory = self.waiting(seed, steps, guidance, size, controls)
@@ -102,11 +102,25 @@ class InProcess:
         trajectory.begin(self.runner.encode(self.tokens(prompt).ids, negative, width, height, guidance))
         return trajectory
 
+    def step(self, batch: Sequence[Trajectory]) -> None:
+        """One step of all together. Raises what made one of them fail."""
+        for error in self.runner.step(batch).failures.values():
+            raise error
+
+    def stepping(self, batch: Sequence[Trajectory], at: Sequence[int]) -> Callable[[], object]:
+        """The same call again and again: each of the batch at its step of `at`."""
+
+        def again() -> None:
+            for trajectory, index in zip(batch, at, strict=True):
+                trajectory.step = index
+            self.step(batch)
+
+        return again
+
     def finish(self, trajectories: Sequence[Trajectory]) -> NDArray[np.uint8]:
         """Step all together to the end and decode each: uint8 [n, H, W, 3]."""
         while live := [trajectory for trajectory in trajectories if trajectory.steps_left]:
-            for error in self.runner.step(live).failures.values():
-                raise error
+            self.step(live)
         return np.stack([self.runner.decode(trajectory.latents) for trajectory in trajectories])
 
     def generate(self, prompts: Sequence[str], seeds: Sequence[int], steps: int = 25) -> NDArray[np.uint8]:

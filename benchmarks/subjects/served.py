@@ -45,7 +45,6 @@ class ServedBundle:
         self._folder = tempfile.TemporaryDirectory()
         self._images = DirectoryStore(Path(self._folder.name))
         loaded = load_bundle(bundle, threads)
-        self.manifest = loaded.manifest
         self._service = Service(loaded, config.load({}), self._images, Metrics(), time.monotonic, time.sleep)
 
     def draw(self, requests: Sequence[GenerationRequest]) -> list[Drawn]:

@@ -17,25 +17,19 @@ def main() -> None:
     module = importlib.import_module(first)
     spent = {"wall": 1000 * (time.perf_counter() - wall), "cpu": 1000 * (time.process_time() - cpu)}
     handlers = [module, *(importlib.import_module(other) for other in others)]
-    said = {**spent, "handlers": sum(callable(getattr(one, "lambda_handler", None)) for one in handlers)}
+    report = {**spent, "handlers": sum(callable(getattr(one, "lambda_handler", None)) for one in handlers)}
     if others:
-        said["answer"] = _asked(module)
-    print(json.dumps(said))
+        report["answer"] = _openapi_status(module)
+    print(json.dumps(report))
 
 
-def _asked(api: object) -> int:
+def _openapi_status(api: object) -> int:
     http = {"method": "GET", "path": "/openapi.json", "protocol": "HTTP/1.1", "sourceIp": "127.0.0.1", "userAgent": ""}
     context = {"http": http, "requestId": "1", "stage": "$default", "domainName": "localhost", "timeEpoch": 0}
-    event = {
-        "version": "2.0",
-        "rawPath": "/openapi.json",
-        "rawQueryString": "",
-        "headers": {},
-        "requestContext": context,
-    }
-    answer = api.lambda_handler(event, None)  # type: ignore[attr-defined]
-    json.loads(answer["body"])
-    return int(answer["statusCode"])
+    event = {"version": "2.0", "rawPath": "/openapi.json", "rawQueryString": "", "headers": {}}
+    response = api.lambda_handler({**event, "requestContext": context}, None)  # type: ignore[attr-defined]
+    json.loads(response["body"])
+    return int(response["statusCode"])
 
 
 if __name__ == "__main__":

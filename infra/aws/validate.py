@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import platform
@@ -13,7 +12,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import zipfile
 from collections import Counter
 from pathlib import Path
 
@@ -34,29 +32,29 @@ def main() -> None:
     built = (lambda: sam_build(python), lambda: cold_import(python))
     for step in (cfn_lint, sam_validate, rules, cloudformation, *built, checkov):
         begun = time.monotonic()
-        said = step()
-        print(f"ok  {said} ({time.monotonic() - begun:.0f} s)", flush=True)
+        result = step()
+        print(f"ok  {result} ({time.monotonic() - begun:.0f} s)", flush=True)
 
 
 def run(*command: str | Path, **environment: str) -> str:
     """Standard output of a command that must succeed; what it said goes to standard error where it does not."""
-    told = {**os.environ, "SAM_CLI_TELEMETRY": "0", "AWS_DEFAULT_REGION": REGION, **environment}
-    done = subprocess.run(command, cwd=ROOT, env=told, capture_output=True, text=True, timeout=600)
+    variables = {**os.environ, "SAM_CLI_TELEMETRY": "0", "AWS_DEFAULT_REGION": REGION, **environment}
+    done = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, timeout=600)
     if done.returncode:
         sys.exit(f"{done.stdout}{done.stderr}\nvalidate: {Path(command[0]).name} failed (exit code {done.returncode})")
     return done.stdout
 
 
 def lambda_python() -> str:
-    """The template's Python: LAMBDA_PYTHON as the Makefile found it."""
-    found = os.environ.get("LAMBDA_PYTHON", "")
+    """The template's Python: LAMBDA_PYTHON as the Makefile sets it."""
+    python = os.environ.get("LAMBDA_PYTHON", "")
     wanted = yaml_template()["Globals"]["Function"]["Runtime"].removeprefix("python")
-    asked = "import sys; print('%d.%d' % sys.version_info[:2])"
-    if not found or run(found, "-c", asked).strip() != wanted:
+    script = "import sys; print('%d.%d' % sys.version_info[:2])"
+    if not python or run(python, "-c", script).strip() != wanted:
         sys.exit(
             f"validate: Python {wanted} is needed to build what Lambda runs: put python{wanted} on PATH, or in pyenv."
         )
-    return found
+    return python
 
 
 def yaml_template() -> dict:
@@ -68,7 +66,7 @@ def yaml_template() -> dict:
 def cfn_lint() -> str:
     run(SAM / "cfn-lint", "--regions", REGION, "--", TEMPLATE)
     known = run(SAM / "cfn-lint", "--list-rules").count("\n")
-    kinds = Counter(said["Type"] for said in yaml_template()["Resources"].values())
+    kinds = Counter(resource["Type"] for resource in yaml_template()["Resources"].values())
     return f"cfn-lint: {sum(kinds.values())} resources of {len(kinds)} types by {known} rules, no finding"
 
 
@@ -82,9 +80,9 @@ def rules() -> str:
     from tests.infrastructure.stack import CONFIGURATIONS
 
     template = yaml_template()
-    found = [f"{name}: {said}" for name in CONFIGURATIONS for said in rulebook.violations(template, name)]
-    if found:
-        sys.exit("\n".join(found))
+    broken = [f"{name}: {rule}" for name in CONFIGURATIONS for rule in rulebook.violations(template, name)]
+    if broken:
+        sys.exit("\n".join(broken))
     count = sum(1 for _ in mutation.properties(template))
     configurations = f"{len(CONFIGURATIONS)} configurations"
     return f"our own rules: {len(rulebook.load())} in {configurations} over {count} properties, none broken"
@@ -93,13 +91,15 @@ def rules() -> str:
 def cloudformation() -> str:
     """What SAM makes of the template, in moto's CloudFormation; what that skips, through the services' own APIs."""
     tests = "tests/infrastructure/test_translated.py"
-    said = run(sys.executable, "-m", "pytest", "-m", "template or not template", tests, PYTHONPATH=".:layers/shared")
+    output = run(sys.executable, "-m", "pytest", "-m", "template or not template", tests, PYTHONPATH=".:layers/shared")
     from tests.infrastructure.stack import CONFIGURATIONS
     from tests.infrastructure.test_translated import SKIPPED
 
-    (passed,) = re.findall(r"^(\d+) passed", said, re.MULTILINE)
-    made = f"{len(CONFIGURATIONS)} configurations made in moto"
-    return f"CloudFormation: {made}, {len(SKIPPED)} types that moto skips replayed through their APIs ({passed} tests)"
+    (passed,) = re.findall(r"^(\d+) passed", output, re.MULTILINE)
+    stacks = f"{len(CONFIGURATIONS)} configurations made in moto"
+    return (
+        f"CloudFormation: {stacks}, {len(SKIPPED)} types that moto skips replayed through their APIs ({passed} tests)"
+    )
 
 
 def sam_build(python: str) -> str:
@@ -116,12 +116,8 @@ def sam_build(python: str) -> str:
 
 def zipped(folder: Path) -> int:
     """Bytes of the archive that would be uploaded."""
-    archive = io.BytesIO()
-    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as packed:
-        for file in sorted(folder.rglob("*")):
-            if file.is_file():
-                packed.write(file, file.relative_to(folder))
-    return archive.tell()
+    with tempfile.TemporaryDirectory() as aside:
+        return Path(shutil.make_archive(f"{aside}/upload", "zip", folder)).stat().st_size
 
 
 def cold_import(python: str) -> str:
@@ -141,38 +137,37 @@ def cold_import(python: str) -> str:
         wall, cpu = (statistics.median(ours[clock] for ours, _ in spent) for clock in ("wall", "cpu"))
         # A slow or busy machine stretches both alike: milliseconds would fail where nothing has become slower.
         ratio = statistics.median(ours["cpu"] / reference["cpu"] for ours, reference in spent)
-        modules = [f"functions.{one.stem}" for one in sorted(Path(function, "functions").glob("*.py")) if handles(one)]
+        sources = sorted(Path(function, "functions").glob("*.py"))
+        modules = [f"functions.{one.stem}" for one in sources if "\ndef lambda_handler(" in one.read_text("utf-8")]
         others = [one for one in modules if one != "functions.api"]
         every = json.loads(run(*api, *others, DARKROOM_JOBS_URL="dynamodb://jobs"))  # as on AWS: no SQL there
-    said = f"{wall:.0f} ms, {cpu:.0f} ms of CPU, {ratio:.2f} times the standard library's"
+    cost = f"{wall:.0f} ms, {cpu:.0f} ms of CPU, {ratio:.2f} times the standard library's"
     if ratio > MOST_IMPORT:
-        sys.exit(f"validate: importing functions.api takes {said}: {MOST_IMPORT} times at most")
+        sys.exit(f"validate: importing functions.api takes {cost}: {MOST_IMPORT} times at most")
     if every["handlers"] != len(modules) or every["answer"] != 200:
         sys.exit(f"validate: a handler cannot be imported, or GET /openapi.json answers {every['answer']}")
-    said = f"{said}, medians of {IMPORTS} (at most {MOST_IMPORT} times)"
-    return f"cold import of functions.api: {said}; {len(modules)} handlers import, GET /openapi.json answers 200"
-
-
-def handles(source: Path) -> bool:
-    return "\ndef lambda_handler(" in source.read_text(encoding="utf-8")
+    cost = f"{cost}, medians of {IMPORTS} (at most {MOST_IMPORT} times)"
+    return f"cold import of functions.api: {cost}; {len(modules)} handlers import, GET /openapi.json answers 200"
 
 
 def checkov() -> str:
     """Findings are exactly those of the baseline, each with its reason."""
     quiet = ("--framework", "cloudformation", "--output", "json", "--quiet", "--compact", "--soft-fail")
     report = json.loads(run(CHECKOV / "checkov", "--file", TEMPLATE, *quiet))
-    found = {(one["check_id"], one["resource"].rpartition(".")[2]) for one in report["results"]["failed_checks"]}
+    findings = {(one["check_id"], one["resource"].rpartition(".")[2]) for one in report["results"]["failed_checks"]}
     baseline = yaml.safe_load((ROOT / "infra/aws/checkov.yaml").read_text(encoding="utf-8"))
-    known = {(check, name) for check, said in baseline.items() for name in said["resources"] if said["why"]}
-    for check, name in sorted(found - known):
+    known = {(check, name) for check, entry in baseline.items() for name in entry["resources"] if entry["why"]}
+    for check, name in sorted(findings - known):
         print(f"validate: checkov: {name}: {check}, which infra/aws/checkov.yaml does not explain", file=sys.stderr)
-    for check, name in sorted(known - found):
+    for check, name in sorted(known - findings):
         print(
             f"validate: infra/aws/checkov.yaml explains {check} of {name}, which is not found any more", file=sys.stderr
         )
-    if found != known or report["summary"]["parsing_errors"]:
+    if findings != known or report["summary"]["parsing_errors"]:
         sys.exit(1)
-    return f"checkov: {report['summary']['passed']} checks passed, {len(found)} findings, all explained in the baseline"
+    return (
+        f"checkov: {report['summary']['passed']} checks passed, {len(findings)} findings, all explained in the baseline"
+    )
 
 
 if __name__ == "__main__":

@@ -18,18 +18,18 @@ def requirements(pyproject: Path, extras: list[str]) -> list[str]:
     Raises: KeyError for an extra that pyproject.toml does not have.
     """
     project = tomllib.loads(pyproject.read_text())["project"]
-    found: dict[str, str] = {}
-    asked = list(extras)
-    while asked:
-        for line in project["optional-dependencies"][asked.pop()]:
+    names: dict[str, str] = {}
+    waiting = list(extras)
+    while waiting:
+        for line in project["optional-dependencies"][waiting.pop()]:
             parts = _REQUIREMENT.match(line)
             if parts is None:
                 raise ValueError(f"{pyproject}: {line!r} is no requirement")
             if parts["name"] == project["name"]:
-                asked += [extra.strip() for extra in parts["extras"].split(",")]
+                waiting += [extra.strip() for extra in parts["extras"].split(",")]
             else:
-                found[line] = parts["name"]
-    return sorted(line for line, name in found.items() if _REPLACED_BY.get(name) not in found.values())
+                names[line] = parts["name"]
+    return sorted(line for line, name in names.items() if _REPLACED_BY.get(name) not in names.values())
 
 
 if __name__ == "__main__":

@@ -20,10 +20,10 @@ def slim(packages: Path) -> int:
     """
     saved = 0
     for pattern in patterns():
-        found = list(packages.glob(pattern))
-        if not found:
+        matches = list(packages.glob(pattern))
+        if not matches:
             raise FileNotFoundError(f"unused.txt names {pattern}, and {packages} has no such file")
-        for path in found:
+        for path in matches:
             saved += path.stat().st_size
             path.unlink()
     return saved

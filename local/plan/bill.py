@@ -12,7 +12,7 @@ _MILLION, _GB, _MONTH_DAYS = 1e6, 1e9, 30.0
 
 
 @dataclass(frozen=True)
-class Deployment:
+class BilledDeployment:
     """template.yaml in figures; seconds, gigabytes of a function's memory, units of DynamoDB's tables.
 
     A predict waits for its image up to `wait`; who has none by then asks for the job each second, as Retry-After says.
@@ -48,10 +48,10 @@ def looks(seconds: float) -> int:
 
 
 def bill(
-    outcome: Outcome, hours: float, instance: Price, aws: ServicePrices, deployed: Deployment | None = None
+    outcome: Outcome, hours: float, instance: Price, aws: ServicePrices, deployed: BilledDeployment | None = None
 ) -> dict[str, float]:
     """Service -> money, for `outcome` over an interval of so many hours."""
-    deployed = deployed or Deployment()
+    deployed = deployed or BilledDeployment()
     requests = len(outcome.latencies)
     waits = [min(latency, deployed.wait) for latency in outcome.latencies]
     polls = sum(int(max(latency - deployed.wait, 0.0)) for latency in outcome.latencies)

@@ -18,14 +18,14 @@ from darkroom.scaling.executors import EXECUTORS, render
 from darkroom.scaling.policy import ScalingPolicy
 from darkroom.scaling.prices import SHIPPED, Price, PriceError, PriceTable, ServicePrices, read_prices
 from darkroom.scaling.timeline import timeline
-from local.plan.bill import Deployment, bill
+from local.plan.bill import BilledDeployment, bill
 from local.plan.comparison import Compared, candidates, compare
 from local.plan.picture import picture
-from local.plan.service import Service
+from local.plan.service import ServiceTimes
 from local.plan.table import bill_table, comparison_table, timeline_table
 from local.plan.trace import Trace, TraceError, read_trace
 
-_ON_AWS = Deployment()
+_ON_AWS = BilledDeployment()
 DATES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M"]
 
 
@@ -42,16 +42,16 @@ def plan(
     render_for: Annotated[
         str | None, typer.Option("--render", help=f"print what {' or '.join(EXECUTORS)} would be told")
     ] = None,
-    steps: Annotated[int, typer.Option(min=1, help="denoising steps of a request")] = Service.steps,
-    step_seconds: Annotated[float, typer.Option(min=0, help="a step, whatever the batch")] = Service.step,
+    steps: Annotated[int, typer.Option(min=1, help="denoising steps of a request")] = ServiceTimes.steps,
+    step_seconds: Annotated[float, typer.Option(min=0, help="a step, whatever the batch")] = ServiceTimes.step,
     image_step_seconds: Annotated[
         float, typer.Option(min=0.0001, help="what each image adds to a step")
-    ] = Service.image_step,
+    ] = ServiceTimes.image_step,
     overhead_seconds: Annotated[
         float, typer.Option(min=0, help="encode, decode and upload of an image")
-    ] = Service.overhead,
-    batch: Annotated[int, typer.Option(min=1, help="images a replica works on at once")] = Service.batch,
-    start_seconds: Annotated[float, typer.Option(min=0, help="until a new replica is ready")] = Service.start,
+    ] = ServiceTimes.overhead,
+    batch: Annotated[int, typer.Option(min=1, help="images a replica works on at once")] = ServiceTimes.batch,
+    start_seconds: Annotated[float, typer.Option(min=0, help="until a new replica is ready")] = ServiceTimes.start,
     aws: Annotated[bool, typer.Option("--aws", help="price the AWS deployment too, service by service")] = False,
     image_kilobytes: Annotated[
         float, typer.Option(min=0, help="size of an image, for --aws")
@@ -59,7 +59,7 @@ def plan(
     image_days: Annotated[float, typer.Option(min=0, help="how long images are kept, for --aws")] = _ON_AWS.image_days,
 ) -> None:
     """Show what a scaling policy would do and cost; nothing is applied."""
-    service = Service(steps, step_seconds, image_step_seconds, overhead_seconds, batch, start_seconds)
+    service = ServiceTimes(steps, step_seconds, image_step_seconds, overhead_seconds, batch, start_seconds)
     console = Console()
     try:
         document = read_policy_file(policy)
@@ -87,7 +87,7 @@ def plan(
         console.print(comparison_table(compared, price, table))
         if aws:
             hours = (line.end - line.start) / timedelta(hours=1)
-            deployed = Deployment(image_kilobytes=image_kilobytes, image_days=image_days)
+            deployed = BilledDeployment(image_kilobytes=image_kilobytes, image_days=image_days)
             bills = [bill(one.outcome, hours, price, services, deployed) for one in compared]
             console.print(bill_table(compared, bills, table))
     if svg is not None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from darkroom.scaling.policy import Metric, Metrics, ScalingPolicy
 from darkroom.scaling.prices import Price
 from darkroom.scaling.timeline import Timeline, timeline
-from local.plan.service import Service
+from local.plan.service import ServiceTimes
 from local.plan.simulation import Outcome, simulate
 
 
@@ -34,7 +34,7 @@ def candidates(policy: ScalingPolicy, line: Timeline) -> list[tuple[str, Scaling
 
 
 def compare(
-    policy: ScalingPolicy, line: Timeline, arrivals: Sequence[float], service: Service, price: Price
+    policy: ScalingPolicy, line: Timeline, arrivals: Sequence[float], service: ServiceTimes, price: Price
 ) -> Iterator[Compared]:
     """Simulate each candidate in turn, the policy first."""
     for label, candidate, its_line in candidates(policy, line):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
-class Service:
+class ServiceTimes:
     """How long things take on one replica; seconds.
 
     A step of a batch of `n` images takes `step + image_step * n`; each image also takes `overhead` (encode, decode,
@@ -43,7 +43,7 @@ class SimulatedReplica:
 class SimulatedPool:
     """Replicas and the queue they all take from. The simulation tells it what happens when."""
 
-    service: Service
+    service: ServiceTimes
     queue: deque[float] = field(default_factory=deque)
     replicas: list[SimulatedReplica] = field(default_factory=list)
     replica_seconds: float = 0.0

@@ -12,7 +12,7 @@ from itertools import count
 from darkroom.scaling.policy import MetricName, ScalingPolicy, percentile
 from darkroom.scaling.pool import LoadSample, PoolState, ReplicaBounds, decide
 from darkroom.scaling.timeline import Timeline
-from local.plan.service import Service, SimulatedPool, SimulatedReplica
+from local.plan.service import ServiceTimes, SimulatedPool, SimulatedReplica
 from local.replicas.arrival_rate import ArrivalRate
 
 OBSERVE_EVERY = 15.0  # seconds between two decisions
@@ -52,7 +52,9 @@ class Outcome:
     latencies: tuple[float, ...] = ()  # ascending, one for each request
 
 
-def simulate(label: str, policy: ScalingPolicy, line: Timeline, arrivals: Sequence[float], service: Service) -> Outcome:
+def simulate(
+    label: str, policy: ScalingPolicy, line: Timeline, arrivals: Sequence[float], service: ServiceTimes
+) -> Outcome:
     """Replay `arrivals` (seconds after the timeline's start, ascending) through the policy.
 
     Deterministic. The pool begins with the replicas that the timeline's first minimum asks for, ready.
@@ -62,7 +64,7 @@ def simulate(label: str, policy: ScalingPolicy, line: Timeline, arrivals: Sequen
 
 class _Simulation:
     def __init__(
-        self, label: str, policy: ScalingPolicy, line: Timeline, arrivals: Sequence[float], service: Service
+        self, label: str, policy: ScalingPolicy, line: Timeline, arrivals: Sequence[float], service: ServiceTimes
     ) -> None:
         self.label, self.policy, self.line, self.arrivals, self.service = label, policy, line, arrivals, service
         self.seconds = (line.end - line.start).total_seconds()

@@ -11,12 +11,14 @@ from darkroom.bundles.manifest import EngineManifest
 from model_build.hardware import threads
 from model_build.layout import CALIBRATED, NOTES
 from model_build.memory import give_back
-from model_build.stages import FinishedStage, Run, Stage
+from model_build.stages import FinishedStage, RunStage, Stage
 
 RECORDED = "openvino-fp32"  # the target whose calls are
 
 
-def calibrated(run: Run, manifest: EngineManifest, files: Mapping[str, Path], prompts: Sequence[str]) -> FinishedStage:
+def calibrated(
+    run: RunStage, manifest: EngineManifest, files: Mapping[str, Path], prompts: Sequence[str]
+) -> FinishedStage:
     """What the checkpoint's own trajectories feed its networks, recorded from the engines in full precision."""
     from model_build.int8.calibration import settings
 
@@ -40,12 +42,12 @@ def calibrated(run: Run, manifest: EngineManifest, files: Mapping[str, Path], pr
     return run(stage, work, total=len(images))
 
 
-def engines(run: Run, graphs: Mapping[str, FinishedStage], calls: FinishedStage) -> dict[str, FinishedStage]:
+def engines(run: RunStage, graphs: Mapping[str, FinishedStage], calls: FinishedStage) -> dict[str, FinishedStage]:
     """Every component's engine for OpenVINO."""
     return {component: _quantized(run, component, graph, calls) for component, graph in graphs.items()}
 
 
-def _quantized(run: Run, component: str, graph: FinishedStage, calls: FinishedStage) -> FinishedStage:
+def _quantized(run: RunStage, component: str, graph: FinishedStage, calls: FinishedStage) -> FinishedStage:
     def work(folder: Path, _: Callable[[], None]) -> None:
         from model_build.int8.calls import samples
         from model_build.int8.quantize import quantize
@@ -65,7 +67,7 @@ def _quantized(run: Run, component: str, graph: FinishedStage, calls: FinishedSt
     return run(stage, work)
 
 
-def paired(run: Run, graph: FinishedStage, calls: FinishedStage) -> FinishedStage:
+def paired(run: RunStage, graph: FinishedStage, calls: FinishedStage) -> FinishedStage:
     """The UNet's ONNX graph with Q/DQ pairs."""
 
     def work(folder: Path, _: Callable[[], None]) -> None:

@@ -17,7 +17,7 @@ _SHAPES_KEPT = 8
 
 
 @dataclass(frozen=True, eq=False)
-class Control:
+class AppliedControl:
     """One ControlNet on one trajectory: which, on what image (float32 [3, H, W] in [0, 1]), how strongly, and when."""
 
     component: str
@@ -36,7 +36,7 @@ class Controlled(Protocol):
     def rows(self) -> int: ...
 
     @property
-    def controls(self) -> Sequence[Control]: ...
+    def controls(self) -> Sequence[AppliedControl]: ...
 
 
 def acting_steps(start: float, end: float, entry: int, steps: int) -> range:
@@ -62,7 +62,7 @@ class ControlNets:
         The others are the UNet's inputs for these rows: each ControlNet takes the same. With guidance both rows of a
         trajectory get control, as in diffusers without guess mode.
         """
-        acting: dict[str, list[tuple[slice, Control]]] = defaultdict(list)
+        acting: dict[str, list[tuple[slice, AppliedControl]]] = defaultdict(list)
         first = 0
         for trajectory in batch:
             for control in trajectory.controls:
@@ -99,7 +99,7 @@ class ControlNets:
 
 
 def _add(
-    total: dict[str, Floats], residuals: Mapping[str, Floats], acts: Sequence[tuple[slice, Control]], rows: int
+    total: dict[str, Floats], residuals: Mapping[str, Floats], acts: Sequence[tuple[slice, AppliedControl]], rows: int
 ) -> None:
     """Add what a ControlNet gave for the rows of `acts`, in their order, to the rows they are in the batch."""
     for name, residual in residuals.items():

@@ -8,7 +8,7 @@ from enum import StrEnum
 import numpy as np
 
 from runtime.arrays import Floats
-from runtime.denoising.control import Control
+from runtime.denoising.control import AppliedControl
 from runtime.denoising.original import Original
 from runtime.denoising.samplers import SamplerTable
 
@@ -38,7 +38,7 @@ class Trajectory:
         table: SamplerTable,
         guidance_scale: float,
         step: int = 0,
-        controls: Sequence[Control] = (),
+        controls: Sequence[AppliedControl] = (),
     ) -> None:
         """`shape` is that of the latents: channels, height, width. `request` is the arrival number of its request.
 

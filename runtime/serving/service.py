@@ -24,7 +24,7 @@ from runtime.bundles.tokenizer import Tokens
 from runtime.config import RuntimeConfig
 from runtime.denoising.autoencoder import tile_beyond
 from runtime.denoising.batcher import Batcher
-from runtime.denoising.control import Control, acting_steps
+from runtime.denoising.control import AppliedControl, acting_steps
 from runtime.denoising.runner import Runner
 from runtime.denoising.trajectory import Trajectory
 from runtime.metrics import Metrics
@@ -103,7 +103,7 @@ class Service:
         nothing = np.zeros((3, defaults.height, defaults.width), np.float32)
         controlnets = self._bundle.manifest.control
         trajectory.controls = tuple(
-            Control(net.component, nothing, 1.0, range(1)) for net in (controlnets.nets if controlnets else ())
+            AppliedControl(net.component, nothing, 1.0, range(1)) for net in (controlnets.nets if controlnets else ())
         )
         prompt, negative = (tokens.ids for tokens in generation.prompts)
         size_and_guidance = defaults.width, defaults.height, defaults.guidance_scale
@@ -204,11 +204,11 @@ class Service:
             for index in range(request.num_images)
         ]
 
-    def _controls(self, request: GenerationRequest, inputs: Inputs, entry: int, steps: int) -> list[Control]:
+    def _controls(self, request: GenerationRequest, inputs: Inputs, entry: int, steps: int) -> list[AppliedControl]:
         spec = self._bundle.manifest.control
         components = {net.type: net.component for net in spec.nets} if spec else {}
         return [
-            Control(
+            AppliedControl(
                 components[control.type or ""],
                 np.ascontiguousarray(pixels.transpose(2, 0, 1), np.float32) / np.float32(255),
                 control.scale,

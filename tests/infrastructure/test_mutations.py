@@ -10,7 +10,7 @@ from tests.infrastructure.stack import ROOT, read
 
 # The rules read what the functions import, the layer, and the page that explains the alarms.
 ROOMS = [room for room in ("api", "functions", "layers/shared") if (ROOT / room).is_dir()]
-READ = ("template.yaml", "docs/operations.md", "tests/infrastructure/rules/*.py", *(f"{room}/**/*" for room in ROOMS))
+READ = ("template.yaml", "docs/aws.md", "tests/infrastructure/rules/*.py", *(f"{room}/**/*" for room in ROOMS))
 pytestmark = [pytest.mark.template, pytest.mark.costly(*READ)]
 TEMPLATE = read()
 GOAL = 0.95

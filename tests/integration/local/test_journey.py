@@ -27,8 +27,8 @@ def deployment(module_deployment: Running) -> Iterator[Running]:
 
 
 def events(text: str) -> list[tuple[str, dict[str, object]]]:
-    blocks = [block.split("\n") for block in text.split("\n\n") if block.startswith("event:")]
-    return [(block[0].removeprefix("event: "), json.loads(block[1].removeprefix("data: "))) for block in blocks]
+    blocks = [dict(line.split(": ", 1) for line in block.splitlines()) for block in text.split("\n\n")]
+    return [(block["event"], json.loads(block["data"])) for block in blocks if "event" in block]
 
 
 def test_the_seeds_line_answers_an_image(deployment: Running) -> None:

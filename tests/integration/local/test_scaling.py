@@ -78,13 +78,13 @@ class Load(threading.Thread):
 
     def __init__(self, deployment, model="crayon", **asked):
         super().__init__()
-        self.deployment, self.model, self.asked = deployment, model, asked
+        self.deployment, self.model, self.body = deployment, model, asked
         self.enough = threading.Event()
         self.statuses = []
 
     def run(self):
         while not self.enough.is_set():
-            answer = self.deployment.client.post(f"/v1/models/{self.model}:predict", json={"prompt": "a", **self.asked})
+            answer = self.deployment.client.post(f"/v1/models/{self.model}:predict", json={"prompt": "a", **self.body})
             self.statuses.append(answer.status_code)
 
     def __enter__(self):
@@ -161,7 +161,7 @@ def test_zero_and_back_and_ping_stays_true(tmp_path, hands):
         pool, autoscaler = deployment.deployment.pool, deployment.deployment.autoscaler
         deployment.until(lambda: autoscaler.state is not None)
         hands.move(seconds=15)
-        deployment.until(lambda: autoscaler.state.asked[-1][0] == 1015.0)
+        deployment.until(lambda: autoscaler.state.demands[-1][0] == 1015.0)
         assert pool.wanted == 1
         hands.move(seconds=10)
         deployment.until(lambda: not processes(deployment))

@@ -8,7 +8,7 @@ import pytest
 
 from darkroom.scaling.document import parse_policy
 from darkroom.scaling.timeline import timeline
-from local.plan.service import Service
+from local.plan.service import ServiceTimes
 from local.plan.simulation import OBSERVE_EVERY, simulate
 from local.replicas.autoscaler import Clock
 from tests.fakes.deployment import running
@@ -22,7 +22,8 @@ POLICY = {
     "metrics": {"requests_per_second": {"target": 0.15, "scale_out_cooldown": "15s", "scale_in_cooldown": "1m"}},
     "scale_to_zero_after": "1m",
 }
-INSTANT = Service(steps=1, step=0.0, image_step=0.001, overhead=0.0, start=0.0)  # as the fake runtime is, by this clock
+# As the fake runtime is, by this clock.
+INSTANT = ServiceTimes(steps=1, step=0.0, image_step=0.001, overhead=0.0, start=0.0)
 
 
 @dataclass

@@ -15,7 +15,7 @@ from starlette.routing import Route
 from api.app import ControlPlane
 from api.call import Call
 from api.callers import Identity
-from api.endpoint import Endpoint
+from api.endpoint import HttpEndpoint
 from api.manifests import Manifests
 from api.services import Services
 from api.waiting import News
@@ -147,7 +147,7 @@ def test_every_answer_is_told(services: Services) -> None:
 
 
 def test_routes_of_the_deployment_come_first(services: Services) -> None:
-    own = Route("/ping", Endpoint({"GET": lambda call: PlainTextResponse(call.request_id)}, reads=False))
+    own = Route("/ping", HttpEndpoint({"GET": lambda call: PlainTextResponse(call.request_id)}, reads=False))
     response = api.ask(ControlPlane(services, [own]), "GET", "/ping")
     assert response.text == response.headers["x-request-id"]
 

@@ -8,7 +8,7 @@ from benchmarks.measure import judged
 
 
 @pytest.mark.parametrize(
-    ("measured", "goals", "told"),
+    ("measured", "goals", "judgement"),
     [
         (0.99951, {"at_least": 1.0}, (1.0, ">= 1", False)),
         (1.0, {"at_least": 1.0}, (1.0, ">= 1", True)),
@@ -18,8 +18,8 @@ from benchmarks.measure import judged
     ],
 )
 def test_judged_before_it_is_rounded(
-    measured: float, goals: dict[str, float], told: tuple[float, str | None, bool | None]
+    measured: float, goals: dict[str, float], judgement: tuple[float, str | None, bool | None]
 ) -> None:
     row = judged("cpu", "make bench PART=cpu", "a step", measured, **goals)
-    assert (row.measured, row.goal, row.met) == told
+    assert (row.measured, row.goal, row.met) == judgement
     assert (row.part, row.metric, row.unit, row.command) == ("cpu", "a step", "x", "make bench PART=cpu")

@@ -16,7 +16,7 @@ _REFUSALS = ("ValidationException", "ResourceLimitExceeded")
 
 
 @dataclass(frozen=True)
-class Look:
+class EndpointSnapshot:
     """What an endpoint is up to. `coming` is what it is changing to."""
 
     status: EndpointStatus
@@ -39,21 +39,21 @@ class Endpoint:
     _configs: dict[str, Described] = field(default_factory=dict)
     _models: dict[str, Described] = field(default_factory=dict)
 
-    def look(self) -> Look:
+    def look(self) -> EndpointSnapshot:
         """Raises: what boto3 raises."""
         description = self._describe()
         if description is None:
-            return Look(EndpointStatus.ABSENT)
+            return EndpointSnapshot(EndpointStatus.ABSENT)
         reported = description["EndpointStatus"]
         if reported in _BROKEN:
-            return Look(EndpointStatus.BROKEN)
+            return EndpointSnapshot(EndpointStatus.BROKEN)
         if reported == "Creating":
-            return Look(EndpointStatus.BUSY)
+            return EndpointSnapshot(EndpointStatus.BUSY)
         status = EndpointStatus.READY if reported in _READY else EndpointStatus.BUSY
         running = self._traffic(description["EndpointConfigName"], description.get("ProductionVariants", ()))
         coming = description.get("PendingDeploymentSummary", {}).get("EndpointConfigName")
         mixed = reported == "UpdateRollbackFailed"
-        return Look(status, None if mixed else running, self._traffic(coming, ()) if coming else None)
+        return EndpointSnapshot(status, None if mixed else running, self._traffic(coming, ()) if coming else None)
 
     def ringing(self) -> tuple[str, ...]:
         """Those of the alarms that ring now."""

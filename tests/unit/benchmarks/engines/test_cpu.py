@@ -35,18 +35,18 @@ def test_each_goal_is_measured_against_its_peer_and_what_died_is_left_out() -> N
         "f32": {"f32": _found("f32", 9.0, 15.0, 4.0), "int8": _found("int8", 3.0, 20.0, 1.5)},
         "bf16": {},
     }
-    made = {row.metric: row for row in cpu._compared(measured)}
-    against = made[f"an image of 20 steps, {DIFFUSERS} / {MERGED}"]
+    rows = {row.metric: row for row in cpu._compared(measured)}
+    against = rows[f"an image of 20 steps, {DIFFUSERS} / {MERGED}"]
     assert (against.measured, against.goal, against.met) == (13.0, ">= 12", True)
-    assert made[f"an image of 20 steps, {BF16} / {MERGED}"].met is False
-    memory = made[f"peak memory, {MERGED} / {DIFFUSERS}"]
+    assert rows[f"an image of 20 steps, {BF16} / {MERGED}"].met is False
+    memory = rows[f"peak memory, {MERGED} / {DIFFUSERS}"]
     assert (memory.measured, memory.goal, memory.met) == (0.22, "<= 0.2", False)
-    assert made["a guided UNet step, f32 / int8"].measured == 3.0
-    assert made[f"a guided UNet step, int8 / {MERGED}"].met is True
-    outside = made[f"share of an image that is no engine call, {MERGED}"]
+    assert rows["a guided UNet step, f32 / int8"].measured == 3.0
+    assert rows[f"a guided UNet step, int8 / {MERGED}"].met is True
+    outside = rows[f"share of an image that is no engine call, {MERGED}"]
     assert (outside.measured, outside.goal, outside.met) == (0.8, "<= 1", True)
-    assert made["peak memory, int8"].measured == 1.0, "as beside its peers, not as in a later group"
-    assert not any("compile" in metric or "genai" in metric for metric in made)
+    assert rows["peak memory, int8"].measured == 1.0, "as beside its peers, not as in a later group"
+    assert not any("compile" in metric or "genai" in metric for metric in rows)
 
 
 def test_starts_are_shares_of_the_peers() -> None:

@@ -12,22 +12,22 @@ from benchmarks.peers.sides import Image, SideResult
 from model_build.compile.device import Lack
 
 
-def _found(name: str, seconds: float) -> SideResult:
+def _result(name: str, seconds: float) -> SideResult:
     image = Image([seconds / 32] * 32, [seconds / 32] * 32)  # 31 steps and the rest, in fractions that add up exactly
     return SideResult(name, 1.0, 2.0, 1 << 30, [image] * 2, 3 << 30)
 
 
 def test_our_preferred_target_is_held_against_torch_compile() -> None:
     seconds = {EAGER: 1.0, COMPILED: 0.6, "tensorrt-fp16-sm90": 0.3, "onnx-cuda-fp16": 0.4, PLAIN: 0.5}
-    found = {name: _found(name, each) for name, each in seconds.items()}
-    made = {row.metric: row for row in compared(SD15, found, ["tensorrt-fp16-sm90", "onnx-cuda-fp16", PLAIN])}
-    first = made[f"sd15, one image, {COMPILED} / tensorrt-fp16-sm90"]
+    results = {name: _result(name, each) for name, each in seconds.items()}
+    rows = {row.metric: row for row in compared(SD15, results, ["tensorrt-fp16-sm90", "onnx-cuda-fp16", PLAIN])}
+    first = rows[f"sd15, one image, {COMPILED} / tensorrt-fp16-sm90"]
     assert (first.measured, first.goal, first.met) == (2.0, ">= 1.6", True)
-    assert made[f"sd15, one image, {COMPILED} / onnx-cuda-fp16"].goal is None
-    assert made[f"sd15, one image, {PLAIN} / onnx-cuda-fp16"].measured == 1.25, "what fusion is worth"
-    assert made["sd15, one image, onnx-cuda-fp16"].measured == 400
-    assert made["sd15, GPU memory, onnx-cuda-fp16"].measured == 3.0
-    assert made["sd15, peak resident memory, onnx-cuda-fp16"].measured == 1.0
+    assert rows[f"sd15, one image, {COMPILED} / onnx-cuda-fp16"].goal is None
+    assert rows[f"sd15, one image, {PLAIN} / onnx-cuda-fp16"].measured == 1.25, "what fusion is worth"
+    assert rows["sd15, one image, onnx-cuda-fp16"].measured == 400
+    assert rows["sd15, GPU memory, onnx-cuda-fp16"].measured == 3.0
+    assert rows["sd15, peak resident memory, onnx-cuda-fp16"].measured == 1.0
 
 
 def test_the_share_of_the_matrix_peak() -> None:

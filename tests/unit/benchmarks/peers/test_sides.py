@@ -16,8 +16,8 @@ def test_a_step_is_the_median_of_all_but_the_first_which_begins_the_image() -> N
 
 
 def test_what_passes_between_a_sides_turns_is_not_counted() -> None:
-    told = {"moments": [[10, 0], [13, 1], [30, 2]], "engine": [[11, 12], [12.5, 22]]}
-    image = Image.of(told, [(9.5, 12), (20, 25), (29, 31)])
+    record = {"moments": [[10, 0], [13, 1], [30, 2]], "engine": [[11, 12], [12.5, 22]]}
+    image = Image.of(record, [(9.5, 12), (20, 25), (29, 31)])
     assert image == Image(wall=[2, 6], cpu=[1, 1], engine=3)
 
 
@@ -27,17 +27,17 @@ def test_a_ratio_is_the_median_of_the_rounds_own() -> None:
 
 def test_sides_take_turns_and_one_that_dies_stops_no_other(tmp_path: Path) -> None:
     folder = write_tiny_checkpoint(tmp_path / "tiny")
-    told = {"folder": str(folder), "threads": 1}
+    arguments = {"folder": str(folder), "threads": 1}
     sides = [
-        Side("f32", "diffusers", {**told, "dtype": "float32"}),
-        Side("nowhere", "diffusers", {**told, "folder": str(tmp_path / "none"), "dtype": "float32"}),
-        Side("none", "no such kind", told),
+        Side("f32", "diffusers", {**arguments, "dtype": "float32"}),
+        Side("nowhere", "diffusers", {**arguments, "folder": str(tmp_path / "none"), "dtype": "float32"}),
+        Side("none", "no such kind", arguments),
     ]
-    found, died = in_turns(sides, rounds=2, steps=2, turn=0.05, kept=tmp_path / "results" / "group.json")
-    assert [len(image.wall) for image in found["f32"].images] == [3, 3]
-    assert all(seconds > 0 for image in found["f32"].images for seconds in image.wall)
-    assert 0 < found["f32"].loaded < found["f32"].first
-    assert found["f32"].peak > 1e8
+    results, died = in_turns(sides, rounds=2, steps=2, turn=0.05, kept=tmp_path / "results" / "group.json")
+    assert [len(image.wall) for image in results["f32"].images] == [3, 3]
+    assert all(seconds > 0 for image in results["f32"].images for seconds in image.wall)
+    assert 0 < results["f32"].loaded < results["f32"].first
+    assert results["f32"].peak > 1e8
     assert died["none"] == "KeyError: 'no such kind'"
     assert set(died) == {"none", "nowhere"}
 
@@ -69,9 +69,9 @@ def test_a_side_that_dies_or_hangs_is_told_and_stops_no_other(tmp_path: Path) ->
         _fake(tmp_path / "lasts", lasting),
         _fake(tmp_path / "hangs", "while :; do :; done", patience=2),
     ]
-    found, died = in_turns(sides, rounds=2, steps=2, turn=0.05, kept=tmp_path / "group.json")
-    assert list(found) == ["lasts"]
-    assert [image.cpu for image in found["lasts"].images] == [[2, 2, 2]] * 2
+    results, died = in_turns(sides, rounds=2, steps=2, turn=0.05, kept=tmp_path / "group.json")
+    assert list(results) == ["lasts"]
+    assert [image.cpu for image in results["lasts"].images] == [[2, 2, 2]] * 2
     assert died == {"silent": "no answer in 0.01 s", "dies": "out of luck", "hangs": "no answer in 2 s"}
 
 
@@ -83,8 +83,8 @@ def test_a_side_goes_on_in_its_next_turn(tmp_path: Path) -> None:
         return f"{seen}\n{_IMAGE} read asked"
 
     sides = [_fake(tmp_path / "a", waiting("a", "b")), _fake(tmp_path / "b", waiting("b", "a"))]
-    found, died = in_turns(sides, rounds=1, steps=2, turn=0.05, kept=tmp_path / "group.json")
-    assert list(found) == ["a", "b"]
+    results, died = in_turns(sides, rounds=1, steps=2, turn=0.05, kept=tmp_path / "group.json")
+    assert list(results) == ["a", "b"]
     assert not died
 
 
@@ -93,8 +93,8 @@ def test_a_group_that_is_kept_is_not_measured_again(tmp_path: Path) -> None:
     kept = tmp_path / "group.json"
     _, died = in_turns([side], rounds=1, steps=2, turn=0.05, kept=kept)
     assert died
-    told = json.loads(kept.read_text())
-    told["found"]["a"] = {"name": "a", "loaded": 1.0, "first": 2.0, "peak": 3, "images": [{"wall": [1], "cpu": [1]}]}
-    kept.write_text(json.dumps(told))
+    record = json.loads(kept.read_text())
+    record["found"]["a"] = {"name": "a", "loaded": 1.0, "first": 2.0, "peak": 3, "images": [{"wall": [1], "cpu": [1]}]}
+    kept.write_text(json.dumps(record))
     assert in_turns([side], rounds=1, steps=2, turn=0.05, kept=kept)[0]["a"].images == [Image([1], [1])]
     assert not in_turns([side], rounds=2, steps=2, turn=0.05, kept=kept)[0], "asked for otherwise, it is measured"

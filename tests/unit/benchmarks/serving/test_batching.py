@@ -36,13 +36,13 @@ class Steady:
     def turn(self) -> None:
         self._turns.append(self._name)
         self.clock.skip_to(self.clock() + self._seconds)
-        asked = self._arrivals[len(self.answered)]
-        self.answered.append(Answered(asked.steps, self.clock() - asked.at))
+        arrival = self._arrivals[len(self.answered)]
+        self.answered.append(Answered(arrival.steps, self.clock() - arrival.at))
 
 
 def test_whose_time_is_earliest_has_the_next_turn() -> None:
     turns: list[str] = []
-    found = answers(
+    answered = answers(
         {
             "fast": lambda arrivals: Steady("fast", 100.0, turns, arrivals),
             "slow": lambda arrivals: Steady("slow", 250.0, turns, arrivals),
@@ -51,5 +51,5 @@ def test_whose_time_is_earliest_has_the_next_turn() -> None:
         "",
     )
     assert turns == ["fast", "slow", "fast", "fast", "slow", "fast", "slow", "slow"]
-    assert {name: round(each[-1].seconds) for name, each in found.items()} == {"fast": 400, "slow": 1000}
-    assert [one.steps for one in found["fast"]] == [arrival.steps for arrival in all_at_once(4, seed=0)]
+    assert {name: round(each[-1].seconds) for name, each in answered.items()} == {"fast": 400, "slow": 1000}
+    assert [one.steps for one in answered["fast"]] == [arrival.steps for arrival in all_at_once(4, seed=0)]

@@ -8,8 +8,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from benchmarks.measure import free_port
 from benchmarks.serving.poisson import Arrival
-from benchmarks.serving.servers import PeerServer, ServerDied, _free_port, answers, running
+from benchmarks.serving.servers import PeerServer, ServerDied, answers, running
 
 _SERVER = """
 import sys
@@ -38,7 +39,7 @@ ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
 
 
 def _server(script: str, tmp_path: Path) -> PeerServer:
-    path, port = tmp_path / "server.py", _free_port()
+    path, port = tmp_path / "server.py", free_port()
     path.write_text(script)
     command = [sys.executable, str(path), str(port)]
     return PeerServer("fake", command, port, "/", "/draw", lambda number, steps: {"number": number, "steps": steps})
@@ -47,9 +48,9 @@ def _server(script: str, tmp_path: Path) -> PeerServer:
 def test_each_request_is_answered_and_none_that_failed_is_counted(tmp_path: Path) -> None:
     server = _server(_SERVER, tmp_path)
     with running(server) as client:
-        found = answers(server, client, [Arrival(0.0, 4), Arrival(0.0, 50), Arrival(0.05, 20)])
-        assert [each.steps for each in found] == [4, 50, 20]
-        assert all(each.seconds > 0 for each in found)
+        answered = answers(server, client, [Arrival(0.0, 4), Arrival(0.0, 50), Arrival(0.05, 20)])
+        assert [each.steps for each in answered] == [4, 50, 20]
+        assert all(each.seconds > 0 for each in answered)
         with pytest.raises(httpx.HTTPStatusError):
             answers(server, client, [Arrival(0.0, 4), Arrival(0.0, 13)])
 

@@ -25,12 +25,12 @@ PUBLISHED = {
 def test_it_has_as_many_parameters_as_the_published_one(architecture: str) -> None:
     with torch.device("meta"):
         pipeline = checkpoints.ARCHITECTURES[architecture](1)
-    found = {
+    counts = {
         name: sum(weights.numel() for weights in part.parameters())
         for name, part in pipeline.components.items()
         if isinstance(part, torch.nn.Module)
     }
-    assert found == PUBLISHED[architecture]
+    assert counts == PUBLISHED[architecture]
 
 
 def test_so_has_the_controlnet() -> None:

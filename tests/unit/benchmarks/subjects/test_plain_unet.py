@@ -26,5 +26,5 @@ def test_it_is_the_unet_without_residuals(controlled_store: Path, tmp_path: Path
     zeros = no_residuals(bundle.manifest.control, latents)
     wanted = load_bundle(bundle, 1).engine.predict(latents, timestep, prompt_embeds=embeds, **zeros)
     plain = open_plain_unet(bundle, 1)
-    found = plain({"latents": latents, "timestep": timestep, "prompt_embeds": embeds})
-    assert np.abs(found - wanted).max() < 1e-4 * np.abs(wanted).max()
+    output = plain({"latents": latents, "timestep": timestep, "prompt_embeds": embeds})
+    assert np.abs(output - wanted).max() < 1e-4 * np.abs(wanted).max()

@@ -8,7 +8,7 @@ import boto3
 import pytest
 
 from darkroom.release.advance import ActionRefused, NotNow
-from darkroom.release.endpoint import Endpoint, Look
+from darkroom.release.endpoint import Endpoint, EndpointSnapshot
 from darkroom.release.state import UNPINNED, EndpointStatus, TrafficSplit
 from tests.fakes import aws
 from tests.fakes.control_plane import ControlPlane
@@ -55,11 +55,13 @@ def changes(plane: ControlPlane) -> list[str]:
 
 
 def test_what_the_stack_made_follows_the_pointer(plane):
-    assert deployed().look() == Look(EndpointStatus.READY, TrafficSplit(UNPINNED))
+    assert deployed().look() == EndpointSnapshot(EndpointStatus.READY, TrafficSplit(UNPINNED))
 
 
 def test_an_endpoint_that_is_not_there_is_absent(plane):
-    assert Endpoint("gone", boto3.client("sagemaker"), boto3.client("cloudwatch")).look() == Look(EndpointStatus.ABSENT)
+    assert Endpoint("gone", boto3.client("sagemaker"), boto3.client("cloudwatch")).look() == EndpointSnapshot(
+        EndpointStatus.ABSENT
+    )
 
 
 def test_an_update_makes_what_is_missing_and_is_seen_to_come(plane):
@@ -67,9 +69,9 @@ def test_an_update_makes_what_is_missing_and_is_seen_to_come(plane):
     plane.calls.clear()
     endpoint.update(TrafficSplit(NEW), careful=True)
     assert changes(plane) == ["CreateModel", "CreateEndpointConfig", "UpdateEndpoint"]
-    assert endpoint.look() == Look(EndpointStatus.BUSY, TrafficSplit(UNPINNED), TrafficSplit(NEW))
+    assert endpoint.look() == EndpointSnapshot(EndpointStatus.BUSY, TrafficSplit(UNPINNED), TrafficSplit(NEW))
     plane.finish(endpoint.name)
-    assert endpoint.look() == Look(EndpointStatus.READY, TrafficSplit(NEW))
+    assert endpoint.look() == EndpointSnapshot(EndpointStatus.READY, TrafficSplit(NEW))
     made = plane.calls[0][1]
     assert made["PrimaryContainer"]["Environment"] == {"A": "1", "RUNTIME_VERSION": NEW}
     assert made["ModelName"].startswith(f"{endpoint.name}-{NEW}-")
@@ -96,7 +98,7 @@ def test_versions_side_by_side_share_requests_as_told(plane):
     endpoint.reweigh(TrafficSplit(OLD, NEW, 40))
     assert endpoint.look().status is EndpointStatus.BUSY
     plane.finish(endpoint.name)
-    assert endpoint.look() == Look(EndpointStatus.READY, TrafficSplit(OLD, NEW, 40))
+    assert endpoint.look() == EndpointSnapshot(EndpointStatus.READY, TrafficSplit(OLD, NEW, 40))
     endpoint.update(TrafficSplit(NEW), careful=True)
     plane.finish(endpoint.name)
     assert endpoint.look().running == TrafficSplit(NEW)
@@ -163,7 +165,7 @@ def test_an_endpoint_that_went_back_runs_what_it_ran(plane):
     endpoint = deployed()
     endpoint.update(TrafficSplit(NEW), careful=True)
     plane.go_back(endpoint.name)
-    assert endpoint.look() == Look(EndpointStatus.READY, TrafficSplit(UNPINNED))
+    assert endpoint.look() == EndpointSnapshot(EndpointStatus.READY, TrafficSplit(UNPINNED))
 
 
 class _Crashing:

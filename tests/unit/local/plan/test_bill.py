@@ -15,7 +15,7 @@ from api.blocking import at_once
 from api.waiting import polling
 from darkroom.contracts import GenerationRequest, Job, JobStatus
 from darkroom.scaling.prices import read_prices
-from local.plan.bill import Deployment, bill, looks
+from local.plan.bill import BilledDeployment, bill, looks
 from local.plan.simulation import Outcome
 
 PRICES = read_prices()
@@ -25,7 +25,7 @@ ONE = Outcome("one", 1, 0, 2.0, 2.0, 2.0, 0, 0, 0, 24.0, (), (2.0,))
 
 def billed(outcome: Outcome, hours: float = 0.0, **told: Any) -> dict[str, float]:
     assert PRICES.aws
-    return bill(outcome, hours, INSTANCE, PRICES.aws, replace(Deployment(), **told))
+    return bill(outcome, hours, INSTANCE, PRICES.aws, replace(BilledDeployment(), **told))
 
 
 def test_an_hour_of_an_instance_is_billed_whether_or_not_it_works() -> None:
@@ -88,7 +88,7 @@ def test_looks_are_counted_as_the_handler_looks(seconds: float) -> None:
 
 def test_the_deployment_is_the_templates(pytestconfig: pytest.Config) -> None:
     template = (Path(pytestconfig.rootpath) / "template.yaml").read_text(encoding="utf-8")
-    told = Deployment()
+    told = BilledDeployment()
 
     def of(resource: str, name: str) -> str:
         section = re.search(rf"^  {resource}:\n(?:(?:    .*)?\n)+", template, re.MULTILINE)

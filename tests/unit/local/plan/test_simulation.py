@@ -9,13 +9,13 @@ from darkroom.scaling.policy import percentile
 from darkroom.scaling.prices import Price
 from darkroom.scaling.timeline import timeline
 from local.plan.comparison import always, compare
-from local.plan.service import Service, SimulatedPool
+from local.plan.service import ServiceTimes, SimulatedPool
 from local.plan.simulation import simulate
 from local.plan.trace import read_trace
 
 START = datetime(2026, 11, 16, tzinfo=UTC)
 # A step of n images takes 0.5 + 0.5 n seconds; ten steps: 10 s alone, 15 s for two.
-SERVICE = Service(steps=10, step=0.5, image_step=0.5, overhead=0.0, batch=4, start=60.0)
+SERVICE = ServiceTimes(steps=10, step=0.5, image_step=0.5, overhead=0.0, batch=4, start=60.0)
 
 
 def outcome(document, arrivals, hours=1.0, service=SERVICE):
@@ -39,7 +39,7 @@ def test_a_second_request_joins_the_batch_at_a_step_boundary():
 
 
 def test_joining_costs_its_overhead_once():
-    service = Service(steps=10, step=0.5, image_step=0.5, overhead=2.0, batch=4, start=60.0)
+    service = ServiceTimes(steps=10, step=0.5, image_step=0.5, overhead=2.0, batch=4, start=60.0)
     assert outcome({"min": 1, "max": 1}, [0.0], service=service).p50 == pytest.approx(12.0)
 
 
@@ -136,7 +136,7 @@ def test_a_mixed_policy_halves_the_cost_at_the_same_p95(request):
     trace = read_trace("office-hours")
     line = timeline(policy, trace.start, trace.start + timedelta(days=1))
     arrivals = trace.between(line.start, line.end).arrivals()
-    mixed, most, fewest = compare(policy, line, arrivals, Service(), Price(name="x", per_hour=1.41))
+    mixed, most, fewest = compare(policy, line, arrivals, ServiceTimes(), Price(name="x", per_hour=1.41))
     assert most.outcome.replica_hours == pytest.approx(96.0)
     assert mixed.money <= most.money / 2
     assert mixed.outcome.p95 <= 1.05 * most.outcome.p95

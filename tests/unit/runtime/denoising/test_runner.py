@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from darkroom.errors import GenerationFailed, GenerationInvalid, OutOfMemory
-from runtime.denoising.control import Control
+from runtime.denoising.control import AppliedControl
 from runtime.denoising.runner import Runner
 from runtime.denoising.samplers import UPDATES, SamplerTables
 from runtime.denoising.trajectory import Trajectory, TrajectoryStatus
@@ -152,7 +152,7 @@ def test_every_row_input_is_stacked_by_its_name(runner, begin, engine, monkeypat
 
 
 def canny(brightness: float, scale: float = 1.0, steps: range = range(60), component: str = "controlnet_canny"):
-    return Control(component, np.full((3, 32, 32), brightness, np.float32), scale, steps)
+    return AppliedControl(component, np.full((3, 32, 32), brightness, np.float32), scale, steps)
 
 
 def test_control_runs_for_the_rows_it_acts_on_and_in_one_call(runner, begin, engine) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
-from benchmarks.cache_published import Published, lcbfu, lru
+from benchmarks.cache.published import Published, lcbfu, lru
 from benchmarks.subjects.engine import InProcess
 from runtime.arrays import Floats
 from runtime.cache.calibrated import Calibrated, Calibration
@@ -61,22 +62,22 @@ class Policies:
 
     def compared(self) -> dict[str, Callable[[], Policy]]:
         """By the names of the table."""
-        return {"nirvana": self.published, "lru": lambda: self.published(lru), "darkroom": self.ours}
+        return {"nirvana": self.published, "lru": partial(self.published, lru), "darkroom": self.ours}
 
     def without(self) -> dict[str, Callable[[], Policy]]:
         """Ours, one part taken out each."""
         return {
-            "evicting as published (LCBFU)": lambda: self.ours(eviction=lcbfu),
-            "evicting the longest unused": lambda: self.ours(eviction=lru),
-            "storing all": lambda: self.ours(kind=StoresAll),
-            "never renewing": lambda: self.ours(kind=Unrenewed),
+            "evicting as published (LCBFU)": partial(self.ours, eviction=lcbfu),
+            "evicting the longest unused": partial(self.ours, eviction=lru),
+            "storing all": partial(self.ours, kind=StoresAll),
+            "never renewing": partial(self.ours, kind=Unrenewed),
         }
 
     def curves(self) -> dict[str, list[Callable[[], Policy]]]:
         """Each policy from careful to greedy."""
         tightened = (0.0, 0.8, 0.95, 0.99)
         return {
-            "nirvana": [lambda t=t: self.published(lcbfu, t) for t in tightened],  # type: ignore[misc]
-            "lru": [lambda t=t: self.published(lru, t) for t in tightened[::2]],  # type: ignore[misc]
-            "darkroom": [lambda q=q: self.ours(q) for q in (0.9, 0.97, 0.99, 0.995)],  # type: ignore[misc]
+            "nirvana": [partial(self.published, lcbfu, part) for part in tightened],
+            "lru": [partial(self.published, lru, part) for part in tightened[::2]],
+            "darkroom": [partial(self.ours, quality) for quality in (0.9, 0.97, 0.99, 0.995)],
         }

@@ -8,7 +8,7 @@ import numpy as np
 
 from runtime.arrays import Floats, Ids
 from runtime.cache.entry import Entry
-from runtime.cache.eviction import Account, Eviction, Scored
+from runtime.cache.eviction import Eviction, Scored
 from runtime.denoising.samplers import SamplerTable
 from runtime.denoising.trajectory import Trajectory
 
@@ -19,20 +19,12 @@ THRESHOLDS = ((0.95, 25), (0.90, 20), (0.85, 15), (0.75, 10), (0.65, 5))
 
 def lcbfu() -> Scored:
     """The rule that goes with it: the entry with the least hits times its step goes first."""
-
-    def score(account: Account) -> float:
-        return account.hits * account.step
-
-    return Scored(score)
+    return Scored(lambda account: account.hits * account.step)
 
 
 def lru() -> Scored:
     """The longest unused goes first."""
-
-    def score(account: Account) -> float:
-        return account.used
-
-    return Scored(score)
+    return Scored(lambda account: account.used)
 
 
 class Published:

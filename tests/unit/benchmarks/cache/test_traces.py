@@ -8,20 +8,20 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from benchmarks.cache_picture import Point, at_quality, draw
-from benchmarks.cache_quality import _waves, compared
-from benchmarks.cache_replay import Outcome, saved
-from benchmarks.cache_traces import TRACES, trace
+from benchmarks.cache.picture import Point, at_quality, draw
+from benchmarks.cache.quality import _waves, compared
+from benchmarks.cache.replay import CacheOutcome, saved
+from benchmarks.cache.traces import TRACES, trace
 from crayon.judge.judge import Marks
 from crayon.scenes.grammar import is_visible
 
 
 @pytest.mark.parametrize("kind", TRACES)
 def test_a_trace_is_the_same_every_time_and_each_request_has_its_seed(kind: str) -> None:
-    asked = trace(kind, 400)
-    assert asked == trace(kind, 400)
-    assert len({one.seed for one in asked}) == 400
-    assert all(is_visible(one.scene) for one in asked)
+    requests = trace(kind, 400)
+    assert requests == trace(kind, 400)
+    assert len({one.seed for one in requests}) == 400
+    assert all(is_visible(one.scene) for one in requests)
 
 
 def test_few_prompts_are_most_of_a_zipf_trace_and_none_is_of_a_uniform_one() -> None:
@@ -33,15 +33,16 @@ def test_few_prompts_are_most_of_a_zipf_trace_and_none_is_of_a_uniform_one() -> 
 
 
 def test_most_prompts_of_a_session_are_a_word_or_two_from_one_before() -> None:
-    asked = [set(one.prompt.split()) for one in trace("sessions", 500)]
+    prompts = [set(one.prompt.split()) for one in trace("sessions", 500)]
     near = [
-        min(len(words ^ before) for before in asked[max(0, n - 100) : n]) <= 6 for n, words in enumerate(asked[1:], 1)
+        min(len(words ^ before) for before in prompts[max(0, n - 100) : n]) <= 6
+        for n, words in enumerate(prompts[1:], 1)
     ]
     assert sum(near) > 0.75 * len(near)
 
 
 def test_requests_are_drawn_after_those_that_they_began_from() -> None:
-    outcomes = [Outcome(), Outcome(5, 0, 25), Outcome(5, 1, 25), Outcome(), Outcome(9, 2, 25)]
+    outcomes = [CacheOutcome(), CacheOutcome(5, 0, 25), CacheOutcome(5, 1, 25), CacheOutcome(), CacheOutcome(9, 2, 25)]
     waves = list(_waves([4, 3], outcomes))
     assert waves == [[0, 3], [1], [2], [4]]
     assert saved(outcomes) == pytest.approx(19 / 5 / 25)
@@ -49,9 +50,9 @@ def test_requests_are_drawn_after_those_that_they_began_from() -> None:
 
 def test_images_are_compared_in_pairs() -> None:
     right, wrong = Marks(True, True, True, True, True), Marks(True, False, True, True, True)
-    found = compared([right, wrong, right, right], [right, right, right, wrong])
-    assert (found.cached["all"], found.uncached["all"], found.ratio) == (0.75, 0.75, 1.0)
-    assert found.margin == pytest.approx(1.96 * (0.5**0.5 / 0.75) / 2)
+    quality = compared([right, wrong, right, right], [right, right, right, wrong])
+    assert (quality.cached["all"], quality.uncached["all"], quality.ratio) == (0.75, 0.75, 1.0)
+    assert quality.margin == pytest.approx(1.96 * (0.5**0.5 / 0.75) / 2)
 
 
 def test_curves_are_drawn_and_compared_at_the_quality_asked_for(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from statistics import mean
 
-from benchmarks.cache_traces import Asked
+from benchmarks.cache.traces import TraceRequest
 from benchmarks.subjects.engine import InProcess
 from darkroom import logs
 from darkroom.contracts import GenerationRequest, Invocation, Timings
@@ -30,7 +30,7 @@ _SATURATING = 40
 
 
 @dataclass(frozen=True)
-class Served:
+class LoadRound:
     """Of one round's requests: mean seconds from arrival to answer and the parts that the runtime tells of them, the
     share of rows that the cache saved, and the process's CPU-seconds for each.
     """
@@ -41,28 +41,30 @@ class Served:
     cpu: float
 
 
-def poisson(engine: InProcess, asked: Sequence[Asked], quality: float) -> dict[str, list[Served]]:
+def poisson(engine: InProcess, requests: Sequence[TraceRequest], quality: float) -> dict[str, list[LoadRound]]:
     """By policy, "off" or "darkroom", what each round measured; each round has requests of its own, and a cache that
     begins empty.
     """
     logs.configure("warning", sys.stdout)
     off = RuntimeConfig.model_validate({"cache": "off", "max_queue": _REQUESTS})
-    _serve(engine, asked[:4], 0.0, off)
+    _serve(engine, requests[:4], 0.0, off)
     started = time.perf_counter()
-    _serve(engine, asked[:_SATURATING], 0.0, off)
+    _serve(engine, requests[:_SATURATING], 0.0, off)
     gap = (time.perf_counter() - started) / _SATURATING / LOAD
-    found: dict[str, list[Served]] = {"off": [], "darkroom": []}
+    rounds: dict[str, list[LoadRound]] = {"off": [], "darkroom": []}
     for number in range(_ROUNDS):
-        part = asked[number * _REQUESTS : (number + 1) * _REQUESTS]
+        part = requests[number * _REQUESTS : (number + 1) * _REQUESTS]
         with tempfile.TemporaryDirectory() as folder:
             settings = {"cache_quality": quality, "cache_dir": folder, "cache_store_mb": 0, "max_queue": _REQUESTS}
             for name, config in (("off", off), ("darkroom", RuntimeConfig.model_validate(settings))):
-                found[name].append(_serve(engine, part, gap, config, warm=_WARM))
-                print(f"  round {number + 1} of {_ROUNDS}, {name}: mean {found[name][-1].seconds:.3f} s", flush=True)
-    return found
+                rounds[name].append(_serve(engine, part, gap, config, warm=_WARM))
+                print(f"  round {number + 1} of {_ROUNDS}, {name}: mean {rounds[name][-1].seconds:.3f} s", flush=True)
+    return rounds
 
 
-def _serve(engine: InProcess, asked: Sequence[Asked], gap: float, config: RuntimeConfig, warm: int = 0) -> Served:
+def _serve(
+    engine: InProcess, requests: Sequence[TraceRequest], gap: float, config: RuntimeConfig, warm: int = 0
+) -> LoadRound:
     """`gap`: mean seconds between two arrivals."""
     arrivals = random.Random("arrivals")
     seconds: list[float] = []
@@ -73,23 +75,23 @@ def _serve(engine: InProcess, asked: Sequence[Asked], gap: float, config: Runtim
         loop.start()
         before = time.process_time()
         due, waiting = time.monotonic(), list[Generation]()
-        for number, one in enumerate(asked):
+        for number, sent in enumerate(requests):
             due += arrivals.expovariate(1 / gap) if gap else 0.0
             time.sleep(max(0.0, due - time.monotonic()))
             request = GenerationRequest(
-                prompt=one.prompt, seed=one.seed, cache="on" if config.cache != "off" else "off"
+                prompt=sent.prompt, seed=sent.seed, cache="on" if config.cache != "off" else "off"
             )
             generation = service.admit(Invocation(id=f"request-{number}", request=request), None)
             if number >= warm:
                 generation.answer.add_done_callback(partial(_answered, seconds, due))
             waiting.append(generation)
         answers = [generation.answer.result(600) for generation in waiting][warm:]
-        cpu = (time.process_time() - before) / len(asked)
+        cpu = (time.process_time() - before) / len(requests)
         service.stop()
         loop.join()
     steps = engine.manifest.defaults.num_inference_steps
     phases = {name: mean(getattr(answer.timings, name) for answer in answers) for name in Timings.model_fields}
-    return Served(mean(seconds), phases, mean(answer.cache.steps_skipped for answer in answers) / steps, cpu)
+    return LoadRound(mean(seconds), phases, mean(answer.cache.steps_skipped for answer in answers) / steps, cpu)
 
 
 def _answered(seconds: list[float], due: float, _: object) -> None:

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.cache_replay import STEPS, Outcome, Prompts
-from benchmarks.cache_traces import Asked
+from benchmarks.cache.replay import STEPS, CacheOutcome, Prompts
+from benchmarks.cache.traces import TraceRequest
 from benchmarks.subjects.engine import InProcess
 from crayon.judge.judge import Marks, read, score
 from runtime.arrays import Floats
@@ -37,15 +37,15 @@ class Quality:
 class Studio:
     """Draws requests of one trace as the runtime would; what is drawn without a cache is drawn once."""
 
-    def __init__(self, engine: InProcess, prompts: Prompts, asked: Sequence[Asked]) -> None:
+    def __init__(self, engine: InProcess, prompts: Prompts, requests: Sequence[TraceRequest]) -> None:
         self._engine = engine
         self._prompts = prompts
-        self._asked = asked
+        self._requests = requests
         self._uncached: dict[int, Marks] = {}
 
-    def quality(self, policy: Policy, outcomes: Sequence[Outcome], sample: Sequence[int]) -> Quality:
+    def quality(self, policy: Policy, outcomes: Sequence[CacheOutcome], sample: Sequence[int]) -> Quality:
         """Judge the requests of this sample; those that did not hit are what they are without a cache."""
-        without = [Outcome()] * len(self._asked)
+        without = [CacheOutcome()] * len(self._requests)
         self._uncached |= self._judged([n for n in sample if n not in self._uncached], policy, without)
         marks = self._uncached | self._judged([n for n in sample if outcomes[n].step], policy, outcomes)
         return compared([marks[n] for n in sample], [self._uncached[n] for n in sample])
@@ -56,7 +56,7 @@ class Studio:
         """
         cached, uncached = [], []
         for number in sample:
-            request = self._asked[number]
+            request = self._requests[number]
             seeds = [2 * number, 2 * number + 1]
             first, alone = self._engine.generate([request.prompt] * 2, seeds).astype(np.float32)
             donor = self._engine.trajectory(request.prompt, seeds[0], STEPS)
@@ -68,26 +68,27 @@ class Studio:
             uncached.append(np.abs(alone - first).mean())
         return float(np.mean(cached) / np.mean(uncached))
 
-    def _judged(self, numbers: Sequence[int], policy: Policy, outcomes: Sequence[Outcome]) -> dict[int, Marks]:
+    def _judged(self, numbers: Sequence[int], policy: Policy, outcomes: Sequence[CacheOutcome]) -> dict[int, Marks]:
         """Draw these requests and, before them, those whose latents they began from, and so on."""
         wanted, kept, marks = set(numbers), dict[tuple[int, int], Entry](), dict[int, Marks]()
         for wave in _waves(numbers, outcomes):
             trajectories = {number: self._begun(number, policy, outcomes[number], kept) for number in wave}
             while live := {n: trajectory for n, trajectory in trajectories.items() if trajectory.steps_left}:
-                for error in self._engine.runner.step(list(live.values())).failures.values():
-                    raise error
+                self._engine.step(list(live.values()))
                 for number, trajectory in live.items():
                     if trajectory.step in policy.keeps(trajectory.table):
                         kept[number, trajectory.step] = self._entry(number, trajectory, policy)
             judged = [number for number in wave if number in wanted]
             if judged:
                 images = np.stack([self._engine.runner.decode(trajectories[number].latents) for number in judged])
-                scenes = [self._asked[number].scene for number in judged]
+                scenes = [self._requests[number].scene for number in judged]
                 marks |= dict(zip(judged, score(scenes, read(images)), strict=True))
         return marks
 
-    def _begun(self, number: int, policy: Policy, outcome: Outcome, kept: dict[tuple[int, int], Entry]) -> Trajectory:
-        request = self._asked[number]
+    def _begun(
+        self, number: int, policy: Policy, outcome: CacheOutcome, kept: dict[tuple[int, int], Entry]
+    ) -> Trajectory:
+        request = self._requests[number]
         trajectory = self._engine.trajectory(request.prompt, request.seed, STEPS)
         if outcome.step:
             donor = kept[outcome.donor, outcome.kept]
@@ -99,7 +100,7 @@ class Studio:
         latents = halved(trajectory.latents)
         if latents is None:
             raise ValueError("latents are not finite")
-        vector: Floats = policy.vector(*self._prompts(self._asked[number].prompt))
+        vector: Floats = policy.vector(*self._prompts(self._requests[number].prompt))
         return Entry("", str(number), trajectory.step, STEPS, vector, latents)
 
 
@@ -121,7 +122,7 @@ def _shares(marks: Sequence[Marks]) -> NDArray[np.float64]:
     return np.array([[*asdict(one).values(), one.all] for one in marks], np.float64)
 
 
-def _waves(numbers: Sequence[int], outcomes: Sequence[Outcome]) -> Iterator[list[int]]:
+def _waves(numbers: Sequence[int], outcomes: Sequence[CacheOutcome]) -> Iterator[list[int]]:
     """Requests some at a time, each after the one it began from; those are among them too."""
     generation: dict[int, int] = {}
 

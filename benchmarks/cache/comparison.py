@@ -21,13 +21,13 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.cache_load import LOAD, poisson
-from benchmarks.cache_picture import GOAL_QUALITY, GOAL_SAVED, Point, at_quality, draw
-from benchmarks.cache_policies import QUALITY, Policies, Unmoved
-from benchmarks.cache_quality import ATTRIBUTES, Quality, Studio
-from benchmarks.cache_replay import Prompts, Replay, saved
-from benchmarks.cache_traces import TRACES, trace
-from benchmarks.measure import Row, judged, keep, machine
+from benchmarks.cache.load import LOAD, poisson
+from benchmarks.cache.picture import GOAL_QUALITY, GOAL_SAVED, Point, at_quality, draw
+from benchmarks.cache.policies import QUALITY, Policies, Unmoved
+from benchmarks.cache.quality import ATTRIBUTES, Quality, Studio
+from benchmarks.cache.replay import Prompts, Replay, saved
+from benchmarks.cache.traces import TRACES, trace
+from benchmarks.measure import ROOT, Row, judged, keep, machine
 from benchmarks.subjects.engine import BUNDLE, InProcess
 from darkroom.storage.directory import DirectoryStore
 
@@ -54,7 +54,7 @@ class Bench:
         self.policies = Policies(self.engine)
         self.replay = Replay(self.engine, self.prompts)
         self.traces = {kind: trace(kind) for kind in TRACES}
-        self.studios = {kind: Studio(self.engine, self.prompts, asked) for kind, asked in self.traces.items()}
+        self.studios = {kind: Studio(self.engine, self.prompts, requests) for kind, requests in self.traces.items()}
         self.quick = quick
         self.work = WORK / ("quick" if quick else "full")
         self.rows: list[Row] = []
@@ -64,41 +64,31 @@ class Bench:
     def section(self, name: str, measure: Callable[[Bench], dict[str, Any]]) -> None:
         """Add its rows, and what `measure` returns (JSON) to the raw figures."""
         kept = self.work / f"{name}.json"
-        told = json.loads(kept.read_text()) if kept.exists() else {}
-        if told.get("of") == self._of:
+        record = json.loads(kept.read_text()) if kept.exists() else {}
+        if record.get("of") == self._of:
             print(f"{name}: measured before", flush=True)
         else:
             before = len(self.rows)
-            told = {"of": self._of, "raw": measure(self), "rows": [asdict(row) for row in self.rows[before:]]}
+            record = {"of": self._of, "raw": measure(self), "rows": [asdict(row) for row in self.rows[before:]]}
             del self.rows[before:]
             self.work.mkdir(parents=True, exist_ok=True)
-            kept.write_text(json.dumps(told))
-        self.rows += [Row(**row) for row in told["rows"]]
-        self.raw |= told["raw"]
+            kept.write_text(json.dumps(record))
+        self.rows += [Row(**row) for row in record["rows"]]
+        self.raw |= record["raw"]
 
     def sample(self, kind: str, count: int, among: int | None = None) -> list[int]:
         """Requests to draw, of all or of the first `among`: the same ones for every policy."""
         count = count // _QUICK if self.quick else count
         return sorted(random.Random(f"sample of {kind}").sample(range(among or len(self.traces[kind])), count))
 
-    def row(
-        self,
-        metric: str,
-        measured: float,
-        unit: str,
-        *,
-        at_least: float | None = None,
-        at_most: float | None = None,
-    ) -> None:
-        held = judged("cache", COMMAND, metric, measured, unit, at_least=at_least, at_most=at_most, digits=4)
-        self.rows.append(held)
+    def row(self, metric: str, measured: float, unit: str, **goal: float | None) -> None:
+        self.rows.append(judged("cache", COMMAND, metric, measured, unit, **goal, digits=4))
 
 
 def _code() -> str:
     """A hash of the cache's own code and of this benchmark's."""
-    root = Path(__file__).parent.parent
-    files = [*root.glob("runtime/cache/*.py"), *root.glob("benchmarks/cache*.py")]
-    return hashlib.sha256(b"".join(file.read_bytes() for file in sorted(files))).hexdigest()
+    files = [file for room in ("runtime", "benchmarks") for file in sorted((ROOT / room / "cache").glob("*.py"))]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
 def run(*, quick: bool = False, store: Path = BUNDLE) -> None:
@@ -119,17 +109,17 @@ def run(*, quick: bool = False, store: Path = BUNDLE) -> None:
 
 def _compared(bench: Bench, kind: str) -> dict[str, Any]:
     """Savings of all requests and quality of the sample, a trace through every policy."""
-    asked, raw = bench.traces[kind], dict[str, Any]()
+    requests, raw = bench.traces[kind], dict[str, Any]()
     for name, policy in bench.policies.compared().items():
-        found = bench.replay.run(asked, policy(), BUDGET)
+        outcomes = bench.replay.run(requests, policy(), BUDGET)
         sample = bench.sample(kind, _CURVE_SAMPLE if name == "lru" else _SAMPLE)
-        print(f"{kind}, {name}: {saved(found):.1%} of rows saved; drawing {len(sample)} requests", flush=True)
-        hits = Counter(one.step for one in found)
+        print(f"{kind}, {name}: {saved(outcomes):.1%} of rows saved; drawing {len(sample)} requests", flush=True)
+        hits = Counter(outcome.step for outcome in outcomes)
         raw[name] = {
-            "saved": saved(found),
+            "saved": saved(outcomes),
             "hits": {str(step): hits[step] for step in sorted(hits)},
             "drawn": len(sample),
-            "quality": asdict(bench.studios[kind].quality(policy(), found, sample)),
+            "quality": asdict(bench.studios[kind].quality(policy(), outcomes, sample)),
         }
     ours, theirs, alike = raw["darkroom"], raw["nirvana"], kind != "uniform"
     bench.row(f"{kind}: UNet rows saved", ours["saved"], "share", at_least=GOAL_SAVED if alike else None)
@@ -138,9 +128,9 @@ def _compared(bench: Bench, kind: str) -> dict[str, Any]:
     bench.row(
         f"{kind}: rows saved, ours / Nirvana", ours["saved"] / theirs["saved"], "x", at_least=1.25 if alike else None
     )
-    for name, told in raw.items():
-        quality, mine = Quality(**told["quality"]), name == "darkroom"
-        of = f"all four right, {name} / uncached ({told['drawn']} drawn, +-{quality.margin:.3f})"
+    for name, figures in raw.items():
+        quality, mine = Quality(**figures["quality"]), name == "darkroom"
+        of = f"all four right, {name} / uncached ({figures['drawn']} drawn, +-{quality.margin:.3f})"
         bench.row(f"{kind}: {of}", quality.ratio, "x", at_least=GOAL_QUALITY if mine else None)
         for attribute in ATTRIBUTES if mine else ():
             ratio = quality.cached[attribute] / quality.uncached[attribute]
@@ -151,12 +141,12 @@ def _compared(bench: Bench, kind: str) -> dict[str, Any]:
 def _show(bench: Bench) -> None:
     table = Table("trace", "policy", "hits", "rows saved", "goal", "all four / uncached", "goal")
     for kind in TRACES:
-        for name, told in bench.raw[kind].items():
-            quality, mine = Quality(**told["quality"]), name == "darkroom"
-            hits = 1 - told["hits"].get("0", 0) / len(bench.traces[kind])
+        for name, figures in bench.raw[kind].items():
+            quality, mine = Quality(**figures["quality"]), name == "darkroom"
+            hits = 1 - figures["hits"].get("0", 0) / len(bench.traces[kind])
             least = max(GOAL_SAVED, 1.25 * bench.raw[kind]["nirvana"]["saved"])
             table.add_row(
-                *(kind, name, f"{hits:.1%}", f"{told['saved']:.1%}"),
+                *(kind, name, f"{hits:.1%}", f"{figures['saved']:.1%}"),
                 f">= {least:.1%}" if mine and kind != "uniform" else "",
                 *(f"{quality.ratio:.3f} +- {quality.margin:.3f}", f">= {GOAL_QUALITY:g}" if mine else ""),
             )
@@ -166,15 +156,15 @@ def _show(bench: Bench) -> None:
 def _parts(bench: Bench) -> dict[str, Any]:
     """What each part of ours brings: savings without it, and at other sizes of the cache."""
     for kind in ("sessions", "zipf"):
-        asked, first = bench.traces[kind][:_FIRST], f"{kind}, first {_FIRST}"
+        requests, first = bench.traces[kind][:_FIRST], f"{kind}, first {_FIRST}"
         for name, policy in bench.policies.without().items():
-            found = saved(bench.replay.run(asked, policy(), BUDGETS[0]))
-            bench.row(f"{first}: UNet rows saved in {BUDGETS[0] >> 10} KiB, ours but {name}", found, "share")
+            share = saved(bench.replay.run(requests, policy(), BUDGETS[0]))
+            bench.row(f"{first}: UNet rows saved in {BUDGETS[0] >> 10} KiB, ours but {name}", share, "share")
         for budget in BUDGETS:
             for name, policy in bench.policies.compared().items():
-                found = saved(bench.replay.run(asked, policy(), budget))
-                bench.row(f"{first}: UNet rows saved in {budget >> 10} KiB, {name}", found, "share")
-        hits = bench.replay.run(asked, bench.policies.ours(), BUDGET)
+                share = saved(bench.replay.run(requests, policy(), budget))
+                bench.row(f"{first}: UNet rows saved in {budget >> 10} KiB, {name}", share, "share")
+        hits = bench.replay.run(requests, bench.policies.ours(), BUDGET)
         sample = bench.sample(kind, _CURVE_SAMPLE, _FIRST)
         if kind == "sessions":
             variety = bench.studios[kind].variety(bench.policies.ours(), sample[:_VARIETY])
@@ -198,12 +188,12 @@ def _replicas(bench: Bench) -> dict[str, Any]:
 def _costs(bench: Bench) -> dict[str, Any]:
     """Seconds of the cache against those of a request; also for requests that find nothing."""
     request = _seconds_of_a_request(bench)
-    asked = {kind: requests[:_FIRST] for kind, requests in bench.traces.items()}
-    replays = {kind: bench.replay.run(asked[kind], bench.policies.ours(), BUDGET) for kind in TRACES}
-    for kind, found in replays.items():
+    beginnings = {kind: requests[:_FIRST] for kind, requests in bench.traces.items()}
+    replays = {kind: bench.replay.run(beginnings[kind], bench.policies.ours(), BUDGET) for kind in TRACES}
+    for kind, outcomes in replays.items():
         bench.row(
             f"{kind}: look-up and load, mean share of an uncached request",
-            100 * float(np.mean([one.look_up for one in found])) / request,
+            100 * float(np.mean([one.look_up for one in outcomes])) / request,
             "%",
             at_most=1.0,
         )
@@ -218,9 +208,9 @@ def _costs(bench: Bench) -> dict[str, Any]:
 
 def _seconds_of_a_request(bench: Bench) -> float:
     seconds = []
-    for asked in bench.traces["uniform"][: 3 if bench.quick else 15]:
+    for request in bench.traces["uniform"][: 3 if bench.quick else 15]:
         started = time.perf_counter()
-        bench.engine.generate([asked.prompt], [asked.seed])
+        bench.engine.generate([request.prompt], [request.seed])
         seconds.append(time.perf_counter() - started)
     return median(seconds[1:])
 
@@ -232,27 +222,27 @@ def _curves(bench: Bench) -> dict[str, Any]:
         for make in policies:
             shares, qualities = [], []
             for kind in ("sessions", "zipf"):
-                found = bench.replay.run(bench.traces[kind][:_FIRST], make(), BUDGET)
-                shares.append(saved(found))
+                outcomes = bench.replay.run(bench.traces[kind][:_FIRST], make(), BUDGET)
+                shares.append(saved(outcomes))
                 sample = bench.sample(kind, _SAMPLE if name == "darkroom" else _CURVE_SAMPLE, _FIRST)
-                qualities.append(bench.studios[kind].quality(make(), found, sample))
+                qualities.append(bench.studios[kind].quality(make(), outcomes, sample))
             ratio, margin = mean(one.ratio for one in qualities), math.hypot(*(one.margin for one in qualities)) / 2
             points.setdefault(name, []).append(Point(mean(shares), ratio, margin))
             print(f"{name}: {points[name][-1]}", flush=True)
     for name, curve in points.items():
         metric = f"sessions and zipf: rows saved where {name}'s curve crosses {GOAL_QUALITY:g} x uncached"
         bench.row(metric, at_quality(curve), "share")
-    return {"curves": {name: [asdict(point) for point in found] for name, found in points.items()}}
+    return {"curves": {name: [asdict(point) for point in curve] for name, curve in points.items()}}
 
 
 def _load(bench: Bench) -> dict[str, Any]:
     """The same arrivals with the cache and without."""
-    found = poisson(bench.engine, bench.traces["sessions"], QUALITY)
-    off, ours = found["off"], found["darkroom"]
+    by_policy = poisson(bench.engine, bench.traces["sessions"], QUALITY)
+    off, ours = by_policy["off"], by_policy["darkroom"]
     under = f"sessions under Poisson load, {LOAD:.0%} of saturation"
     saved = mean(each.saved for each in ours)
     fallen = 1 - mean(each.seconds for each in ours) / mean(each.seconds for each in off)
     bench.row(f"{under}: mean latency fell by", fallen, "share", at_least=saved)
     cheaper = 1 - mean(each.cpu for each in ours) / mean(each.cpu for each in off)
     bench.row(f"{under}: CPU-seconds a request fell by", cheaper, "share")
-    return {"poisson": {name: [asdict(each) for each in rounds] for name, rounds in found.items()}}
+    return {"poisson": {name: [asdict(each) for each in rounds] for name, rounds in by_policy.items()}}

@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.cache_traces import Asked
+from benchmarks.cache.traces import TraceRequest
 from benchmarks.subjects.engine import InProcess
 from darkroom.storage import ObjectStore
 from runtime.arrays import Floats, Ids
@@ -27,7 +28,7 @@ _NO_LATENTS = np.zeros((4, 16, 16), np.float32)
 
 
 @dataclass(frozen=True)
-class Outcome:
+class CacheOutcome:
     """One request entered at `step` (0: none) from what request `donor` had at `kept`.
 
     `look_up` is the seconds before its first step, `overhead` all that the cache cost it.
@@ -65,16 +66,14 @@ class Replay:
         self._table = engine.loaded.samplers.table("ddim", STEPS)
         self._prompts = prompts
 
-    def run(self, asked: Sequence[Asked], policy: Policy, budget: int) -> list[Outcome]:
+    def run(self, requests: Sequence[TraceRequest], policy: Policy, budget: int) -> list[CacheOutcome]:
         """`budget` in bytes of memory; the cache starts empty and has no other tier."""
-        cache = LatentCache(policy, budget, Metrics())
-        found = [self._one(cache, number, request) for number, request in enumerate(asked)]
-        cache.close()
-        return found
+        with closing(LatentCache(policy, budget, Metrics())) as cache:
+            return [self._one(cache, number, request) for number, request in enumerate(requests)]
 
     def shared(
-        self, asked: Sequence[Asked], policies: Sequence[Policy], budget: int, store: ObjectStore, every: int
-    ) -> list[Outcome]:
+        self, requests: Sequence[TraceRequest], policies: Sequence[Policy], budget: int, store: ObjectStore, every: int
+    ) -> list[CacheOutcome]:
         """One replica a policy, each with the whole budget, which take turns; all exchange with the store once in
         `every` requests.
         """
@@ -85,26 +84,20 @@ class Replay:
             log = SharedLog(store, "crayon", "bench", str(name), _STORE_BYTES)
             shares.append(Sharing(cache, Repeats(1), log, seconds=1, clock=lambda: float(next(clock))))
             cache.on_new = shares[-1].new_entry
-        found = []
-        for number, request in enumerate(asked):
+        outcomes = []
+        for number, request in enumerate(requests):
             if number % every == 0:
                 for share in shares:
                     share.exchange()
-            found.append(self._one(caches[number % len(caches)], number, request))
+            outcomes.append(self._one(caches[number % len(caches)], number, request))
         for cache in caches:
             cache.close()
-        return found
+        return outcomes
 
-    def _one(self, cache: LatentCache, number: int, request: Asked) -> Outcome:
+    def _one(self, cache: LatentCache, number: int, request: TraceRequest) -> CacheOutcome:
         embeds, ids = self._prompts(request.prompt)
-        trajectory = Trajectory(
-            request=number,
-            index=0,
-            seed=request.seed,
-            shape=_NO_LATENTS.shape,
-            table=self._table,
-            guidance_scale=4.0,
-        )
+        shape, seed = _NO_LATENTS.shape, request.seed
+        trajectory = Trajectory(request=number, index=0, seed=seed, shape=shape, table=self._table, guidance_scale=4.0)
         trajectory.begin({})
         started = time.perf_counter()
         visit = cache.visit("one tenant's", embeds, ids, [trajectory])
@@ -116,9 +109,9 @@ class Replay:
             trajectory.advance(_NO_LATENTS, _NO_LATENTS)
             cache.passed(visit, trajectory)
         cache.finished(visit, trajectory, str(number))
-        return Outcome(step, int(donor), int(kept), look_up, time.perf_counter() - started)
+        return CacheOutcome(step, int(donor), int(kept), look_up, time.perf_counter() - started)
 
 
-def saved(outcomes: Sequence[Outcome]) -> float:
+def saved(outcomes: Sequence[CacheOutcome]) -> float:
     """The share of all UNet rows that were not run."""
     return float(np.mean([outcome.step for outcome in outcomes])) / STEPS

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from benchmarks.cache_published import Published, lcbfu, lru, unit
+from benchmarks.cache.published import Published, lcbfu, lru, unit
 from darkroom.bundles.manifest import SamplerSpec
 from runtime.cache.entry import Entry
 from runtime.cache.eviction import Scored

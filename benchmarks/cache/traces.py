@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import accumulate, islice
 
@@ -19,7 +19,7 @@ _POPULAR = 800  # scenes, whose popularity falls with their rank
 
 
 @dataclass(frozen=True)
-class Asked:
+class TraceRequest:
     """One request: what is to be seen, the words for it, and its seed."""
 
     scene: Scene
@@ -64,15 +64,11 @@ def uniform(rng: random.Random) -> Iterator[tuple[Scene, str]]:
         yield scene, _worded(scene, rng)
 
 
-_KINDS: dict[str, Callable[[random.Random], Iterator[tuple[Scene, str]]]] = {
-    "sessions": sessions,
-    "zipf": popular,
-    "uniform": uniform,
-}
+_KINDS = {"sessions": sessions, "zipf": popular, "uniform": uniform}
 TRACES = tuple(_KINDS)
 
 
-def trace(kind: str, requests: int = REQUESTS) -> list[Asked]:
+def trace(kind: str, requests: int = REQUESTS) -> list[TraceRequest]:
     """The same requests every time; each has a seed of its own."""
     rng = random.Random(f"{kind} of crayon")
-    return [Asked(*asked, seed) for seed, asked in enumerate(islice(_KINDS[kind](rng), requests))]
+    return [TraceRequest(*drawn, seed) for seed, drawn in enumerate(islice(_KINDS[kind](rng), requests))]
