@@ -18,7 +18,6 @@ from darkroom.storage import ObjectStore
 JSON = "application/json"
 PROBLEM_JSON = "application/problem+json"
 _RETRY_SECONDS = 2  # where an error that a retry may help does not know better
-_TRY_LATER = (429, 503)
 
 
 def answer(
@@ -59,7 +58,7 @@ class Answers:
         document = problem.problem() if isinstance(problem, DarkroomError) else problem
         document = document.model_copy(update={"request_id": self.request_id})
         headers = dict(headers or {})
-        if document.retry_after is not None or document.status in _TRY_LATER:
+        if document.retry_after is not None or document.status == 503:
             headers["Retry-After"] = str(document.retry_after or _RETRY_SECONDS)
         if document.status == 401:
             headers["WWW-Authenticate"] = "Bearer"

@@ -13,7 +13,6 @@ from api.callers import Tenant
 from api.manifests import Manifests
 from api.schemas.models import Health
 from api.waiting import Follow, Wait, polling
-from darkroom import settings as configuration
 from darkroom.endpoints import Endpoints
 from darkroom.inference import Inference, QueuedInference
 from darkroom.jobs import JobStore, open_jobs
@@ -69,7 +68,7 @@ class Services:
 
 def from_environment(log: Log, *, run: Run = in_thread, count: Callable[[str], None] = lambda _name: None) -> Services:
     """The services that the environment describes, where nobody but the job store knows when a job has ended."""
-    settings = configuration.load()
+    settings = Settings.read()
     key = settings.signing_key.encode()
     bundles = open_store(settings.store_url, public_url=settings.public_url, signing_key=key)
     images = open_store(settings.images_store, public_url=settings.public_url, signing_key=key)

@@ -6,15 +6,19 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
 
 from darkroom import strict_json
 from darkroom.contracts import GenerationRequest
 from darkroom.database.condition import Condition
 from darkroom.errors import InvalidParameter, UnsupportedMediaType
 from darkroom.jobs import Idempotency
+from darkroom.parsing import from_validation
 from darkroom.settings import Settings
 
+D = TypeVar("D", bound=BaseModel)
 _JSON = "application/json"
 _CURL_DEFAULT = ("", "application/x-www-form-urlencoded")  # what `curl -d` says of its body when nobody tells it
 _IDEMPOTENCY_KEY = re.compile(r"^[\x21-\x7e]{1,255}$")
@@ -42,6 +46,14 @@ def json_body(body: bytes, headers: Mapping[str, str], *, curl_default: bool = F
     if kind != _JSON and not (curl_default and kind in _CURL_DEFAULT):
         raise UnsupportedMediaType("The body must be JSON, sent with Content-Type: application/json.")
     return strict_json.parse(body)
+
+
+def document(kind: type[D], body: bytes, headers: Mapping[str, str]) -> D:
+    """The document in a body. Raises: what `json_body` and `from_validation` raise."""
+    try:
+        return kind.model_validate(json_body(body, headers))
+    except ValidationError as refused:
+        raise from_validation(refused) from None
 
 
 def media_type(headers: Mapping[str, str]) -> str:

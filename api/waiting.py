@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 from api.blocking import Run, in_thread
 from darkroom.contracts import Job, Progress
@@ -15,10 +14,8 @@ from darkroom.jobs import JobStore
 FIRST_PAUSE, PAUSE_GROWTH, LONGEST_PAUSE = 0.05, 1.5, 0.5  # seconds between two looks at a running job
 
 
-class Wait(Protocol):
-    """The job as it is when it has finished, or when `seconds` are over. Raises: JobStoreUnavailable."""
-
-    def __call__(self, job: Job, seconds: float) -> Awaitable[Job]: ...
+# A job and seconds -> the job as it is when it has finished, or when they are over. Raises: JobStoreUnavailable.
+Wait = Callable[[Job, float], Awaitable[Job]]
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from api import services
-from darkroom import settings as configuration
 from darkroom.contracts import GenerationResult, Job
 from darkroom.errors import DarkroomError, DeadlineExceeded, JobNotFound, ObjectNotFound, Problem, RuntimeUnavailable
 from darkroom.inference.disposition import ends
 from darkroom.inference.sagemaker import SageMakerAsync
 from darkroom.inference.spool import Spool, attempt_of
 from darkroom.jobs import JobStore
+from darkroom.settings import Settings
 from functions.observability import count, flush, logger, traced
 
 GRACE_SECONDS = 120.0  # after a job's deadline, for the notification to come first
@@ -75,7 +75,7 @@ def lambda_handler(event: Mapping[str, Any], _context: object, *, wired: Closing
 @functools.cache
 def from_environment() -> Closing:
     """What this Lambda function reaches."""
-    settings = configuration.load()
+    settings = Settings.read()
     inference, spool = services.asynchronous(settings)
     return Closing(services.open_job_store(settings), spool, inference, settings.job_seconds, settings.max_attempts)
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 from api import services
-from darkroom import settings as configuration
 from darkroom.endpoints import Endpoints
 from darkroom.errors import ModelNotFound
 from darkroom.release import open_releases
@@ -33,9 +31,15 @@ def lambda_handler(_event: object, _context: object) -> dict[str, Summary]:
     Whatever the event is: what to do is read off the pointer, the endpoint and the store. One model's failure does not
     keep the others from being looked at. Raises: RuntimeError in the end where a model failed.
     """
-    settings = configuration.load()
-    with _opened(settings) as store:
+    settings = Settings.read()
+    store = open_releases(settings.policies_store)
+    if store is None:
+        raise SettingsError("DARKROOM_POLICIES_URL: releases need a DynamoDB table.")
+    try:
         done = released(store, worlds(settings))
+    finally:
+        store.close()
+        flush()
     failed = [model for model, summary in done.items() if summary["phase"] == "failed"]
     if failed:
         raise RuntimeError(f"these models' releases did not go on: {', '.join(failed)}")
@@ -80,18 +84,6 @@ def _proofs(settings: Settings, model: str, judge: Judge) -> Proofs:
         return RealTimeProofs(Endpoints(settings.endpoint_by_model()), judge)
     inference, spool = services.asynchronous(settings)
     return AsyncProofs(model, judge, inference, spool)
-
-
-@contextmanager
-def _opened(settings: Settings) -> Iterator[ReleaseStore]:
-    store = open_releases(settings.policies_store)
-    if store is None:
-        raise SettingsError("DARKROOM_POLICIES_URL: releases need a DynamoDB table.")
-    try:
-        yield store
-    finally:
-        store.close()
-        flush()
 
 
 def _log(model: str, before: Release, step: Transition, refusal: BaseException | None) -> None:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from darkroom import settings as configuration
 from darkroom.database.condition import Hold
 from darkroom.endpoints import Endpoints
 from darkroom.errors import InvalidPolicy, ModelNotFound
 from darkroom.scaling.application_autoscaling import Desired, ScalableEndpoint, compile_policy
 from darkroom.scaling.instances import cores_and_gpus
 from darkroom.scaling.policy import ScalingPolicy
-from darkroom.scaling.reconcile import Client, Fenced, Report, clients, reconcile, remove
+from darkroom.scaling.reconcile import Fenced, Report, clients, reconcile, remove
 from darkroom.scaling.storage import PolicyStore, StoredPolicy, open_policies
 from darkroom.scaling.timeline import timeline
+from darkroom.settings import Settings
 from functions.observability import count, flush, logger, traced
 
 EndpointOf = Callable[[str], ScalableEndpoint]
@@ -29,13 +30,13 @@ def lambda_handler(_event: object, _context: object) -> dict[str, Any]:
 
     Raises: RuntimeError in the end where a model failed, so that the scheduler shows it and tries again.
     """
-    settings = configuration.load()
+    import boto3
+
+    settings = Settings.read()
     policies, endpoints = open_policies(settings.policies_store), settings.endpoint_by_model()
-    known: EndpointOf = deployed(Endpoints(endpoints), sagemaker()) if endpoints else ScalableEndpoint
+    known: EndpointOf = deployed(Endpoints(endpoints), boto3.client("sagemaker")) if endpoints else ScalableEndpoint
     try:
-        done = tick(
-            policies, *clients(), now=lambda: datetime.now(UTC), endpoint=known, leave=settings.instance_limits()
-        )
+        done = Tick(policies, *clients(), endpoint=known, leave=settings.instance_limits()).run()
     finally:
         policies.close()
         flush()
@@ -45,15 +46,7 @@ def lambda_handler(_event: object, _context: object) -> dict[str, Any]:
     return done
 
 
-def sagemaker() -> Client:
-    """The control plane of endpoints, as the environment configures it."""
-    import boto3
-
-    client: Client = boto3.client("sagemaker")
-    return client
-
-
-def deployed(endpoints: Endpoints, client: Client) -> EndpointOf:
+def deployed(endpoints: Endpoints, client: Any) -> EndpointOf:
     """Model -> its endpoint as it is deployed: the variant, whether it is asynchronous, and what its machine has."""
 
     def endpoint(model: str) -> ScalableEndpoint:
@@ -67,78 +60,62 @@ def deployed(endpoints: Endpoints, client: Client) -> EndpointOf:
     return endpoint
 
 
-def tick(
-    policies: PolicyStore,
-    scaling: Client,
-    cloudwatch: Client,
-    *,
-    now: Callable[[], datetime],
-    endpoint: EndpointOf = ScalableEndpoint,
-    leave: tuple[int, int] | None = None,
-) -> dict[str, dict[str, Any]]:
-    """Reconcile every model whose policy is stored, and clean up after those that were deleted.
+@dataclass(frozen=True)
+class Tick:
+    """Reconciles every model whose policy is stored, and cleans up after those that were deleted.
 
     `leave`: the limits (min, max) that an endpoint keeps when its policy is deleted; without them it is scaled no more.
-
-    An outcome is `reconciled`, `removed`, `refused` (the policy cannot be followed on AWS), `overtaken` (another tick
-    took over) or `failed`; with it what was created, updated and deleted, and whether it was drift made by hand.
-    Raises: JobStoreUnavailable.
     """
-    done: dict[str, dict[str, Any]] = {}
-    for stored in policies.all():
-        if stored.document is None and stored.applied is None:
-            continue  # nothing of ours is out there
-        done[stored.model] = outcome = _one(policies, stored.model, scaling, cloudwatch, now, endpoint, leave)
-        count(f"Scaling.{outcome['outcome']}")
-        if outcome.get("drift"):
-            count("Scaling.drift")
-        log = logger.info if outcome["outcome"] in ("reconciled", "removed") else logger.warning
-        log("scaling reconciled", model=stored.model, done=outcome)
-    return done
 
+    policies: PolicyStore
+    scaling: Any  # both are boto3's clients
+    cloudwatch: Any
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    endpoint: EndpointOf = ScalableEndpoint
+    leave: tuple[int, int] | None = None
 
-def _one(
-    policies: PolicyStore,
-    model: str,
-    scaling: Client,
-    cloudwatch: Client,
-    now: Callable[[], datetime],
-    endpoint: EndpointOf,
-    leave: tuple[int, int] | None,
-) -> dict[str, Any]:
-    hold = policies.take(model)
-    # Read after taking over: an earlier holder that wrote something else in between can write no more.
-    stored = next(one for one in policies.all() if one.model == model)
-    try:
-        if stored.document is None:
-            fence, nothing = (lambda: policies.held(hold)), _desired(stored, now(), endpoint(model))
-            report = remove(nothing, scaling, cloudwatch, fence=fence, leave=leave)
-            return _outcome("removed", report, policies.applied(hold, None))
-        return _followed(policies, hold, stored, scaling, cloudwatch, now, endpoint(model))
-    except (InvalidPolicy, ModelNotFound) as refused:
-        return {"outcome": "refused", "why": refused.detail, "field": refused.field}
-    except Fenced:
-        return {"outcome": "overtaken"}
-    except Exception as error:
-        logger.error("reconciling failed", exc_info=error, model=model)
-        return {"outcome": "failed"}
+    def run(self) -> dict[str, dict[str, Any]]:
+        """Model -> its outcome: `reconciled`, `removed`, `refused` (the policy cannot be followed on AWS), `overtaken`
+        (another tick took over) or `failed`; with it what was created, updated and deleted, and whether it was drift
+        made by hand. Raises: JobStoreUnavailable.
+        """
+        done: dict[str, dict[str, Any]] = {}
+        for stored in self.policies.all():
+            if stored.document is None and stored.applied is None:
+                continue  # nothing of ours is out there
+            done[stored.model] = outcome = self._one(stored.model)
+            count(f"Scaling.{outcome['outcome']}")
+            if outcome.get("drift"):
+                count("Scaling.drift")
+            log = logger.info if outcome["outcome"] in ("reconciled", "removed") else logger.warning
+            log("scaling reconciled", model=stored.model, done=outcome)
+        return done
 
+    def _one(self, model: str) -> dict[str, Any]:
+        hold = self.policies.take(model)
+        # Read after taking over: an earlier holder that wrote something else in between can write no more.
+        stored = next(one for one in self.policies.all() if one.model == model)
+        try:
+            if stored.document is None:
+                nothing, fence = _desired(stored, self.now(), self.endpoint(model)), lambda: self.policies.held(hold)
+                report = remove(nothing, self.scaling, self.cloudwatch, fence=fence, leave=self.leave)
+                return _outcome("removed", report, self.policies.applied(hold, None))
+            return self._followed(hold, stored)
+        except (InvalidPolicy, ModelNotFound) as refused:
+            return {"outcome": "refused", "why": refused.detail, "field": refused.field}
+        except Fenced:
+            return {"outcome": "overtaken"}
+        except Exception as error:
+            logger.error("reconciling failed", exc_info=error, model=model)
+            return {"outcome": "failed"}
 
-def _followed(
-    policies: PolicyStore,
-    hold: Hold,
-    stored: StoredPolicy,
-    scaling: Client,
-    cloudwatch: Client,
-    now: Callable[[], datetime],
-    endpoint: ScalableEndpoint,
-) -> dict[str, Any]:
-    desired = _desired(stored, now(), endpoint)
-    fingerprint = desired.fingerprint()
-    if stored.applied is None and not policies.applied(hold, "begun"):  # even a tick that dies is cleaned up after
-        return {"outcome": "overtaken"}
-    report = reconcile(desired, scaling, cloudwatch, fence=lambda: policies.held(hold), now=now, applied=stored.applied)
-    return _outcome("reconciled", report, policies.applied(hold, fingerprint))
+    def _followed(self, hold: Hold, stored: StoredPolicy) -> dict[str, Any]:
+        desired = _desired(stored, self.now(), self.endpoint(stored.model))
+        if stored.applied is None and not self.policies.applied(hold, "begun"):  # a tick that dies is cleaned up after
+            return {"outcome": "overtaken"}
+        fence, was = (lambda: self.policies.held(hold)), stored.applied
+        report = reconcile(desired, self.scaling, self.cloudwatch, fence=fence, now=self.now, applied=was)
+        return _outcome("reconciled", report, self.policies.applied(hold, desired.fingerprint()))
 
 
 def _desired(stored: StoredPolicy, now: datetime, endpoint: ScalableEndpoint) -> Desired:

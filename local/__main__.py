@@ -16,7 +16,6 @@ import time
 from collections.abc import Sequence
 
 from darkroom import logs
-from darkroom import settings as configuration
 from darkroom.settings import Settings, SettingsError
 from local import data
 from local.deployment import Deployment
@@ -40,7 +39,7 @@ def main(arguments: Sequence[str] = ()) -> int:
 def _serve_until_stopped() -> int:
     started = time.monotonic()
     try:
-        settings = configuration.load()
+        settings = Settings.read()
         logs.configure(settings.log_level, sys.stderr)
         logs.adopt("uvicorn.error", logging.ERROR)
         port = _port()

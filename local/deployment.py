@@ -112,8 +112,8 @@ class Deployment:
             self._announce_when_ready(),
             self.autoscaler.run(),
             Deadlines(self.jobs, self.bulletin, self.settings.job_seconds).run(),
-            self._forget_old_jobs(),
-            self._forget_uploads(),
+            self._hourly(self._forget_old_jobs),
+            self._hourly(self._forget_uploads),
         )
         beside = [asyncio.create_task(work) for work in works]
         try:
@@ -143,16 +143,14 @@ class Deployment:
         await self.pool.ready()
         self._announce(self)
 
-    async def _forget_old_jobs(self) -> None:
+    async def _hourly(self, work: Callable[[], object]) -> None:
         while True:
-            before = time.time() - self.settings.job_days * 86_400
-            with contextlib.suppress(JobStoreUnavailable):
-                await asyncio.to_thread(self.jobs.purge, finished_before=before)
+            with contextlib.suppress(JobStoreUnavailable, StorageUnavailable):
+                await asyncio.to_thread(work)
             await asyncio.sleep(_HOUR)
 
-    async def _forget_uploads(self) -> None:
-        while True:
-            before = time.time() - self.settings.upload_hours * _HOUR
-            with contextlib.suppress(StorageUnavailable):
-                await asyncio.to_thread(uploads.purge, self.images, made_before=before)
-            await asyncio.sleep(_HOUR)
+    def _forget_old_jobs(self) -> None:
+        self.jobs.purge(finished_before=time.time() - self.settings.job_days * 86_400)
+
+    def _forget_uploads(self) -> None:
+        uploads.purge(self.images, made_before=time.time() - self.settings.upload_hours * _HOUR)

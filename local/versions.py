@@ -6,10 +6,9 @@ from typing import Annotated
 
 import typer
 
-from darkroom import settings as configuration
 from darkroom.bundles import catalog
 from darkroom.errors import DarkroomError
-from darkroom.settings import SettingsError
+from darkroom.settings import Settings, SettingsError
 from darkroom.storage import open_store
 from local import data
 from local.errors import CannotStart
@@ -21,7 +20,7 @@ def main(
 ) -> None:
     """List a model's versions, the served one marked; with --serve, move the mark."""
     try:
-        store = open_store(data.prepare(configuration.load()).store_url)
+        store = open_store(data.prepare(Settings.read()).store_url)
         if serve is not None:
             catalog.set_current(store, model, serve)
         served = catalog.current_version(store, model)

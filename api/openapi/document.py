@@ -19,7 +19,6 @@ from api.openapi.vocabulary import (
     Operations,
     content,
     operation,
-    problems,
     returns,
 )
 from api.schemas.jobs import ImageAnswer, JobDocument
@@ -46,37 +45,36 @@ _IDEMPOTENCY_KEY = {
     "schema": {"type": "string", "pattern": "^[\\x21-\\x7e]{1,255}$"},
 }
 
-_PREDICT: Operation = {
-    "summary": "Make images from a prompt",
-    "tags": ["images"],
-    "parameters": [_PREFER, _IDEMPOTENCY_KEY],
-    "requestBody": {"required": True, "content": content(GenerationRequest)},
-    "responses": {
-        "200": returns("the images are ready", ImageAnswer, **LOCATION),
-        "202": returns("accepted; follow the job at Location", JobDocument, **LOCATION, **RETRY_AFTER),
-        **problems(
-            _404="no such model",
-            _409="the first request with this idempotency key still runs, or the job was cancelled",
-            _422="a member is missing, unknown or out of range, or the idempotency key came with another request",
-            _504="the deadline passed first",
-            **JSON_BODY,
-        ),
-    },
-}
+
+def _predict(name: str, description: str = "") -> Operation:
+    return operation(
+        name,
+        "Make images from a prompt",
+        "images",
+        MODEL,
+        _PREFER,
+        _IDEMPOTENCY_KEY,
+        description=description,
+        body=content(GenerationRequest),
+        answers={
+            "200": returns("the images are ready", ImageAnswer, **LOCATION),
+            "202": returns("accepted; follow the job at Location", JobDocument, **LOCATION, **RETRY_AFTER),
+        },
+        _404="no such model",
+        _409="the first request with this idempotency key still runs, or the job was cancelled",
+        _422="a member is missing, unknown or out of range, or the idempotency key came with another request",
+        _504="the deadline passed first",
+        **JSON_BODY,
+    )
+
+
 _EVENTS = "`progress` (step, steps, preview) while the job runs, then `finished` with the job; the stream ends there."
 
 OPERATIONS: Operations = {
-    ("POST", "/v1/models/{model}:predict"): {
-        **_PREDICT,
-        "operationId": "predict",
-        "parameters": [MODEL, *_PREDICT["parameters"]],
-    },
-    ("POST", "/tione/v1/models/{model}:predict"): {
-        **_PREDICT,
-        "operationId": "predictTione",
-        "description": "As above; the model name `m` stands for the default model.",
-        "parameters": [MODEL, *_PREDICT["parameters"]],
-    },
+    ("POST", "/v1/models/{model}:predict"): _predict("predict"),
+    ("POST", "/tione/v1/models/{model}:predict"): _predict(
+        "predictTione", "As above; the model name `m` stands for the default model."
+    ),
     ("POST", "/v1/uploads"): operation(
         "grantUpload",
         "A place to PUT an image that is too large for a request's body",

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pydantic import ValidationError
 from starlette.responses import Response
 
 from api import submission
 from api.answers import answer
 from api.call import Call
 from darkroom.errors import EngineIntegrity, InvalidParameter, ModelNotFound, NothingToRollBack, ReleaseNotFound
-from darkroom.parsing import from_validation
 from darkroom.release.state import TrafficSplit
 from darkroom.release.storage import ReleaseStore, StoredRelease
 
@@ -58,16 +56,10 @@ def _known(call: Call) -> tuple[ReleaseStore, StoredRelease]:
 
 
 def _traffic_of(call: Call, model: str) -> TrafficSplit:
-    """What a PUT asks for; both versions are there.
-
-    Raises: InvalidParameter; what `submission.json_body` and `from_validation` raise.
-    """
+    """What a PUT asks for; both versions are there. Raises: InvalidParameter; what `submission.document` raises."""
     from api.schemas.releases import ReleaseRequest
 
-    try:
-        requested = ReleaseRequest.model_validate(submission.json_body(call.body, call.headers))
-    except ValidationError as refused:
-        raise from_validation(refused) from None
+    requested = submission.document(ReleaseRequest, call.body, call.headers)
     _require_published(call, model, requested.version, "/version")
     if requested.beside is None:
         return TrafficSplit(requested.version)

@@ -8,15 +8,7 @@ from typing import Annotated
 from pydantic import AwareDatetime, Field
 
 from api.schemas import Document
-from darkroom.contracts import (
-    CacheReport,
-    GenerationRequest,
-    GenerationWarning,
-    Job,
-    JobStatus,
-    Progress,
-    Timings,
-)
+from darkroom.contracts import CacheReport, GenerationRequest, GenerationWarning, Job, JobStatus, Progress, Timings
 from darkroom.errors import JobCancelled, Problem
 from darkroom.storage import ObjectStore
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
+from zoneinfo import ZoneInfo
 
 from pydantic import Field
 
 from api.schemas import Document
 from darkroom.errors import InvalidParameter, PolicyNotFound
-from darkroom.scaling.fields import zone
 from darkroom.scaling.prices import PriceError, read_prices
 from darkroom.scaling.storage import Change, StoredPolicy
 from darkroom.scaling.timeline import Timeline, timeline
@@ -122,7 +122,7 @@ def _moment(name: str, text: str | None, timezone: str) -> datetime | None:
         return None
     try:
         moment = datetime.fromisoformat(text)
-        return (moment if moment.tzinfo else moment.replace(tzinfo=zone(timezone))).astimezone(UTC)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=ZoneInfo(timezone))).astimezone(UTC)
     except (ValueError, OverflowError):
         raise InvalidParameter(
             f"`{name}` is a time such as 2026-11-16T09:00, or 2026-11-16T01:00Z.", field=f"/{name}"
@@ -135,10 +135,9 @@ def _estimate(line: Timeline, instance: str | None) -> ScalingEstimate:
         price = table.price(instance)
     except PriceError as refused:
         raise InvalidParameter(str(refused), field="/instance") from None
-    ends = [*(point.at for point in line.breakpoints[1:]), line.end]
-    hours = [(end - point.at) / timedelta(hours=1) for point, end in zip(line.breakpoints, ends, strict=True)]
-    least = sum(point.min * spent for point, spent in zip(line.breakpoints, hours, strict=True))
-    most = sum(point.max * spent for point, spent in zip(line.breakpoints, hours, strict=True))
+    spans = [(point, (end - point.at) / timedelta(hours=1)) for point, end in line.until_next(line.breakpoints)]
+    least = sum(point.min * hours for point, hours in spans)
+    most = sum(point.max * hours for point, hours in spans)
     return ScalingEstimate(
         replica_hours=Span(least=round(least, 2), most=round(most, 2)),
         cost=Span(least=round(least * price.per_hour, 2), most=round(most * price.per_hour, 2)),

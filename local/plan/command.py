@@ -6,6 +6,7 @@ import json
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 from typing import Annotated, NoReturn
+from zoneinfo import ZoneInfo
 
 import typer
 from rich.console import Console
@@ -14,7 +15,6 @@ from rich.progress import track
 from darkroom.errors import DarkroomError
 from darkroom.scaling.document import read_policy_file
 from darkroom.scaling.executors import EXECUTORS, render
-from darkroom.scaling.fields import zone
 from darkroom.scaling.policy import ScalingPolicy
 from darkroom.scaling.prices import SHIPPED, Price, PriceError, PriceTable, ServicePrices, read_prices
 from darkroom.scaling.timeline import timeline
@@ -112,7 +112,7 @@ def _interval(
     policy: ScalingPolicy, trace: Trace | None, start: datetime | None, end: datetime | None
 ) -> tuple[datetime, datetime]:
     """What was asked for, else what the trace covers, else a week from today's midnight in the policy's zone."""
-    local = zone(policy.timezone)
+    local = ZoneInfo(policy.timezone)
     midnight = datetime.combine(datetime.now(local).date(), time(), local)
     first = start.replace(tzinfo=local) if start else trace.start if trace else midnight
     last = end.replace(tzinfo=local) if end else trace.end if trace and trace.end > first else first + timedelta(days=7)

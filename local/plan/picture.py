@@ -76,8 +76,7 @@ def _windows(panel: _Panel) -> list[str]:
     names = list(dict.fromkeys(point.window for point in points if point.window))
     tint = {name: WINDOWS[index % len(WINDOWS)] for index, name in enumerate(names)}
     drawn: list[str] = []
-    ends = [point.at for point in points[1:]] + [panel.line.end]
-    for point, end in zip(points, ends, strict=True):
+    for point, end in panel.line.until_next(points):
         if point.window:
             x, width = panel.x(point.at), panel.x(end) - panel.x(point.at)
             drawn.append(
@@ -95,9 +94,8 @@ def _windows(panel: _Panel) -> list[str]:
 def _band(panel: _Panel) -> list[str]:
     """The room between min and max."""
     changes = panel.line.changes()
-    ends = [point.at for point in changes[1:]] + [panel.line.end]
     drawn = []
-    for point, end in zip(changes, ends, strict=True):
+    for point, end in panel.line.until_next(changes):
         x, width = panel.x(point.at), panel.x(end) - panel.x(point.at)
         top, depth = panel.y(point.max), max(panel.y(point.min) - panel.y(point.max), 1.5)
         drawn.append(

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import count
 
-from darkroom.scaling.policy import Metric, MetricName, ScalingPolicy
+from darkroom.scaling.policy import MetricName, ScalingPolicy, percentile
 from darkroom.scaling.pool import LoadSample, PoolState, ReplicaBounds, decide
 from darkroom.scaling.timeline import Timeline
 from local.plan.service import ServiceTimes, SimulatedPool, SimulatedReplica
+from local.replicas.arrival_rate import ArrivalRate
 
 OBSERVE_EVERY = 15.0  # seconds between two decisions
-WITHIN = 60.0  # seconds that rates and latencies are taken over
 AFTERWARDS = 3600.0  # seconds that what is unfinished at the end may still take
 
 
@@ -75,8 +74,8 @@ class _Simulation:
         self.boundaries: list[tuple[float, int, SimulatedReplica]] = []
         self.order = count()
         self.latencies: list[float] = []
-        self.recent: deque[tuple[float, float]] = deque()  # answered at, latency
-        self.arrived: deque[float] = deque()
+        self.now = 0.0
+        self.arrival_rate = ArrivalRate(lambda: self.now)
         self.cold = self.deepest = self.minute_arrivals = 0
         self.moments: list[Moment] = []
 
@@ -87,7 +86,7 @@ class _Simulation:
         while now < last:
             arrival = self.arrivals[next_arrival] if next_arrival < len(self.arrivals) else math.inf
             boundary = self.boundaries[0][0] if self.boundaries else math.inf
-            now = min(arrival, boundary, next_look)
+            now = self.now = min(arrival, boundary, next_look)
             if now >= self.seconds and not hours:
                 hours = self._hours(self.seconds)
             if now > self.seconds and not self.pool.unfinished:
@@ -108,7 +107,7 @@ class _Simulation:
 
     def _arrive(self, now: float) -> None:
         self.pool.queue.append(now)
-        self.arrived.append(now)
+        self.arrival_rate.arrived()
         self.minute_arrivals += 1
         ready = self.pool.ready_at(now)
         self.cold += not ready
@@ -123,7 +122,7 @@ class _Simulation:
         finished, following = self.pool.step(replica, now)
         for arrival in finished:
             self.latencies.append(now - arrival)
-            self.recent.append((now, now - arrival))
+            self.arrival_rate.answered(now - arrival)
         if following is not None:
             heapq.heappush(self.boundaries, (following, next(self.order), replica))
 
@@ -141,21 +140,18 @@ class _Simulation:
             self.minute_arrivals = 0
 
     def _readings(self, now: float) -> dict[MetricName, LoadSample]:
-        while self.arrived and self.arrived[0] < now - WITHIN:
-            self.arrived.popleft()
-        while self.recent and self.recent[0][0] < now - WITHIN:
-            self.recent.popleft()
         utilisation = self.pool.utilisation(now, now - OBSERVE_EVERY)
         values: dict[MetricName, float] = {
             "gpu": utilisation,
             "cpu": utilisation,
             "memory": self.service.memory_percent,
-            "requests_per_second": len(self.arrived) / WITHIN,
+            "requests_per_second": self.arrival_rate.requests_per_second(),
             "queue_depth": float(self.pool.unfinished),
         }
-        latency = self.policy.metrics.latency
-        if latency is not None and (self.recent or not self.pool.unfinished):
-            values["latency"] = _statistic(latency, [seconds for _, seconds in self.recent])
+        if self.policy.metrics.latency is not None:
+            latency = self.arrival_rate.latency(self.policy.metrics.latency)
+            if latency is not None or not self.pool.unfinished:
+                values["latency"] = latency or 0.0
         return {name: LoadSample(value, now) for name, value in values.items()}
 
     def _outcome(self, hours: float, now: float) -> Outcome:
@@ -176,18 +172,3 @@ class _Simulation:
             moments=tuple(self.moments),
             latencies=tuple(latencies),
         )
-
-
-def percentile(ascending: Sequence[float], share: float) -> float:
-    """The nearest-rank percentile; 0 of nothing."""
-    return ascending[max(math.ceil(share * len(ascending)), 1) - 1] if ascending else 0.0
-
-
-def _statistic(metric: Metric, values: list[float]) -> float:
-    if not values:
-        return 0.0
-    if metric.statistic == "average":
-        return sum(values) / len(values)
-    if metric.statistic == "maximum":
-        return max(values)
-    return percentile(sorted(values), int(metric.statistic[1:]) / 100)

@@ -16,34 +16,30 @@ class ArrivalRate:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._arrived: deque[float] = deque()
+        self._arrived: deque[tuple[float, float]] = deque()  # when, and the seconds it took
         self._answered: deque[tuple[float, float]] = deque()
         self.last_work = -math.inf  # when a job last arrived or ended
 
     def arrived(self) -> None:
-        self.last_work = self._clock()
-        self._arrived.append(self.last_work)
+        self._note(self._arrived, 0.0)
 
     def answered(self, seconds: float) -> None:
         """A job ended so many seconds after it was accepted."""
-        self.last_work = self._clock()
-        self._answered.append((self.last_work, seconds))
+        self._note(self._answered, seconds)
 
     def requests_per_second(self) -> float:
-        oldest = self._clock() - WITHIN
-        while self._arrived and self._arrived[0] < oldest:
-            self._arrived.popleft()
-        return len(self._arrived) / WITHIN
+        return len(self._recent(self._arrived)) / WITHIN
 
     def latency(self, metric: Metric) -> float | None:
         """The metric's statistic of the latencies, in seconds; None where nothing ended."""
+        return metric.of(seconds for _, seconds in self._recent(self._answered))
+
+    def _note(self, events: deque[tuple[float, float]], seconds: float) -> None:
+        self.last_work = self._clock()
+        self._recent(events).append((self.last_work, seconds))  # old ones go also where nobody ever asks
+
+    def _recent(self, events: deque[tuple[float, float]]) -> deque[tuple[float, float]]:
         oldest = self._clock() - WITHIN
-        while self._answered and self._answered[0][0] < oldest:
-            self._answered.popleft()
-        values = sorted(seconds for _, seconds in self._answered)
-        if not values:
-            return None
-        if metric.statistic == "average":
-            return sum(values) / len(values)
-        share = 1.0 if metric.statistic == "maximum" else int(metric.statistic[1:]) / 100
-        return values[max(math.ceil(share * len(values)), 1) - 1]
+        while events and events[0][0] < oldest:
+            events.popleft()
+        return events

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Literal
 
 import structlog
 
@@ -148,14 +147,8 @@ class Autoscaler:
                 values["latency"] = latency
         ready = [replica for replica in self._pool.replicas if replica.readiness.ready]
         used = self._usage.look([replica.pid for replica in ready if replica.pid is not None])
-        if used:
-            per_replica: tuple[tuple[Literal["cpu", "memory"], list[float]], ...] = (
-                ("cpu", [one.cpu for one in used]),
-                ("memory", [one.memory for one in used]),
-            )
-            for name, shares in per_replica:
-                metric = getattr(policy.metrics, name)
-                maximum = metric is not None and metric.statistic == "maximum"
-                values[name] = max(shares) if maximum else sum(shares) / len(shares)
+        for name, metric in policy.metrics.chosen():
+            if name in ("cpu", "memory") and used:
+                values[name] = metric.of([getattr(one, name) for one in used]) or 0.0
         now = self._clock.monotonic()
         return {name: LoadSample(value, now) for name, value in values.items()}

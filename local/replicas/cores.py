@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from darkroom.processors import processors as allowed
@@ -23,9 +24,8 @@ def divided(cores: Sequence[int], replicas: int) -> list[Sequence[int]]:
 
     Where there are fewer cores than replicas, each has one, and some have the same.
     """
-    starts = [len(cores) * place // replicas for place in range(replicas)]
-    ends = [len(cores) * place // replicas for place in range(1, replicas + 1)]
-    return [cores[start : max(end, start + 1)] for start, end in zip(starts, ends, strict=True)]
+    edges = [len(cores) * place // replicas for place in range(replicas + 1)] if replicas else []
+    return [cores[start : max(end, start + 1)] for start, end in pairwise(edges)]
 
 
 def confine(pid: int, cores: Collection[int]) -> None:

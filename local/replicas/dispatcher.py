@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 
@@ -66,7 +67,8 @@ class Dispatcher:
                 if lease is not None:
                     await self._begin(lease)
                 elif not self._stopping:
-                    await _wait_for(arrival, _POLL_SECONDS)
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(arrival.wait(), _POLL_SECONDS)
         if self._tasks:
             await asyncio.wait(self._tasks)
 
@@ -123,10 +125,3 @@ class Dispatcher:
     def _age(self, job: Job) -> float:
         known = self._bulletin.age(job.id)
         return max(0.0, self._clock() - job.created_at) if known is None else known
-
-
-async def _wait_for(event: asyncio.Event, seconds: float) -> None:
-    try:
-        await asyncio.wait_for(event.wait(), seconds)
-    except TimeoutError:
-        return

@@ -73,10 +73,6 @@ class Pool:
         return [member.replica for member in self._members]
 
     @property
-    def dispatchers(self) -> list[Dispatcher]:
-        return [member.dispatcher for member in self._members]
-
-    @property
     def wanted(self) -> int:
         """How many replicas are to stay."""
         return sum(not member.leaving for member in self._members)

@@ -72,7 +72,7 @@ def test_row_54_cancel_a_running_job(deployment: Running) -> None:
     assert answer.status_code == 202
     assert answer.json()["status"] == "cancelled"
     deployment.until(lambda: deployment.exists(f"gone-{job}"))
-    deployment.until(lambda: deployment.deployment.pool.dispatchers[0].in_flight == 0)
+    deployment.until(lambda: deployment.deployment.pool.members[0].dispatcher.in_flight == 0)
     told = deployment.finished(job)
     assert (told["status"], told["error"]["code"]) == ("cancelled", "job_cancelled")
     assert job not in deployment.made()

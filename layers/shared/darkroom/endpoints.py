@@ -8,13 +8,8 @@ from darkroom.errors import ModelNotFound
 
 
 class Endpoints:
-    """Which endpoint serves a model: the one place that knows."""
-
     def __init__(self, by_model: Mapping[str, str]) -> None:
         self._by_model = dict(by_model)
-
-    def models(self) -> list[str]:
-        return sorted(self._by_model)
 
     def of(self, model: str) -> str:
         """Raises: ModelNotFound."""

@@ -79,13 +79,11 @@ class ImageUrlRejected(RequestError):
 
 
 class ImageFetchFailed(RequestError):
-    code, title = "image_fetch_failed", "The URL's server did not answer with an image"
-    retryable = True
+    code, title, retryable = "image_fetch_failed", "The URL's server did not answer with an image", True
 
 
 class ImageFetchTimeout(RequestError):
-    code, title = "image_fetch_timeout", "The image took too long to arrive"
-    retryable = True
+    code, title, retryable = "image_fetch_timeout", "The image took too long to arrive", True
 
 
 class ImageTooLarge(RequestError):
@@ -178,8 +176,7 @@ class RequestHeadersTooLarge(RequestError):
 
 
 class RequestTimeout(RequestError):
-    code, status, title = "request_timeout", 408, "The request took too long to arrive"
-    retryable = True
+    code, status, title, retryable = "request_timeout", 408, "The request took too long to arrive", True
 
 
 # ---- load ---------------------------------------------------------------------------------------------------------
@@ -187,10 +184,6 @@ class RequestTimeout(RequestError):
 
 class Overloaded(DarkroomError):
     code, status, title, retryable = "overloaded", 503, "All places in the queue are taken", True
-
-
-class RateLimited(DarkroomError):
-    code, status, title, retryable = "rate_limited", 429, "Too many requests", True
 
 
 class Draining(DarkroomError):

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 
-class Problem(BaseModel):
+class Problem(BaseModel, frozen=True, extra="forbid"):
     """One RFC 9457 problem, as answered to a caller and as stored with a failed job."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     type: str
     title: str

@@ -13,16 +13,9 @@ def resolve(request: GenerationRequest, manifest: EngineManifest) -> GenerationR
 
     Raises: InvalidDimensions, InvalidParameter, OutOfRange; what an image is for is filled in by `image_use`.
     """
-    defaults, limits = manifest.defaults, manifest.limits
-    filled = request.seeded().model_copy(
-        update={
-            "width": defaults.width if request.width is None else request.width,
-            "height": defaults.height if request.height is None else request.height,
-            "num_inference_steps": request.num_inference_steps or defaults.num_inference_steps,
-            "guidance_scale": defaults.guidance_scale if request.guidance_scale is None else request.guidance_scale,
-            "sampler": request.sampler or defaults.sampler,
-        }
-    )
+    limits = manifest.limits
+    left_open = {name: value for name, value in manifest.defaults if getattr(request, name) is None}
+    filled = request.seeded().model_copy(update=left_open)
     width, height, steps = filled.width or 0, filled.height or 0, filled.num_inference_steps or 0
     for name, size in (("width", width), ("height", height)):
         if size % limits.multiple_of:

@@ -139,8 +139,3 @@ class Settings(Configured):
 def _pairs(text: str) -> list[tuple[str, str]]:
     entries = (entry.partition("=") for entry in text.split(",") if entry.strip())
     return [(name.strip(), value.strip()) for name, _, value in entries]
-
-
-def load(environment: Mapping[str, str] | None = None) -> Settings:
-    """Settings from the environment; see `Configured.read`."""
-    return Settings.read(environment)

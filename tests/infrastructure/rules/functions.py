@@ -186,7 +186,7 @@ def functions_are_told_what_they_read(stack: Stack) -> Iterator[str]:
     for name, function in stack.functions().items():
         told = environment(function)
         try:
-            settings.load(told)
+            Settings.read(told)
         except settings.SettingsError as refused:
             yield f"{function.name} would not start: {refused}"
         reads = _reads(f"functions.{name}")
@@ -207,7 +207,7 @@ def addresses_lead_where_the_stack_keeps_things(stack: Stack) -> Iterator[str]:
     """Stores, tables and endpoints in the environment are those of this stack, or the other object store's."""
     given, other = stack.parameters, bool(stack.parameters["StoreEndpoint"])
     for name, function in stack.functions().items():
-        told = settings.load(environment(function))
+        told = Settings.read(environment(function))
         yield from wants(told.store_url == (given["EngineStore"] if other else "s3://engines-id"), f"{name}: store_url")
         yield from wants(told.images_store == (given["ImageStore"] if other else "s3://images-id"), f"{name}: images")
         yield from wants(told.jobs_url == "dynamodb://jobs-id", f"{name}: jobs_url")

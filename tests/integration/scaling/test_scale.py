@@ -66,7 +66,7 @@ def store(tmp_path):
 
 
 def tick(store, aws):
-    return scale.tick(store, *aws, now=lambda: NOW)
+    return scale.Tick(store, *aws, now=lambda: NOW).run()
 
 
 def actions(aws):
@@ -117,7 +117,7 @@ def test_the_deployments_own_limits_outlive_a_policy(store, aws):
     """Without a policy the endpoint scales between what the template says; that is written once, not every minute."""
 
     def told():
-        return scale.tick(store, *aws, now=lambda: NOW, leave=(0, 3))
+        return scale.Tick(store, *aws, now=lambda: NOW, leave=(0, 3)).run()
 
     store.put("crayon", POLICY, by="a")
     told()
@@ -135,7 +135,7 @@ def test_a_policy_is_followed_by_the_endpoint_as_it_is_deployed(store, aws):
     assert known("m") == ScalableEndpoint("crayon", "AllTraffic", asynchronous=False, gpus=1, cores=4)
     for model in ("m", "nobody"):
         store.put(model, {"min": 1, "max": 2}, by="a")
-    done = scale.tick(store, *aws, now=lambda: NOW, endpoint=known)
+    done = scale.Tick(store, *aws, now=lambda: NOW, endpoint=known).run()
     assert (done["m"]["outcome"], done["nobody"]["outcome"]) == ("reconciled", "refused")
     assert aws[0].describe_scalable_targets(ServiceNamespace="sagemaker")["ScalableTargets"][0]["MaxCapacity"] == 2
 
@@ -165,7 +165,7 @@ def test_row_82_a_tick_that_was_overtaken_writes_no_more(store, aws):
             return getattr(scaling, name)
 
     paused = Paused()
-    assert scale.tick(store, paused, cloudwatch, now=lambda: NOW)["crayon"]["outcome"] == "overtaken"
+    assert scale.Tick(store, paused, cloudwatch, now=lambda: NOW).run()["crayon"]["outcome"] == "overtaken"
     assert paused.woken
     assert actions(aws) == []  # the old policy's actions were not written
     target = scaling.describe_scalable_targets(ServiceNamespace="sagemaker")["ScalableTargets"][0]

@@ -8,7 +8,7 @@ from darkroom.errors import ModelNotFound
 
 def test_each_model_has_its_own() -> None:
     endpoints = Endpoints({"sd15": "darkroom-sd15", "crayon": "darkroom-crayon"})
-    assert endpoints.models() == ["crayon", "sd15"]
+    assert endpoints.of("crayon") == "darkroom-crayon"
     assert endpoints.of("sd15") == "darkroom-sd15"
 
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from darkroom.settings import PREFIX, Settings, SettingsError, load
+from darkroom.settings import PREFIX, Settings, SettingsError
 
 
 def test_without_an_environment_the_defaults() -> None:
-    assert load({}) == Settings()
-    assert load({"PATH": "/bin", "HOME": "/"}) == Settings()
+    assert Settings.read({}) == Settings()
+    assert Settings.read({"PATH": "/bin", "HOME": "/"}) == Settings()
 
 
 def test_every_setting_has_its_variable() -> None:
     given = {"DARKROOM_STORE_URL": "s3://bucket", "DARKROOM_MAX_ATTEMPTS": "5", "DARKROOM_LEASE_SECONDS": "0.5"}
-    settings = load(given)
+    settings = Settings.read(given)
     assert (settings.store_url, settings.max_attempts, settings.lease_seconds) == ("s3://bucket", 5, 0.5)
 
 
@@ -46,16 +46,16 @@ def test_endpoints_and_instances() -> None:
 )
 def test_what_no_deployment_can_be(given: dict[str, str]) -> None:
     with pytest.raises(SettingsError, match=next(iter(given))):
-        load(given)
+        Settings.read(given)
 
 
 def test_the_process_environment_is_read_on_call(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in Settings.model_fields:
         monkeypatch.delenv(PREFIX + name.upper(), raising=False)
     monkeypatch.setenv("DARKROOM_DEFAULT_MODEL", "sd15")
-    assert load().default_model == "sd15"
+    assert Settings.read().default_model == "sd15"
     monkeypatch.setenv("DARKROOM_DEFAULT_MODEL", "crayon")
-    assert load().default_model == "crayon"
+    assert Settings.read().default_model == "crayon"
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_the_process_environment_is_read_on_call(monkeypatch: pytest.MonkeyPatch
 )
 def test_a_mistake_is_one_sentence_that_names_the_variable(name: str, value: str, said: str) -> None:
     with pytest.raises(SettingsError) as mistake:
-        load({name: value})
+        Settings.read({name: value})
     sentence = str(mistake.value)
     assert sentence.startswith(f"{name}: ")
     assert said in sentence
@@ -82,13 +82,13 @@ def test_a_mistake_is_one_sentence_that_names_the_variable(name: str, value: str
 
 
 def test_api_keys() -> None:
-    assert load({}).tenants_by_key() == {}
-    settings = load({"DARKROOM_API_KEYS": " alice = k1 ,bob=k2=, alice=k3,"})
+    assert Settings.read({}).tenants_by_key() == {}
+    settings = Settings.read({"DARKROOM_API_KEYS": " alice = k1 ,bob=k2=, alice=k3,"})
     assert settings.tenants_by_key() == {"k1": "alice", "k2=": "bob", "k3": "alice"}
 
 
 def test_secrets_are_not_shown_and_settings_are_frozen() -> None:
-    settings = load({"DARKROOM_API_KEYS": "alice=hidden", "DARKROOM_SIGNING_KEY": "hidden"})
+    settings = Settings.read({"DARKROOM_API_KEYS": "alice=hidden", "DARKROOM_SIGNING_KEY": "hidden"})
     assert "hidden" not in repr(settings)
     with pytest.raises(ValidationError):
         settings.max_attempts = 1  # type: ignore[misc]

@@ -6,27 +6,23 @@ import hashlib
 import json
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 Span = tuple[int, int, int]
 
 
-class Profile(BaseModel):
+class Profile(BaseModel, frozen=True, extra="forbid"):
     """Which UNet calls an engine was made for, each as (least, usual, most): rows, height and width of the latents."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     rows: Span
     height: Span
     width: Span
 
 
-class Fingerprint(BaseModel):
+class Fingerprint(BaseModel, frozen=True, extra="forbid"):
     """`graph_sha256` is that of the ONNX graph the engine was compiled from. `controlnets` and `loras` name the further
     checkpoints that have a part in it, by SHA-256 (a LoRA's with its scale).
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     checkpoint_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     component: str

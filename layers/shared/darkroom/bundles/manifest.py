@@ -157,7 +157,7 @@ class ControlSpec(Part):
     residuals: Annotated[list[Residual], Field(min_length=1)]
 
 
-class Defaults(Part):
+class Defaults(Part):  # by the names of what a request may leave open
     width: int
     height: int
     num_inference_steps: int

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from darkroom.bundles.catalog import bundle_key
 from darkroom.errors import DarkroomError
@@ -18,10 +18,8 @@ _WORTH = 1.05  # rows are batched for a twentieth of their time, not for less
 RowMilliseconds = dict[Annotated[int, Field(ge=1)], Annotated[float, Field(gt=0)]]
 
 
-class RowCosts(BaseModel):
+class RowCosts(BaseModel, frozen=True, extra="forbid"):
     """For each target, rows in one UNet call -> milliseconds a row; on this processor with so many threads."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     processor: str
     threads: int

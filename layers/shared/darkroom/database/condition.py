@@ -3,12 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
-
-
-class Versioned(Protocol):
-    @property
-    def etag(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -21,11 +15,9 @@ class Condition:
     match: frozenset[str] | None = None
     exists: bool | None = None
 
-    def holds(self, stored: Versioned | None) -> bool:
-        """Whether the write may go ahead; `stored` is None where there is no record now."""
-        if self.exists is not None and self.exists != (stored is not None):
-            return False
-        return self.match is None or (stored is not None and stored.etag in self.match)
+    def holds(self, etag: str | None) -> bool:
+        """Whether the write may go ahead; `etag` is the record's now, None where there is none."""
+        return self.exists in (None, etag is not None) and (self.match is None or etag in self.match)
 
 
 ANYWAY = Condition()

@@ -74,15 +74,9 @@ class Table:
 
     def update(self, key: Mapping[str, Value], change: str, when: str, values: Mapping[str, Value]) -> Item:
         """Change one item if `when` holds, and give it as it is then. Raises: ConditionFailed, Contended."""
-        arguments = {"UpdateExpression": change} | ({"ConditionExpression": when} if when else {})
         with _translated():
-            response = self._client.update_item(
-                TableName=self.name,
-                Key=_attributes(key),
-                ReturnValues="ALL_NEW",
-                **arguments,
-                **_placeholders(f"{change} {when}", values),
-            )
+            update = self.updating(key, change, when, values)["Update"]
+            response = self._client.update_item(**update, ReturnValues="ALL_NEW")
         return _plain(response["Attributes"])
 
     def write(self, writes: Sequence[Item]) -> None:
@@ -100,11 +94,8 @@ class Table:
 
     def updating(self, key: Mapping[str, Value], change: str, when: str, values: Mapping[str, Value]) -> Item:
         """A change of one item, for `write`."""
-        arguments = {
-            "UpdateExpression": change,
-            "ConditionExpression": when,
-            **_placeholders(f"{change} {when}", values),
-        }
+        arguments = {"UpdateExpression": change} | ({"ConditionExpression": when} if when else {})
+        arguments |= _placeholders(f"{change} {when}", values)
         return {"Update": {"TableName": self.name, "Key": _attributes(key), **arguments}}
 
     def delete(self, key: Mapping[str, Value], when: str, **values: Value) -> None:

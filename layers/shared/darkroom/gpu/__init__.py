@@ -1,8 +1,8 @@
 """The NVIDIA GPU of this machine, and the libraries its engines need; nothing of either is loaded at import."""
 
 from darkroom.gpu.driver import Gpu, NoGpu, find_gpu
-from darkroom.gpu.libraries import Shortage, preload, search_folders, shortages, tensorrt_version, wheel_facts
-from darkroom.gpu.mps import Mps, find_mps, keep_to, memory_asked_elsewhere
+from darkroom.gpu.libraries import preload, search_folders, shortages, tensorrt_version, wheel_facts
+from darkroom.gpu.mps import find_mps, keep_to, memory_asked_elsewhere
 from darkroom.gpu.options import CUDA, GRAPHS, PROVIDERS, TENSORRT, captures, provider_options
 
 __all__ = [
@@ -11,9 +11,7 @@ __all__ = [
     "PROVIDERS",
     "TENSORRT",
     "Gpu",
-    "Mps",
     "NoGpu",
-    "Shortage",
     "captures",
     "find_gpu",
     "find_mps",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from darkroom import server_sent_events
 from darkroom.contracts import GenerationResult, Invocation, Progress
@@ -29,10 +29,8 @@ class StepProgress:
     preview: str | None
 
 
-class Readiness(BaseModel):
+class Readiness(BaseModel, frozen=True):
     """What a runtime says of itself on /ping."""
-
-    model_config = ConfigDict(frozen=True)
 
     status: str
     model: str = ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from darkroom.jobs.store import Accepted, Idempotency, JobStore, Lease
@@ -23,32 +22,20 @@ def open_jobs(
 
     `keep_seconds` is how long DynamoDB remembers a finished job; a database is told by `purge`.
     """
-    scheme = urlsplit(url).scheme.partition("+")[0]
-    if scheme not in _STORES:
-        raise ValueError(f"no job store for {scheme}://; use one of {', '.join(_STORES)}")
-    return _STORES[scheme](url, max_queued, max_attempts, lease_seconds, keep_seconds)
+    parts = urlsplit(url)
+    scheme = parts.scheme.partition("+")[0]
+    if scheme in ("sqlite", "postgresql"):
+        from darkroom.jobs.sql import SqlJobStore
 
+        return SqlJobStore(url, max_queued=max_queued, max_attempts=max_attempts, lease_seconds=lease_seconds)
+    if scheme == "dynamodb":
+        from darkroom.jobs.dynamodb import DynamoJobStore
 
-def _sql(url: str, max_queued: int, max_attempts: int, lease_seconds: float, _keep_seconds: float) -> JobStore:
-    from darkroom.jobs.sql import SqlJobStore
-
-    return SqlJobStore(url, max_queued=max_queued, max_attempts=max_attempts, lease_seconds=lease_seconds)
-
-
-def _dynamodb(url: str, max_queued: int, max_attempts: int, lease_seconds: float, keep_seconds: float) -> JobStore:
-    from darkroom.jobs.dynamodb import DynamoJobStore
-
-    return DynamoJobStore(
-        urlsplit(url).netloc,
-        max_queued=max_queued,
-        max_attempts=max_attempts,
-        lease_seconds=lease_seconds,
-        keep_seconds=keep_seconds,
-    )
-
-
-_STORES: dict[str, Callable[[str, int, int, float, float], JobStore]] = {
-    "sqlite": _sql,
-    "postgresql": _sql,
-    "dynamodb": _dynamodb,
-}
+        return DynamoJobStore(
+            parts.netloc,
+            max_queued=max_queued,
+            max_attempts=max_attempts,
+            lease_seconds=lease_seconds,
+            keep_seconds=keep_seconds,
+        )
+    raise ValueError(f"no job store for {scheme}://; use one of sqlite, postgresql, dynamodb")

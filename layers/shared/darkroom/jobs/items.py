@@ -6,10 +6,9 @@ import hashlib
 import re
 from typing import Any
 
-from darkroom.contracts import GenerationRequest, GenerationResult, Job, JobStatus, Progress
+from darkroom.contracts import Job
 from darkroom.database.dynamodb import Item, Table, Value
-from darkroom.errors import Problem
-from darkroom.jobs.store import Idempotency
+from darkroom.jobs.store import Idempotency, job_of
 
 # What `create_table` makes of the jobs' table. Beside the jobs it holds each request's idempotency key (`key:...`), the
 # parts of requests that are too large for one item (`part:...`), and the number of the last job (`sequence`).
@@ -92,24 +91,7 @@ def writes(
 
 def job(table: Table, item: Item) -> Job:
     """The job in an item; the parts of a large request are read from the table. Raises: JobStoreUnavailable."""
-    return Job(
-        id=item["id"],
-        tenant=item["tenant"],
-        model=item["model"],
-        request=GenerationRequest.model_validate_json(_request(table, item)),
-        status=JobStatus(item["status"]),
-        created_at=item["created_at"],
-        started_at=item.get("started_at"),
-        finished_at=item.get("finished_at"),
-        attempts=item["attempts"],
-        progress=Progress(step=item["step"], steps=item["steps"]),
-        result=GenerationResult.model_validate_json(item["result"]) if "result" in item else None,
-        error=Problem.model_validate_json(item["error"]) if "error" in item else None,
-    )
-
-
-def _request(table: Table, item: Item) -> str | bytes:
     if "request" in item:
-        return str(item["request"])
+        return job_of(item, item["request"])
     parts = [table.get({"id": part_id(item["id"], number)}) for number in range(item["parts"])]
-    return b"".join(part["part"] for part in parts if part)
+    return job_of(item, b"".join(part["part"] for part in parts if part))

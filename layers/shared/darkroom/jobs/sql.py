@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from darkroom.contracts import GenerationRequest, GenerationResult, Job, JobStatus, Progress
@@ -23,14 +23,13 @@ from darkroom.errors import (
 )
 from darkroom.jobs.lease_watch import LeaseWatch, Sight
 from darkroom.jobs.schema import SCHEMA, jobs
-from darkroom.jobs.store import FULL_SECONDS, Accepted, Idempotency, Lease
+from darkroom.jobs.store import FULL_SECONDS, Accepted, Idempotency, Lease, job_of
 from darkroom.retry import Retry
 
 _RACES = Retry(tries=3)  # Postgres only: another writer took this idempotency key since we looked
 _SIGHTS = select(jobs.c.id, jobs.c.model, jobs.c.token, jobs.c.beat)
 _RUNNING = _SIGHTS.where(jobs.c.status == JobStatus.RUNNING.value).order_by(jobs.c.seq)
 _UNFINISHED = [status.value for status in JobStatus if not status.finished]
-_DONE = [status.value for status in JobStatus if status.finished]
 
 
 class SqlJobStore:
@@ -107,14 +106,11 @@ class SqlJobStore:
         return job
 
     def cancel(self, job_id: str, *, tenant: str) -> Job:
-        with self._database.write() as connection:
-            row = connection.execute(_of_tenant(job_id, tenant).with_for_update()).one_or_none()
-            if row is None:
-                raise JobNotFound
-            if row.status in _DONE:
-                raise JobFinished
-            connection.execute(update(jobs).where(jobs.c.seq == row.seq).values(self._finished(JobStatus.CANCELLED)))
-            return _job(connection.execute(_of_tenant(job_id, tenant)).one())
+        self.get(job_id, tenant=tenant)
+        row = self._while_unfinished(job_id, self._finished(JobStatus.CANCELLED))
+        if row is None:
+            raise JobFinished
+        return _job(row)
 
     def counts(self) -> dict[JobStatus, int]:
         with self._database.read() as connection:
@@ -206,18 +202,19 @@ class SqlJobStore:
         return _job(row)
 
     def settle(self, job_id: str, ended: GenerationResult | Problem) -> bool:
-        return self._while_unfinished(job_id, self._ended(ended))
+        return self._while_unfinished(job_id, self._ended(ended)) is not None
 
     def record_attempts(self, job_id: str, attempts: int, *, was: int) -> bool:
-        return self._while_unfinished(job_id, {"attempts": attempts}, jobs.c.attempts == was)
+        return self._while_unfinished(job_id, {"attempts": attempts}, jobs.c.attempts == was) is not None
 
-    def _while_unfinished(self, job_id: str, values: dict[str, Any], *when: ColumnElement[bool]) -> bool:
+    def _while_unfinished(self, job_id: str, values: dict[str, Any], *when: ColumnElement[bool]) -> Row[Any] | None:
+        """The job's row as it is then; None where it has ended, or `when` does not hold. Raises: JobNotFound."""
+        unfinished = update(jobs).where(jobs.c.id == job_id, jobs.c.status.in_(_UNFINISHED), *when)
         with self._database.write() as connection:
-            unfinished = update(jobs).where(jobs.c.id == job_id, jobs.c.status.in_(_UNFINISHED), *when).values(values)
-            if connection.execute(unfinished).rowcount == 1:
-                return True
-        self.find(job_id)
-        return False
+            row = connection.execute(unfinished.values(values).returning(jobs)).one_or_none()
+        if row is None:
+            self.find(job_id)
+        return row
 
     def overdue(self, *, accepted_before: float) -> list[Job]:
         late = select(jobs).where(jobs.c.status.in_(_UNFINISHED), jobs.c.created_at < accepted_before)
@@ -227,10 +224,6 @@ class SqlJobStore:
     def _row(self, job_id: str) -> Row[Any] | None:
         with self._database.read() as connection:
             return connection.execute(select(jobs).where(jobs.c.id == job_id)).one_or_none()
-
-
-def _of_tenant(job_id: str, tenant: str) -> Select[Any]:
-    return select(jobs).where(jobs.c.id == job_id, jobs.c.tenant == tenant)
 
 
 def _first(connection: Connection, tenant: str, idempotency: Idempotency) -> Row[Any] | None:
@@ -250,17 +243,4 @@ def _silent(connection: Connection, silent: Mapping[str, Sight]) -> Row[Any] | N
 
 
 def _job(row: Row[Any]) -> Job:
-    return Job(
-        id=row.id,
-        tenant=row.tenant,
-        model=row.model,
-        request=GenerationRequest.model_validate_json(row.request),
-        status=JobStatus(row.status),
-        created_at=row.created_at,
-        started_at=row.started_at,
-        finished_at=row.finished_at,
-        attempts=row.attempts,
-        progress=Progress(step=row.step, steps=row.steps),
-        result=GenerationResult.model_validate_json(row.result) if row.result else None,
-        error=Problem.model_validate_json(row.error) if row.error else None,
-    )
+    return job_of(row._asdict(), row.request)

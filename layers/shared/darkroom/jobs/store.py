@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from darkroom.contracts import GenerationRequest, GenerationResult, Job, JobStatus, Progress
 from darkroom.errors import Problem
@@ -34,6 +34,25 @@ class Lease:
 
     job: Job
     token: str
+
+
+def job_of(record: Mapping[str, Any], request: str | bytes) -> Job:
+    """The job in a store's record: its columns or attributes by name; one that is not there is None."""
+    result, error = record.get("result"), record.get("error")
+    return Job(
+        id=record["id"],
+        tenant=record["tenant"],
+        model=record["model"],
+        request=GenerationRequest.model_validate_json(request),
+        status=JobStatus(record["status"]),
+        created_at=record["created_at"],
+        started_at=record.get("started_at"),
+        finished_at=record.get("finished_at"),
+        attempts=record["attempts"],
+        progress=Progress(step=record["step"], steps=record["steps"]),
+        result=GenerationResult.model_validate_json(result) if result else None,
+        error=Problem.model_validate_json(error) if error else None,
+    )
 
 
 class JobStore(Protocol):

@@ -7,23 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from darkroom.release.advance import ActionRefused, NotNow
-from darkroom.release.fleet import (
-    BESIDE,
-    MAIN,
-    Described,
-    Shift,
-    config_for,
-    deployment,
-    model_for,
-    named,
-    traffic_of,
-)
+from darkroom.release.fleet import BESIDE, MAIN, Described, Shift, config_for, deployment, model_for, named, traffic_of
 from darkroom.release.state import EndpointStatus, TrafficSplit
 
-_READY = {
-    "InService": EndpointStatus.READY,
-    "UpdateRollbackFailed": EndpointStatus.READY,
-}  # the latter serves, with a mixture
+_READY = ("InService", "UpdateRollbackFailed")  # the latter serves, with a mixture
 _BROKEN = ("Failed", "OutOfService", "Deleting")
 _REFUSALS = ("ValidationException", "ResourceLimitExceeded")
 
@@ -62,7 +49,7 @@ class Endpoint:
             return EndpointSnapshot(EndpointStatus.BROKEN)
         if reported == "Creating":
             return EndpointSnapshot(EndpointStatus.BUSY)
-        status = _READY.get(reported, EndpointStatus.BUSY)
+        status = EndpointStatus.READY if reported in _READY else EndpointStatus.BUSY
         running = self._traffic(description["EndpointConfigName"], description.get("ProductionVariants", ()))
         coming = description.get("PendingDeploymentSummary", {}).get("EndpointConfigName")
         mixed = reported == "UpdateRollbackFailed"

@@ -21,6 +21,12 @@ from darkroom.scaling.timeline import Timeline
 
 MOST_ACTIONS = 200  # scheduled actions a scalable target may have
 DIMENSION = "sagemaker:variant:DesiredInstanceCount"
+_ONE_MORE = {
+    "AdjustmentType": "ChangeInCapacity",
+    "MetricAggregationType": "Maximum",
+    "Cooldown": 300,
+    "StepAdjustments": [{"MetricIntervalLowerBound": 0.0, "ScalingAdjustment": 1}],
+}
 
 
 @dataclass(frozen=True)
@@ -51,7 +57,7 @@ class ScalableEndpoint:
 class Desired:
     """What should exist, by name: arguments of put_scheduled_action, put_scaling_policy and put_metric_alarm.
 
-    `alarm_policy` names the scaling policy that each alarm triggers. The target's own limits follow `timeline`.
+    An alarm triggers the scaling policy of its name. The target's own limits follow `timeline`.
     """
 
     endpoint: ScalableEndpoint
@@ -59,11 +65,10 @@ class Desired:
     actions: Mapping[str, dict[str, Any]]
     policies: Mapping[str, dict[str, Any]]
     alarms: Mapping[str, dict[str, Any]]
-    alarm_policy: Mapping[str, str]
 
     def fingerprint(self) -> str:
         """SHA-256 of all but the limits in force; equal fingerprints ask for the same actions, policies and alarms."""
-        parts = [self.endpoint.target, self.actions, self.policies, self.alarms, self.alarm_policy]
+        parts = [self.endpoint.target, self.actions, self.policies, self.alarms]
         return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
@@ -95,9 +100,9 @@ def compile_policy(policy: ScalingPolicy, line: Timeline, endpoint: ScalableEndp
     alarms: dict[str, dict[str, Any]] = {}
     if to_zero:
         wake = f"{endpoint.prefix}wake"
-        policies[wake] = {"PolicyType": "StepScaling", "StepScalingPolicyConfiguration": _one_more()}
+        policies[wake] = {"PolicyType": "StepScaling", "StepScalingPolicyConfiguration": _ONE_MORE}
         alarms[wake] = _backlog_without_capacity(endpoint)
-    return Desired(endpoint, line, named, policies, alarms, {name: name for name in alarms})
+    return Desired(endpoint, line, named, policies, alarms)
 
 
 def _name(action: Weekly | Once) -> str:
@@ -164,15 +169,6 @@ def _tracking(
 
 def _predefined(metric: str, target: float) -> dict[str, Any]:
     return {"TargetValue": target, "PredefinedMetricSpecification": {"PredefinedMetricType": metric}}
-
-
-def _one_more() -> dict[str, Any]:
-    return {
-        "AdjustmentType": "ChangeInCapacity",
-        "MetricAggregationType": "Maximum",
-        "Cooldown": 300,
-        "StepAdjustments": [{"MetricIntervalLowerBound": 0.0, "ScalingAdjustment": 1}],
-    }
 
 
 def _backlog_without_capacity(endpoint: ScalableEndpoint) -> dict[str, Any]:

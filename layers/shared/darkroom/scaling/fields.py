@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import date, datetime, timedelta
 from functools import cache
 from typing import Annotated, Any
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import available_timezones
 
 from cronsim import CronSim, CronSimError
 from pydantic import AfterValidator, BeforeValidator, PlainSerializer
@@ -16,8 +17,6 @@ DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _DURATION = re.compile(r"(?:(\d{1,4})d)?(?:(\d{1,5})h)?(?:(\d{1,6})m)?(?:(\d{1,7})s)?")
 _TIME = re.compile(r"([01]\d|2[0-3]):([0-5]\d)")
 _HOURS = re.compile(r"(\d\d:\d\d)-(\d\d:\d\d)")
-_ISO_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
-_ISO_MINUTE = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}(:00)?")
 EPOCH = datetime(2000, 1, 1)  # noqa: DTZ001 (wall clock: where the search for a cron's first firing starts)
 
 
@@ -63,19 +62,9 @@ def minutes_of(hours: str) -> tuple[int, int]:
     return opening, closing if closing > opening else closing + 1440
 
 
-def _hours(text: str) -> str:
-    minutes_of(text)
-    return text
-
-
 def minute_of(at: str) -> int:
     """`09:00` -> 540."""
     return _time_of_day(at) % 1440
-
-
-def _at(text: str) -> str:
-    minute_of(text)
-    return text
 
 
 def weekdays_of(days: str) -> frozenset[int]:
@@ -90,11 +79,6 @@ def weekdays_of(days: str) -> frozenset[int]:
     return frozenset(chosen)
 
 
-def _days(text: str) -> str:
-    weekdays_of(text)
-    return text
-
-
 @cache
 def _zones() -> frozenset[str]:
     return frozenset(available_timezones())
@@ -104,11 +88,6 @@ def _zone(name: str) -> str:
     if name not in _zones():
         raise refuse("there is no such time zone; use an IANA name such as Asia/Shanghai")
     return name
-
-
-def zone(name: str) -> ZoneInfo:
-    """The zone of a name that was validated before."""
-    return ZoneInfo(name)
 
 
 def _cron(expression: str) -> str:
@@ -122,29 +101,38 @@ def _cron(expression: str) -> str:
     return expression
 
 
-def _iso_date(value: Any) -> date:
-    try:
-        if isinstance(value, str) and _ISO_DATE.fullmatch(value):
-            return date.fromisoformat(value)
-    except ValueError:
-        pass
-    raise refuse("write a date that exists, such as 2026-12-24")
+def _iso(kind: type[date], form: str, refusal: str) -> BeforeValidator:
+    """Text of this form, read as a date or a time."""
+
+    def read(value: Any) -> date:
+        try:
+            if isinstance(value, str) and re.fullmatch(form, value):
+                return kind.fromisoformat(value)
+        except ValueError:
+            pass
+        raise refuse(refusal)
+
+    return BeforeValidator(read)
 
 
-def _local_minute(value: Any) -> datetime:
-    try:
-        if isinstance(value, str) and _ISO_MINUTE.fullmatch(value):
-            return datetime.fromisoformat(value)
-    except ValueError:
-        pass
-    raise refuse("write a date and time in the policy's time zone, such as 2026-12-24T18:00")
+def _taken(read: Callable[[str], object]) -> AfterValidator:
+    """The text as it was written, where `read` takes it."""
+
+    def check(text: str) -> str:
+        read(text)
+        return text
+
+    return AfterValidator(check)
 
 
+_DATE, _MINUTE = r"\d{4}-\d{2}-\d{2}", r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}(:00)?"
 Duration = Annotated[timedelta, BeforeValidator(_duration), PlainSerializer(written_duration)]
-Hours = Annotated[str, AfterValidator(_hours)]
-TimeOfDay = Annotated[str, AfterValidator(_at)]
-Days = Annotated[str, AfterValidator(_days)]
+Hours = Annotated[str, _taken(minutes_of)]
+TimeOfDay = Annotated[str, _taken(minute_of)]
+Days = Annotated[str, _taken(weekdays_of)]
 Zone = Annotated[str, AfterValidator(_zone)]
 Cron = Annotated[str, AfterValidator(_cron)]
-Date = Annotated[date, BeforeValidator(_iso_date)]
-LocalMinute = Annotated[datetime, BeforeValidator(_local_minute)]
+Date = Annotated[date, _iso(date, _DATE, "write a date that exists, such as 2026-12-24")]
+LocalMinute = Annotated[
+    datetime, _iso(datetime, _MINUTE, "write a date and time in the policy's time zone, such as 2026-12-24T18:00")
+]

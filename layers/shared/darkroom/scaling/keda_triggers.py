@@ -57,15 +57,9 @@ def marks(line: Timeline) -> list[Mark]:
 def base(line: Timeline) -> tuple[int, int]:
     """The limits that hold longest: what needs no mark."""
     held: dict[tuple[int, int], timedelta] = defaultdict(timedelta)
-    for begin, end, limits in _spans(line):
-        held[limits] += end - begin
+    for point, end in line.until_next(line.changes()):
+        held[point.limits] += end - point.at
     return max(held, key=lambda limits: (held[limits], limits))
-
-
-def _spans(line: Timeline) -> list[tuple[datetime, datetime, tuple[int, int]]]:
-    changes = line.changes()
-    ends = [point.at for point in changes[1:]] + [line.end]
-    return [(point.at, end, point.limits) for point, end in zip(changes, ends, strict=True)]
 
 
 def _weekly(line: Timeline) -> list[Mark]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Annotated, Literal, Self
 
@@ -129,6 +131,20 @@ class Metric(Part):
             if getattr(self, field) > timedelta(hours=1):
                 raise _refuse(field, "a cooldown is at most one hour")
         return self
+
+    def of(self, values: Iterable[float]) -> float | None:
+        """The statistic of these values; None where there are none."""
+        ascending = sorted(values)
+        if not ascending:
+            return None
+        if self.statistic == "average":
+            return sum(ascending) / len(ascending)
+        return percentile(ascending, 1.0 if self.statistic == "maximum" else int(self.statistic[1:]) / 100)
+
+
+def percentile(ascending: Sequence[float], share: float) -> float:
+    """The nearest-rank percentile; 0 of nothing."""
+    return ascending[max(math.ceil(share * len(ascending)), 1) - 1] if ascending else 0.0
 
 
 Written = Annotated[Metric | None, BeforeValidator(_written_short)]

@@ -6,7 +6,7 @@ from datetime import date
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 SHIPPED = Path(__file__).parent / "prices.json"
 
@@ -15,9 +15,7 @@ class PriceError(Exception):
     """One sentence for the person who gave the table."""
 
 
-class Price(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
+class Price(BaseModel, frozen=True, extra="forbid"):
     name: str
     per_hour: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     what: str = ""
@@ -27,10 +25,8 @@ class Price(BaseModel):
 Money = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
-class ServicePrices(BaseModel):
+class ServicePrices(BaseModel, frozen=True, extra="forbid"):
     """What AWS's other services ask for their units."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     source: str = ""
     gateway_million_requests: Money
@@ -45,10 +41,8 @@ class ServicePrices(BaseModel):
     gb_out: Money
 
 
-class PriceTable(BaseModel):
+class PriceTable(BaseModel, frozen=True, extra="forbid"):
     """List prices of one date; they change, so the date is always shown with them."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     as_of: date
     currency: str

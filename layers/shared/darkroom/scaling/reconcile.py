@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from darkroom.scaling.application_autoscaling import Desired
 
@@ -18,12 +18,6 @@ LEAVE_TO_ACTION = timedelta(seconds=10)
 Kind = Literal["created", "updated", "deleted"]
 _ACTION_FIELDS = ("Schedule", "Timezone", "StartTime", "EndTime", "ScalableTargetAction")
 _POLICY_FIELDS = ("PolicyType", "TargetTrackingScalingPolicyConfiguration", "StepScalingPolicyConfiguration")
-
-
-class Client(Protocol):
-    """A boto3 client; its methods are made at run time."""
-
-    def __getattr__(self, name: str) -> Any: ...
 
 
 class Fenced(Exception):
@@ -44,19 +38,75 @@ class Report:
         return not (self.created or self.updated or self.deleted)
 
 
-def clients() -> tuple[Client, Client]:
-    """Application Auto Scaling and CloudWatch, as the environment configures them."""
+def clients() -> tuple[Any, Any]:
+    """boto3's clients of Application Auto Scaling and CloudWatch, as the environment configures them."""
     import boto3
 
     return boto3.client("application-autoscaling"), boto3.client("cloudwatch")
 
 
+def reconcile(
+    desired: Desired,
+    scaling: Any,
+    cloudwatch: Any,
+    *,
+    fence: Callable[[], bool],
+    now: Callable[[], datetime],
+    applied: str | None = None,
+) -> Report:
+    """Bring about the desired state and say what had to be changed; `scaling` and `cloudwatch` are boto3's clients.
+
+    `applied` is the fingerprint last applied; where it is the desired one, every difference is drift made by hand.
+    Raises: Fenced, and what boto3 raises.
+    """
+    work = _Reconciliation(desired, scaling, cloudwatch, fence)
+    work.limits(now().astimezone(UTC))
+    work.actions()
+    arns = work.policies()
+    work.alarms(arns)
+    work.obsolete_policies()
+    work.report.drift = not work.report.unchanged and applied == desired.fingerprint()
+    return work.report
+
+
+def remove(
+    desired: Desired,
+    scaling: Any,
+    cloudwatch: Any,
+    *,
+    fence: Callable[[], bool],
+    leave: tuple[int, int] | None = None,
+) -> Report:
+    """Delete what is ours, and the scalable target with it, or `leave` it with these limits (min, max); the endpoint
+    keeps the instances it has.
+
+    Raises: Fenced, and what boto3 raises.
+    """
+    work = _Reconciliation(Desired(desired.endpoint, desired.timeline, {}, {}, {}), scaling, cloudwatch, fence)
+    work.actions()
+    work.alarms({})
+    work.obsolete_policies()
+    live = work.live_target()
+    if leave is not None:
+        work.register(live, leave)
+    elif live is not None:
+        work.write("deleted", work.target["ResourceId"], scaling.deregister_scalable_target, **work.target)
+    return work.report
+
+
 @dataclass
-class _Writer:
+class _Reconciliation:
     """Everything that writes goes through the fence, and into the report."""
 
+    desired: Desired
+    scaling: Any
+    cloudwatch: Any
     fence: Callable[[], bool]
-    report: Report
+    report: Report = field(default_factory=Report)
+
+    @property
+    def target(self) -> dict[str, str]:
+        return self.desired.endpoint.target
 
     def write(self, kind: Kind, name: str, call: Callable[..., Any], **arguments: Any) -> Any:
         if not self.fence():
@@ -68,82 +118,76 @@ class _Writer:
     def put(self, name: str, call: Callable[..., Any], *, exists: bool, **arguments: Any) -> Any:
         return self.write("updated" if exists else "created", name, call, **arguments)
 
+    def live_target(self) -> dict[str, Any] | None:
+        targets = self.scaling.describe_scalable_targets(
+            ServiceNamespace=self.target["ServiceNamespace"],
+            ResourceIds=[self.target["ResourceId"]],
+            ScalableDimension=self.target["ScalableDimension"],
+        )["ScalableTargets"]
+        return targets[0] if targets else None
 
-def reconcile(
-    desired: Desired,
-    scaling: Client,
-    cloudwatch: Client,
-    *,
-    fence: Callable[[], bool],
-    now: Callable[[], datetime],
-    applied: str | None = None,
-) -> Report:
-    """Bring about the desired state and say what had to be changed.
+    def register(self, live: dict[str, Any] | None, limits: tuple[int, int]) -> None:
+        """Give the target these limits (min, max), where it has others or is not there."""
+        if live is None or (live["MinCapacity"], live["MaxCapacity"]) != limits:
+            arguments = {**self.target, "MinCapacity": limits[0], "MaxCapacity": limits[1]}
+            call = self.scaling.register_scalable_target
+            self.put(self.target["ResourceId"], call, exists=live is not None, **arguments)
 
-    `applied` is the fingerprint last applied; where it is the desired one, every difference is drift made by hand.
-    Raises: Fenced, and what boto3 raises.
-    """
-    writer = _Writer(fence, Report())
-    _limits(desired, scaling, writer, now())
-    _actions(desired, scaling, writer)
-    arns = _policies(desired, scaling, writer)
-    _alarms(desired, cloudwatch, writer, arns)
-    _obsolete_policies(desired, scaling, writer)
-    writer.report.drift = not writer.report.unchanged and applied == desired.fingerprint()
-    return writer.report
+    def limits(self, now: datetime) -> None:
+        line = self.desired.timeline
+        limits, live = line.at(now).limits, self.live_target()
+        soon = min(now + LEAVE_TO_ACTION, line.end - timedelta(microseconds=1))
+        if live is None or line.at(soon).limits == limits:
+            self.register(live, limits)
 
+    def actions(self) -> None:
+        """Old ones go first: an old and a new action at one instant would race."""
+        wanted = self.desired.actions
+        actions = _pages(self.scaling.describe_scheduled_actions, "ScheduledActions", **self.target)
+        live = self._owned(actions, "ScheduledActionName")
+        for name in sorted(live.keys() - wanted.keys()):
+            call = self.scaling.delete_scheduled_action
+            self.write("deleted", name, call, **self.target, ScheduledActionName=name)
+        for name, action in wanted.items():
+            if name not in live or _differs(live[name], action, _ACTION_FIELDS):
+                arguments = {**self.target, "ScheduledActionName": name, **action}
+                self.put(name, self.scaling.put_scheduled_action, exists=name in live, **arguments)
 
-def remove(
-    desired: Desired,
-    scaling: Client,
-    cloudwatch: Client,
-    *,
-    fence: Callable[[], bool],
-    leave: tuple[int, int] | None = None,
-) -> Report:
-    """Delete what is ours, and the scalable target with it, or `leave` it with these limits (min, max); the endpoint
-    keeps the instances it has.
+    def live_policies(self) -> dict[str, dict[str, Any]]:
+        policies = _pages(self.scaling.describe_scaling_policies, "ScalingPolicies", **self.target)
+        return self._owned(policies, "PolicyName")
 
-    Raises: Fenced, and what boto3 raises.
-    """
-    empty = Desired(desired.endpoint, desired.timeline, {}, {}, {}, {})
-    writer = _Writer(fence, Report())
-    _actions(empty, scaling, writer)
-    _alarms(empty, cloudwatch, writer, {})
-    _obsolete_policies(empty, scaling, writer)
-    target, live = desired.endpoint.target, _live_target(desired, scaling)
-    name, register = target["ResourceId"], scaling.register_scalable_target
-    if leave is None:
-        if live is not None:
-            writer.write("deleted", name, scaling.deregister_scalable_target, **target)
-    elif live is None or (live["MinCapacity"], live["MaxCapacity"]) != leave:
-        limits = {"MinCapacity": leave[0], "MaxCapacity": leave[1]}
-        writer.put(name, register, exists=live is not None, **target, **limits)
-    return writer.report
+    def policies(self) -> dict[str, str]:
+        """Put what differs; the ARN of each policy, by name."""
+        live = self.live_policies()
+        arns: dict[str, str] = {}
+        for name, policy in self.desired.policies.items():
+            if name in live and not _differs(live[name], policy, _POLICY_FIELDS):
+                arns[name] = live[name]["PolicyARN"]
+                continue
+            arguments = {**self.target, "PolicyName": name, **policy}
+            response = self.put(name, self.scaling.put_scaling_policy, exists=name in live, **arguments)
+            arns[name] = response["PolicyARN"]
+        return arns
 
+    def obsolete_policies(self) -> None:
+        """Last, so that no metric is ever without a policy."""
+        for name in sorted(self.live_policies().keys() - self.desired.policies.keys()):
+            self.write("deleted", name, self.scaling.delete_scaling_policy, **self.target, PolicyName=name)
 
-def _live_target(desired: Desired, scaling: Client) -> dict[str, Any] | None:
-    target = desired.endpoint.target
-    targets = scaling.describe_scalable_targets(
-        ServiceNamespace=target["ServiceNamespace"],
-        ResourceIds=[target["ResourceId"]],
-        ScalableDimension=target["ScalableDimension"],
-    )["ScalableTargets"]
-    return targets[0] if targets else None
+    def alarms(self, arns: Mapping[str, str]) -> None:
+        prefix = self.desired.endpoint.prefix
+        live = self._owned(_pages(self.cloudwatch.describe_alarms, "MetricAlarms", AlarmNamePrefix=prefix), "AlarmName")
+        for name, alarm in self.desired.alarms.items():
+            arguments = {**alarm, "AlarmActions": [arns[name]]}
+            if name not in live or _differs(live[name], arguments, arguments):
+                put = self.cloudwatch.put_metric_alarm
+                self.put(f"alarm {name}", put, exists=name in live, AlarmName=name, **arguments)
+        for name in sorted(live.keys() - self.desired.alarms.keys()):
+            self.write("deleted", f"alarm {name}", self.cloudwatch.delete_alarms, AlarmNames=[name])
 
-
-def _limits(desired: Desired, scaling: Client, writer: _Writer, now: datetime) -> None:
-    target, line = desired.endpoint.target, desired.timeline
-    now = now.astimezone(UTC)
-    live = _live_target(desired, scaling)
-    point = line.at(now)
-    soon = min(now + LEAVE_TO_ACTION, line.end - timedelta(microseconds=1))
-    if live is not None and line.at(soon).limits != point.limits:
-        return
-    if live is None or (live["MinCapacity"], live["MaxCapacity"]) != point.limits:
-        limits = {"MinCapacity": point.min, "MaxCapacity": point.max}
-        name, call = target["ResourceId"], scaling.register_scalable_target
-        writer.put(name, call, exists=live is not None, **target, **limits)
+    def _owned(self, resources: Iterable[dict[str, Any]], name: str) -> dict[str, dict[str, Any]]:
+        return {one[name]: one for one in resources if one[name].startswith(self.desired.endpoint.prefix)}
 
 
 def _pages(call: Callable[..., Any], key: str, **arguments: Any) -> Iterable[dict[str, Any]]:
@@ -154,10 +198,6 @@ def _pages(call: Callable[..., Any], key: str, **arguments: Any) -> Iterable[dic
         if not response.get("NextToken"):
             return
         token = {"NextToken": response["NextToken"]}
-
-
-def _owned(desired: Desired, resources: Iterable[dict[str, Any]], name: str) -> dict[str, dict[str, Any]]:
-    return {one[name]: one for one in resources if one[name].startswith(desired.endpoint.prefix)}
 
 
 def _differs(live: Mapping[str, Any], wanted: Mapping[str, Any], fields: Iterable[str]) -> bool:
@@ -173,53 +213,3 @@ def _comparable(value: Any) -> Any:
     if isinstance(value, list):
         return [_comparable(member) for member in value]
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
-
-
-def _actions(desired: Desired, scaling: Client, writer: _Writer) -> None:
-    """Old ones go first: an old and a new action at one instant would race."""
-    target = desired.endpoint.target
-    actions = _pages(scaling.describe_scheduled_actions, "ScheduledActions", **target)
-    live = _owned(desired, actions, "ScheduledActionName")
-    for name in sorted(live.keys() - desired.actions.keys()):
-        writer.write("deleted", name, scaling.delete_scheduled_action, **target, ScheduledActionName=name)
-    for name, action in desired.actions.items():
-        if name not in live or _differs(live[name], action, _ACTION_FIELDS):
-            arguments = {**target, "ScheduledActionName": name, **action}
-            writer.put(name, scaling.put_scheduled_action, exists=name in live, **arguments)
-
-
-def _live_policies(desired: Desired, scaling: Client) -> dict[str, dict[str, Any]]:
-    policies = _pages(scaling.describe_scaling_policies, "ScalingPolicies", **desired.endpoint.target)
-    return _owned(desired, policies, "PolicyName")
-
-
-def _policies(desired: Desired, scaling: Client, writer: _Writer) -> dict[str, str]:
-    """Put what differs; the ARN of each policy, by name."""
-    live = _live_policies(desired, scaling)
-    arns: dict[str, str] = {}
-    for name, policy in desired.policies.items():
-        if name in live and not _differs(live[name], policy, _POLICY_FIELDS):
-            arns[name] = live[name]["PolicyARN"]
-            continue
-        arguments = {**desired.endpoint.target, "PolicyName": name, **policy}
-        response = writer.put(name, scaling.put_scaling_policy, exists=name in live, **arguments)
-        arns[name] = response["PolicyARN"]
-    return arns
-
-
-def _obsolete_policies(desired: Desired, scaling: Client, writer: _Writer) -> None:
-    """Last, so that no metric is ever without a policy."""
-    for name in sorted(_live_policies(desired, scaling).keys() - desired.policies.keys()):
-        writer.write("deleted", name, scaling.delete_scaling_policy, **desired.endpoint.target, PolicyName=name)
-
-
-def _alarms(desired: Desired, cloudwatch: Client, writer: _Writer, arns: Mapping[str, str]) -> None:
-    alarms = _pages(cloudwatch.describe_alarms, "MetricAlarms", AlarmNamePrefix=desired.endpoint.prefix)
-    live = _owned(desired, alarms, "AlarmName")
-    for name, alarm in desired.alarms.items():
-        arguments = {**alarm, "AlarmActions": [arns[desired.alarm_policy[name]]]}
-        if name not in live or _differs(live[name], arguments, arguments):
-            put = cloudwatch.put_metric_alarm
-            writer.put(f"alarm {name}", put, exists=name in live, AlarmName=name, **arguments)
-    for name in sorted(live.keys() - desired.alarms.keys()):
-        writer.write("deleted", f"alarm {name}", cloudwatch.delete_alarms, AlarmNames=[name])

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import groupby
+from zoneinfo import ZoneInfo
 
 from darkroom.errors import InvalidPolicy
-from darkroom.scaling.fields import zone
 from darkroom.scaling.occurrences import Firing, Opening, firings, never_opens, openings
 from darkroom.scaling.policy import Pin, ScalingPolicy, Window
 from darkroom.scaling.wall_clock import firing, reached
@@ -33,7 +34,7 @@ class Breakpoint:
 
     @property
     def local(self) -> datetime:
-        return self.at.astimezone(zone(self.zone))
+        return self.at.astimezone(ZoneInfo(self.zone))
 
     @property
     def limits(self) -> tuple[int, int]:
@@ -58,11 +59,13 @@ class Timeline:
             raise ValueError("the instant lies outside the timeline")
         return self.breakpoints[bisect_right(self._instants, instant) - 1]
 
+    def until_next(self, points: Sequence[Breakpoint]) -> Iterator[tuple[Breakpoint, datetime]]:
+        """Each of these breakpoints with the instant of the next one; the last with `end`."""
+        return zip(points, [*(point.at for point in points[1:]), self.end], strict=True)
+
     def changes(self) -> list[Breakpoint]:
         """The breakpoints at which min or max change; the first one is always there."""
-        kept = list(self.breakpoints[:1])
-        kept += (point for point in self.breakpoints[1:] if point.limits != kept[-1].limits)
-        return kept
+        return _changes(self.breakpoints, lambda point: point.limits)
 
 
 def timeline(policy: ScalingPolicy, start: datetime, end: datetime) -> Timeline:
@@ -96,7 +99,7 @@ def timeline(policy: ScalingPolicy, start: datetime, end: datetime) -> Timeline:
             next_pin += 1
         pin = pins[next_pin - 1] if next_pin else None
         points.append(_breakpoint(policy, at, active, closed, pin, stopped=stop is not None and at >= stop))
-    return Timeline(start, end, tuple(_without_repeats(points)))
+    return Timeline(start, end, tuple(_changes(points, lambda point: (point.limits, point.window, point.why))))
 
 
 def _breakpoint(
@@ -148,12 +151,9 @@ def _why_window(policy: ScalingPolicy, ranked: Sequence[Opening]) -> str:
     return f"{why}; priority {best.priority} outranks {', '.join(beaten)}" if beaten else why
 
 
-def _without_repeats(points: Sequence[Breakpoint]) -> list[Breakpoint]:
-    kept: list[Breakpoint] = []
-    for point in points:
-        if not kept or (point.limits, point.window, point.why) != (kept[-1].limits, kept[-1].window, kept[-1].why):
-            kept.append(point)
-    return kept
+def _changes(points: Sequence[Breakpoint], key: Callable[[Breakpoint], object]) -> list[Breakpoint]:
+    """The points at which `key` is another than just before; the first one is."""
+    return [next(same) for _, same in groupby(points, key)]
 
 
 def refuse_impossible(policy: ScalingPolicy) -> None:

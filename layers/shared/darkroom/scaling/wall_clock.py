@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-
-from darkroom.scaling.fields import zone
+from zoneinfo import ZoneInfo
 
 MINUTE = timedelta(minutes=1)
 
@@ -16,8 +15,8 @@ def firing(wall: datetime, zone_name: str) -> datetime | None:
 
     A repeated hour therefore fires once, on its first pass, and a time that the clock leaps over does not fire.
     """
-    instant = wall.replace(tzinfo=zone(zone_name), fold=0).astimezone(UTC)
-    shown = instant.astimezone(zone(zone_name)).replace(tzinfo=None)
+    instant = wall.replace(tzinfo=ZoneInfo(zone_name), fold=0).astimezone(UTC)
+    shown = instant.astimezone(ZoneInfo(zone_name)).replace(tzinfo=None)
     return instant if shown == wall else None
 
 
@@ -27,7 +26,7 @@ def reached(wall: datetime, zone_name: str) -> datetime:
     exact = firing(wall, zone_name)
     if exact is not None:
         return exact
-    local = zone(zone_name)
+    local = ZoneInfo(zone_name)
     before = wall.replace(tzinfo=local, fold=1).astimezone(UTC)  # PEP 495: in a gap, fold=1 takes the later offset
     after = wall.replace(tzinfo=local, fold=0).astimezone(UTC)
     offset = after.astimezone(local).utcoffset()
@@ -47,11 +46,11 @@ def possible_firings(wall: datetime, zone_name: str) -> tuple[datetime, ...]:
 
     In a repeated hour both passes; in a gap its end, and `wall` by the offset before and after it.
     """
-    local = zone(zone_name)
+    local = ZoneInfo(zone_name)
     both = {wall.replace(tzinfo=local, fold=fold).astimezone(UTC) for fold in (0, 1)}
     return tuple(sorted(both if len(both) == 1 else both | {reached(wall, zone_name)}))
 
 
 def wall_of(instant: datetime, zone_name: str) -> datetime:
     """What this zone's clock shows at an instant, naive."""
-    return instant.astimezone(zone(zone_name)).replace(tzinfo=None)
+    return instant.astimezone(ZoneInfo(zone_name)).replace(tzinfo=None)

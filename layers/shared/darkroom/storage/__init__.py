@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -18,23 +17,14 @@ def open_store(url: str, *, public_url: str = "", signing_key: bytes = b"") -> O
     S3's endpoint, region and addressing come from the environment (see `darkroom.storage.s3`).
     """
     scheme = urlsplit(url).scheme if "://" in url else "file"
-    if scheme not in _STORES:
-        raise ValueError(f"no object store for {scheme}://; use one of {', '.join(_STORES)}")
-    return _STORES[scheme](url, public_url, signing_key)
+    if scheme == "file":
+        from darkroom.storage.directory import DirectoryStore
 
+        path = unquote(url.removeprefix("file://")) if url.startswith("file://") else url
+        return DirectoryStore(Path(path), public_url=public_url, signing_key=signing_key)
+    if scheme == "s3":
+        from darkroom.storage.s3 import S3Store
 
-def _directory(url: str, public_url: str, signing_key: bytes) -> ObjectStore:
-    from darkroom.storage.directory import DirectoryStore
-
-    path = unquote(url.removeprefix("file://")) if url.startswith("file://") else url
-    return DirectoryStore(Path(path), public_url=public_url, signing_key=signing_key)
-
-
-def _s3(url: str, _public_url: str, _signing_key: bytes) -> ObjectStore:
-    from darkroom.storage.s3 import S3Store
-
-    parts = urlsplit(url)
-    return S3Store(bucket=parts.netloc, prefix=parts.path.strip("/"))
-
-
-_STORES: dict[str, Callable[[str, str, bytes], ObjectStore]] = {"file": _directory, "s3": _s3}
+        parts = urlsplit(url)
+        return S3Store(bucket=parts.netloc, prefix=parts.path.strip("/"))
+    raise ValueError(f"no object store for {scheme}://; use one of file, s3")

@@ -5,11 +5,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from darkroom.scaling.document import parse_policy, read_policy_file
+from darkroom.scaling.policy import percentile
 from darkroom.scaling.prices import Price
 from darkroom.scaling.timeline import timeline
 from local.plan.comparison import always, compare
 from local.plan.service import ServiceTimes, SimulatedPool
-from local.plan.simulation import percentile, simulate
+from local.plan.simulation import simulate
 from local.plan.trace import read_trace
 
 START = datetime(2026, 11, 16, tzinfo=UTC)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from darkroom.scaling.storage.store import Change, Document, PolicyStore, StoredPolicy
@@ -13,22 +12,14 @@ __all__ = ["Change", "Document", "PolicyStore", "StoredPolicy", "open_policies"]
 def open_policies(url: str) -> PolicyStore:
     """The store in the jobs' database that `url` names, or in a DynamoDB table of its own (see
     `darkroom.jobs.open_jobs`)."""
-    scheme = urlsplit(url).scheme.partition("+")[0]
-    if scheme not in _STORES:
-        raise ValueError(f"no policy store for {scheme}://; use one of {', '.join(_STORES)}")
-    return _STORES[scheme](url)
+    parts = urlsplit(url)
+    scheme = parts.scheme.partition("+")[0]
+    if scheme in ("sqlite", "postgresql"):
+        from darkroom.scaling.storage.sql import SqlPolicyStore
 
+        return SqlPolicyStore(url)
+    if scheme == "dynamodb":
+        from darkroom.scaling.storage.dynamodb import DynamoPolicyStore
 
-def _sql(url: str) -> PolicyStore:
-    from darkroom.scaling.storage.sql import SqlPolicyStore
-
-    return SqlPolicyStore(url)
-
-
-def _dynamodb(url: str) -> PolicyStore:
-    from darkroom.scaling.storage.dynamodb import DynamoPolicyStore
-
-    return DynamoPolicyStore(urlsplit(url).netloc)
-
-
-_STORES: dict[str, Callable[[str], PolicyStore]] = {"sqlite": _sql, "postgresql": _sql, "dynamodb": _dynamodb}
+        return DynamoPolicyStore(parts.netloc)
+    raise ValueError(f"no policy store for {scheme}://; use one of sqlite, postgresql, dynamodb")

@@ -55,7 +55,7 @@ class DynamoPolicyStore:
             replaces = before is not None
             if document is None and before is None:
                 raise PolicyNotFound
-            if not when.holds(before):
+            if not when.holds(before.etag if before else None):
                 raise PreconditionFailed("The policy is not the one you have seen; get it again.")
             old = None if item is None else item.get("document")
             return {"document": text, "changed_at": now, "changed_by": by}, {"old": old, "new": text}

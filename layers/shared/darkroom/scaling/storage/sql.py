@@ -75,7 +75,7 @@ class SqlPolicyStore:
             before = _present(row)
             if document is None and before is None:
                 raise PolicyNotFound
-            if not when.holds(before):
+            if not when.holds(before.etag if before else None):
                 raise PreconditionFailed("The policy is not the one you have seen; get it again.")
             now, text = self._wall(), None if document is None else json.dumps(document)
             values = {"document": text, "changed_at": now, "changed_by": by}
