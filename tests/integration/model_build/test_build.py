@@ -249,8 +249,13 @@ def test_v_prediction_and_old_tokenizer_files(tmp_path: Path, tiny_work: Path) -
     assert converted.encode("a red cat").ids == reader.encode("a red cat").ids
 
 
-def test_unchanged_stages_are_skipped_and_said_so(tiny_checkpoint: Path, tiny_work: Path, tmp_path: Path) -> None:
-    made, _, said = build(tiny_checkpoint, tiny_work, tmp_path / "store")
+def test_unchanged_stages_are_skipped_and_said_so(
+    tiny_store: Path, tiny_checkpoint: Path, tiny_work: Path, tmp_path: Path
+) -> None:
+    with alone_in(tiny_work):  # a copy: who else builds in that folder meanwhile changes nothing here
+        work = shutil.copytree(tiny_work / "tiny", tmp_path / "work" / "tiny").parent
+    build(tiny_checkpoint, work, tmp_path / "store")
+    made, _, said = build(tiny_checkpoint, work, tmp_path / "store")
     lines = [line for line in said.splitlines() if not line.startswith(("checkpoint", "publish"))]
     assert len(lines) == 4 + 4 + 4 + 4 + 4 + 6
     assert all(line.endswith("unchanged, skipped") for line in lines)
