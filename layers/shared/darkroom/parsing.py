@@ -9,9 +9,9 @@ from pydantic import ValidationError
 from darkroom import errors
 from darkroom.contracts import MAX_PROMPT_CHARACTERS, GenerationRequest
 from darkroom.images.source import MAX_SOURCE_CHARACTERS
+from darkroom.strict_json import pointer
 
 _WHOLE_SENTENCES = ("image_source_conflict", "out_of_range")  # our own rules about several members together
-_LONGEST_POINTER = 200  # a member's name may be the caller's invention
 _CODE_OF: dict[str, type[errors.DarkroomError]] = {
     "extra_forbidden": errors.UnknownField,
     "finite_number": errors.NotFinite,
@@ -46,7 +46,7 @@ def from_validation(refused: ValidationError) -> errors.DarkroomError:
     """The first of pydantic's findings in our words: they name the field and the rule, never the input."""
     finding = refused.errors(include_url=False, include_input=False, include_context=True)[0]
     kind, place = finding["type"], [str(part) for part in finding["loc"]]
-    field = "".join("/" + part.replace("~", "~0").replace("/", "~1") for part in place)[:_LONGEST_POINTER] or None
+    field = pointer(place)
     name = place[-1] if place else "The body"
     rule = finding["msg"][0].lower() + finding["msg"][1:]
     if kind in _WHOLE_SENTENCES:

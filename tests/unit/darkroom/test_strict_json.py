@@ -10,7 +10,15 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from darkroom import strict_json
-from darkroom.errors import DarkroomError, DuplicateKey, InvalidUnicode, JsonTooDeep, MalformedJson, NotFinite
+from darkroom.errors import (
+    DarkroomError,
+    DuplicateKey,
+    InvalidUnicode,
+    JsonTooDeep,
+    MalformedJson,
+    NotFinite,
+    PayloadTooLarge,
+)
 
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"))
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXT
@@ -94,8 +102,42 @@ def test_rows_1_to_4_malformed(body: bytes) -> None:
 def test_row_5_depth() -> None:
     for opened, closed in ((b"[", b"]"), (b'{"a":', b"}")):
         strict_json.parse(opened * 32 + b"1" + closed * 32)
-        for body in (opened * 33 + b"1" + closed * 33, opened * 33, opened * 500_000):
+        for body in (opened * 33 + b"1" + closed * 33, opened * 500 + b"1" + closed * 500, opened * 500_000):
             assert isinstance(refused(body), JsonTooDeep)
+
+
+def test_where_a_value_lies_is_written_out_only_for_what_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a long name of an array is copied for each of its values."""
+    written = []
+    monkeypatch.setattr(strict_json, "pointer", lambda parts: written.append(list(parts)))
+    strict_json.parse(json.dumps({"x" * 1_000_000: [0] * 9_000}).encode())
+    assert not written
+    refused(json.dumps({"x" * 1_000_000: [*[0] * 9_000, "\0"]}).encode())
+    assert written == [["x" * 1_000_000, 9_000]]
+
+
+def test_a_pointer_is_bounded() -> None:
+    field = refused(json.dumps({"x" * 1_000_000: ["~" * 1_000_000, "\0"]}).encode()).field
+    assert field == "/" + "x" * 199
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[" + b"0," * 10_000 + b"0]",
+        b"[" + b"0," * 1_000_000 + b"0]",
+        b"[" + b"0," * 1_000_000,  # before it is parsed
+        json.dumps({str(number): 0 for number in range(200_000)}).encode(),
+        b"[" + b"[[]]," * 6_000 + b"[]]",
+    ],
+)
+def test_more_values_than_anything_needs(body: bytes) -> None:
+    assert isinstance(refused(body), PayloadTooLarge)
+
+
+def test_as_many_values_as_are_read() -> None:
+    assert len(strict_json.parse(b"[" + b"0," * 9_998 + b"0]")) == 9_999
+    assert strict_json.parse(json.dumps({"prompt": "," * 20_000}).encode())["prompt"] == "," * 20_000
 
 
 @pytest.mark.parametrize("text", ["[" * 100, "{" * 100, '\\"' + "[" * 100, "\\\\" + "[" * 100])

@@ -18,15 +18,10 @@ from darkroom.scaling.timeline import refuse_impossible
 MAX_BYTES = 256 * 1024
 
 
-class _PolicyLoader(yaml.SafeLoader):
+class _PolicyLoader(yaml.CSafeLoader):
     """YAML with JSON's scalars: 16:00 stays text (YAML 1.1 reads 960), and so do dates, `on` and `no`."""
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 (PyYAML's own attribute)
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):  # a few lines of aliases can unfold to gigabytes
-            raise yaml.YAMLError("aliases are not read")
-        return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
@@ -81,14 +76,30 @@ def written(policy: ScalingPolicy) -> dict[str, Any]:
 
 def _yaml(body: bytes) -> Any:
     try:
-        return yaml.load(body.decode("utf-8"), _PolicyLoader)  # noqa: S506 (a subclass of SafeLoader)
+        text = body.decode("utf-8")
+        _refuse_wild_yaml(text)
+        return yaml.load(text, _PolicyLoader)  # noqa: S506 (a subclass of SafeLoader)
     except UnicodeDecodeError:
         raise InvalidPolicy("The policy is not UTF-8.") from None
     except yaml.MarkedYAMLError as refused:
         place = f" near line {refused.problem_mark.line + 1}" if refused.problem_mark else ""
         raise InvalidPolicy(f"The policy is not readable YAML{place}.") from None
     except (yaml.YAMLError, RecursionError, ValueError):
-        raise InvalidPolicy("The policy is not readable YAML: plain text keys, no aliases, modest nesting.") from None
+        raise InvalidPolicy(
+            "The policy is not readable YAML: plain text keys, no aliases, modest nesting and length."
+        ) from None
+
+
+def _refuse_wild_yaml(text: str) -> None:
+    """Refuse what would cost more than its size says, before anything is built of it."""
+    values = depth = 0
+    for event in yaml.parse(text, yaml.CSafeLoader):
+        if isinstance(event, yaml.AliasEvent):  # a few lines of aliases can unfold to gigabytes
+            raise yaml.YAMLError("aliases are not read")
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        values += isinstance(event, yaml.NodeEvent)
+        if depth > strict_json.MAX_DEPTH or values > strict_json.MAX_VALUES:
+            raise yaml.YAMLError("too deep, or too much")
 
 
 def _invalid(refused: ValidationError) -> InvalidPolicy:
@@ -96,9 +107,8 @@ def _invalid(refused: ValidationError) -> InvalidPolicy:
     finding = refused.errors(include_url=False, include_input=False)[0]
     context = finding.get("ctx", {})
     place = [str(part) for part in finding["loc"]] + [part for part in context.get("field", "").split("/") if part]
-    field = "/" + "/".join(part.replace("~", "~0").replace("/", "~1") for part in place) if place else None
     reason = {"extra_forbidden": "a policy has no such field", "missing": "this field is required"}.get(
         finding["type"], finding["msg"][0].lower() + finding["msg"][1:]
     )
     name = place[-1] if place else "the policy"
-    return InvalidPolicy(f"{name}: {reason}.", field=field)
+    return InvalidPolicy(f"{name}: {reason}.", field=strict_json.pointer(place))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from itertools import islice
@@ -12,9 +12,10 @@ from cronsim import CronSim
 from darkroom.errors import InvalidPolicy
 from darkroom.scaling.fields import minute_of, minutes_of, weekdays_of
 from darkroom.scaling.policy import Pin, ScalingPolicy, Window
-from darkroom.scaling.wall_clock import firing, reached, wall_of
+from darkroom.scaling.wall_clock import MINUTE, firing, reached, wall_of
 
 DAY = timedelta(days=1)
+MOST_A_DAY = 1440  # one opens every minute, or several less often: each occurrence costs some microseconds
 MOST_OCCURRENCES = 50_000
 # How far back an opening or a pin that still holds is looked for; a yearly cron is found.
 LOOK_BACK = timedelta(days=367)
@@ -22,7 +23,7 @@ LOOK_BACK = timedelta(days=367)
 
 @dataclass(frozen=True)
 class Opening:
-    """One time a window is open: from `opens` (included) to `closes` (excluded), UTC."""
+    """Some time that a window is open without a break: from `opens` (included) to `closes` (excluded), UTC."""
 
     index: int
     window: Window
@@ -42,27 +43,69 @@ class Firing:
 def openings(policy: ScalingPolicy, start: datetime, end: datetime) -> list[Opening]:
     """All openings that overlap [start, end), by window. Raises InvalidPolicy where there are absurdly many."""
     openings: list[Opening] = []
+    left = MOST_OCCURRENCES
     for index, window in enumerate(policy.windows):
         every = _by_cron if window.cron else _by_hours
-        spans = list(islice(every(window, policy.zone_of(window), start, end), MOST_OCCURRENCES + 1))
-        if len(spans) > MOST_OCCURRENCES:
-            raise InvalidPolicy("This window opens too often; use hours instead.", field=f"/windows/{index}/cron")
-        openings += (Opening(index, window, a, b) for a, b in spans if a < b and a < end and b > start)
+        spans = list(islice(every(window, policy.zone_of(window), start, end), left + 1))
+        left -= len(spans)
+        if left < 0:
+            raise InvalidPolicy(
+                "The windows open too often for so long a time; use hours instead.", field=f"/windows/{index}"
+            )
+        within = (span for span in spans if span[0] < span[1] and span[0] < end and span[1] > start)
+        openings += (Opening(index, window, *span) for span in _united(within))
     return openings
 
 
+def _united(spans: Iterable[tuple[datetime, datetime]]) -> Iterator[tuple[datetime, datetime]]:
+    """The same time, without overlaps: a window that opens again before it has closed just stays open."""
+    last: tuple[datetime, datetime] | None = None
+    for opens, closes in sorted(spans):
+        if last is not None and opens <= last[1]:
+            last = (last[0], max(last[1], closes))
+            continue
+        if last is not None:
+            yield last
+        last = (opens, closes)
+    if last is not None:
+        yield last
+
+
 def firings(policy: ScalingPolicy, start: datetime, end: datetime) -> list[Firing]:
-    """The pins' firings before `end` by time, from the last one before `start` on (it still holds there)."""
+    """The pins' firings before `end` by time, from the last one before `start` on (it still holds there).
+
+    Raises: InvalidPolicy where there are absurdly many.
+    """
     firings: list[Firing] = []
+    left = MOST_OCCURRENCES
     for index, pin in enumerate(policy.schedule):
         name = policy.zone_of(pin)
-        instants = list(islice(_instants(pin, name, start - LOOK_BACK, end), MOST_OCCURRENCES + 1))
-        if len(instants) > MOST_OCCURRENCES:
-            raise InvalidPolicy("This pin fires too often.", field=f"/schedule/{index}/cron")
+        instants = list(islice(_instants(pin, name, start, end), left + 1))
+        left -= len(instants)
+        if left < 0:
+            raise InvalidPolicy("The pins fire too often for so long a time.", field=f"/schedule/{index}")
         firings += (Firing(index, pin, at) for at in instants if at < end)
     firings.sort(key=lambda one: (one.at, one.index))
     earlier = [one for one in firings if one.at <= start]
     return earlier[-1:] + [one for one in firings if one.at > start]
+
+
+def refuse_frequent(policy: ScalingPolicy) -> None:
+    """Raises: InvalidPolicy, naming what begins most often, where all together begin too often on a day."""
+    daily = {f"/windows/{index}": _times_a_day(window) for index, window in enumerate(policy.windows)}
+    daily |= {f"/schedule/{index}": _times_a_day(pin) for index, pin in enumerate(policy.schedule)}
+    if sum(daily.values()) > MOST_A_DAY:
+        raise InvalidPolicy(
+            f"Windows and pins together may begin at most {MOST_A_DAY} times a day.",
+            field=max(daily, key=daily.__getitem__),
+        )
+
+
+def _times_a_day(part: Window | Pin) -> int:
+    if part.cron is None:
+        return 1
+    fields = CronSim(part.cron, datetime(2026, 1, 1))  # noqa: DTZ001 (any day)
+    return len(fields.minutes) * len(fields.hours)
 
 
 def never_opens(window: Window, zone_name: str) -> bool:
@@ -86,13 +129,18 @@ def _dates(part: Window | Pin, first: date, last: date) -> Iterator[date]:
         day += DAY
 
 
-def _walls(part: Window | Pin, first: datetime, last: datetime) -> Iterator[datetime]:
-    """The wall-clock times at which a part's cron fires, whether the clock shows them or not."""
+def _walls(part: Window | Pin, first: datetime, last: datetime, *, back: bool = False) -> Iterator[datetime]:
+    """The wall-clock times from first to last at which a part's cron fires, whether the clock shows them or not.
+
+    `back`: from last to first.
+    """
     assert part.cron is not None  # noqa: S101 (the policy allows no part without hours, at or cron)
-    for wall in CronSim(part.cron, first - timedelta(minutes=1)):
-        if wall > last or (part.last_day and wall.date() > part.last_day):
+    for wall in CronSim(part.cron, last + MINUTE if back else first - MINUTE, reverse=back):
+        if not first <= wall <= last:
             return
-        if (part.first_day is None or wall.date() >= part.first_day) and wall.date() not in part.exceptions:
+        if (part.first_day or date.min) <= wall.date() <= (
+            part.last_day or date.max
+        ) and wall.date() not in part.exceptions:
             yield wall
 
 
@@ -106,9 +154,13 @@ def _by_hours(window: Window, name: str, start: datetime, end: datetime) -> Iter
 
 def _by_cron(window: Window, name: str, start: datetime, end: datetime) -> Iterator[tuple[datetime, datetime]]:
     """A cron opening in a gap is skipped, as cron skips it; a closing there closes when the gap ends."""
-    back = LOOK_BACK if window.until else (window.duration or DAY) + DAY
+    first = wall_of(start, name)
+    if window.duration:
+        first -= window.duration + DAY
+    else:  # what opened before it last closed is no longer open
+        first = max(next(CronSim(window.until or "", first, reverse=True)), first - LOOK_BACK) - DAY
     closings = _Closings(window.until, name)
-    for wall in _walls(window, wall_of(start - back, name), wall_of(end, name)):
+    for wall in _walls(window, first, wall_of(end, name)):
         opens = firing(wall, name)
         if opens is not None:
             yield opens, opens + window.duration if window.duration else closings.after(wall, opens)
@@ -131,11 +183,13 @@ class _Closings:
 
 
 def _instants(pin: Pin, name: str, start: datetime, end: datetime) -> Iterator[datetime]:
+    """When a pin fires from `start` to `end`, and before that the last time it did."""
     first, last = wall_of(start, name), wall_of(end, name)
-    if pin.cron is not None:
-        yield from (at for wall in _walls(pin, first, last) if (at := firing(wall, name)) is not None)
-    else:
+    if pin.cron is None:
         minute = timedelta(minutes=minute_of(pin.at or ""))
-        yield from (
-            reached(datetime.combine(day, time()) + minute, name) for day in _dates(pin, first.date(), last.date())
-        )
+        days = _dates(pin, first.date() - LOOK_BACK, last.date())
+        yield from (reached(datetime.combine(day, time()) + minute, name) for day in days)
+        return
+    instants = (at for wall in _walls(pin, first - LOOK_BACK, first, back=True) if (at := firing(wall, name)))
+    yield from islice((at for at in instants if at <= start), 1)
+    yield from (at for wall in _walls(pin, first, last) if (at := firing(wall, name)))

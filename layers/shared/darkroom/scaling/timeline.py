@@ -10,7 +10,7 @@ from itertools import groupby
 from zoneinfo import ZoneInfo
 
 from darkroom.errors import InvalidPolicy
-from darkroom.scaling.occurrences import Firing, Opening, firings, never_opens, openings
+from darkroom.scaling.occurrences import Firing, Opening, firings, never_opens, openings, refuse_frequent
 from darkroom.scaling.policy import Pin, ScalingPolicy, Window
 from darkroom.scaling.wall_clock import firing, reached
 
@@ -157,10 +157,12 @@ def _changes(points: Sequence[Breakpoint], key: Callable[[Breakpoint], object]) 
 
 
 def refuse_impossible(policy: ScalingPolicy) -> None:
-    """Refuse what only the calendar can show: a window whose dates never let it open, a stop in a skipped hour.
+    """Refuse what only the calendar can show: a window whose dates never let it open, a stop in a skipped hour, and
+    windows that open more often than can be followed.
 
     Raises: InvalidPolicy.
     """
+    refuse_frequent(policy)
     for index, window in enumerate(policy.windows):
         if never_opens(window, policy.zone_of(window)):
             raise InvalidPolicy("Between its dates this window never opens.", field=f"/windows/{index}/to")
