@@ -12,36 +12,31 @@ from starlette.routing import BaseRoute, Route, Router
 from starlette.types import Receive, Scope, Send
 
 from api.call import CALL, Call, ClientGone
-from api.endpoint import READ, Handlers, HttpEndpoint, body_of
+from api.endpoint import READ, HttpEndpoint
 from api.routes import deployment, jobs, models, predict, releases, scaling, uploads
 from api.services import Services
-from darkroom.errors import (
-    DarkroomError,
-    Draining,
-    MalformedRequest,
-    ModelNotFound,
-    NotFound,
-    PayloadTooLarge,
-    RequestTimeout,
-)
+from darkroom.errors import DarkroomError, Draining, MalformedRequest, ModelNotFound, NotFound
 
-ROUTES: dict[str, Handlers] = {  # the first match wins
-    "/v1/models/{model}:predict": {"POST": predict.predict},
-    "/tione/v1/models/{model}:predict": {"POST": predict.predict_as_the_seeds_do},
-    "/v1/uploads": {"POST": uploads.grant},
-    "/v1/models": {READ: models.list_all},
-    "/v1/models/{model}": {READ: models.get},
-    "/v1/models/{model}/scaling-policy": {READ: scaling.get, "PUT": scaling.put, "DELETE": scaling.delete},
-    "/v1/models/{model}/scaling-policy/changes": {READ: scaling.changes},
-    "/v1/models/{model}/scaling-plan": {READ: scaling.plan},
-    "/v1/models/{model}/release": {READ: releases.get, "PUT": releases.put},
-    "/v1/models/{model}/release/changes": {READ: releases.changes},
-    "/v1/models/{model}/rollback": {"POST": releases.roll_back},
-    "/v1/jobs/{id}": {READ: jobs.get, "DELETE": jobs.cancel},
-    "/v1/jobs/{id}/events": {READ: jobs.events},
-    "/ping": {READ: deployment.ping},
-    "/openapi.json": {READ: deployment.openapi},
-    "/docs": {READ: deployment.docs},
+_POLICY_BYTES = 256 * 1024
+ROUTES: dict[str, HttpEndpoint] = {  # the first match wins
+    "/v1/models/{model}:predict": HttpEndpoint({"POST": predict.predict}, most=None),
+    "/tione/v1/models/{model}:predict": HttpEndpoint({"POST": predict.predict_as_the_seeds_do}, most=None),
+    "/v1/uploads": HttpEndpoint({"POST": uploads.grant}),
+    "/v1/models": HttpEndpoint({READ: models.list_all}),
+    "/v1/models/{model}": HttpEndpoint({READ: models.get}),
+    "/v1/models/{model}/scaling-policy": HttpEndpoint(
+        {READ: scaling.get, "PUT": scaling.put, "DELETE": scaling.delete}, most=_POLICY_BYTES
+    ),
+    "/v1/models/{model}/scaling-policy/changes": HttpEndpoint({READ: scaling.changes}),
+    "/v1/models/{model}/scaling-plan": HttpEndpoint({READ: scaling.plan}),
+    "/v1/models/{model}/release": HttpEndpoint({READ: releases.get, "PUT": releases.put}),
+    "/v1/models/{model}/release/changes": HttpEndpoint({READ: releases.changes}),
+    "/v1/models/{model}/rollback": HttpEndpoint({"POST": releases.roll_back}),
+    "/v1/jobs/{id}": HttpEndpoint({READ: jobs.get, "DELETE": jobs.cancel}),
+    "/v1/jobs/{id}/events": HttpEndpoint({READ: jobs.events}),
+    "/ping": HttpEndpoint({READ: deployment.ping}, open=True),
+    "/openapi.json": HttpEndpoint({READ: deployment.openapi}, open=True),
+    "/docs": HttpEndpoint({READ: deployment.docs}, open=True),
 }
 _COMPRESSED = {"/docs": [Middleware(GZipMiddleware)]}
 _BELOW_MODELS = ("/v1/models/", "/tione/v1/models/")
@@ -62,9 +57,7 @@ class ControlPlane:
     ) -> None:
         self.services = services
         self._answered = answered
-        ours = [
-            Route(path, HttpEndpoint(handlers), middleware=_COMPRESSED.get(path)) for path, handlers in ROUTES.items()
-        ]
+        ours = [Route(path, endpoint, middleware=_COMPRESSED.get(path)) for path, endpoint in ROUTES.items()]
         self._router = Router([*routes, *ours], redirect_slashes=False, default=_unknown)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -91,22 +84,23 @@ class ControlPlane:
         self.services.count(f"Problem.{known.code}")
         if call.status is not None:  # too late for another answer: let the connection break
             raise error
-        close = call.unread and isinstance(error, MalformedRequest | PayloadTooLarge | RequestTimeout)
-        await call.answers.problem(known)(call.scope, call.receive, call.send_and_close if close else call.send)
+        send = call.send_and_close if call.unread else call.send
+        await call.answers.problem(known)(call.scope, call.receive, send)
 
     def _guard(self, call: Call) -> None:
-        """What is refused whatever it is about. Raises: MalformedRequest, Draining."""
+        """What is refused whatever it is about. Raises: MalformedRequest, Draining; what `Origins.check` raises."""
         if {"transfer-encoding", "content-length"} <= call.headers.keys():  # how requests are smuggled past a proxy
             raise MalformedRequest("A request has a Content-Length or a Transfer-Encoding, not both.")
+        if self.services.origins is not None:
+            self.services.origins.check(call.method, call.headers)
         if call.method == "POST" and self.services.draining():
             raise Draining(retry_after=5)
 
 
 async def _unknown(scope: Scope, receive: Receive, send: Send) -> None:
-    """Raises: ModelNotFound below the models' addresses, NotFound elsewhere; what reading the body raises."""
+    """Raises: ModelNotFound below the models' addresses, NotFound elsewhere."""
     if scope["type"] != "http":
         await Router().not_found(scope, receive, send)
         return
     call: Call = scope[CALL]
-    await body_of(call)
     raise ModelNotFound("There is no model of this name.") if call.path.startswith(_BELOW_MODELS) else NotFound()

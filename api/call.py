@@ -5,20 +5,27 @@ from __future__ import annotations
 import asyncio
 import functools
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from urllib.parse import parse_qs, quote
 
 from starlette.types import Message, Receive, Scope, Send
 
 from api.answers import Answers
+from api.bodies import GiveBack
 from api.callers import Identity
 from api.services import Services
 from darkroom.bundles.manifest import EngineManifest
-from darkroom.errors import MalformedRequest, PayloadTooLarge, RequestTimeout
+from darkroom.errors import AdministratorNeeded, MalformedRequest, PayloadTooLarge, RequestTimeout
 
 CALL = "darkroom.call"  # where an ASGI scope carries the call
+_LONGEST_NUMBER = 20
 _LINGER_SECONDS = 2.0
 _LINGER_BYTES = 64 << 20
+# No answer is taken for a page but those that are one: they say what they load.
+_ON_EVERY_ANSWER = (
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"x-content-type-options", b"nosniff"),
+)
 
 
 class ClientGone(Exception):
@@ -40,12 +47,15 @@ class Call:
         self.path: str = scope["path"]
         self.headers = _joined(scope["headers"])
         self.request_id: str = state.get("request_id") or str(uuid.uuid4())
+        self.tenant = ""  # nobody yet
         self.body = b""
+        self.give_back: GiveBack | None = None  # what the body takes of the memory for all bodies
         self.status: int | None = None
         self._identity: Identity | None = state.get("identity")
         self._receive = receive
         self._send = send
-        self.unread = True  # some of the body is to come
+        # Some of the body is to come.
+        self.unread = "transfer-encoding" in self.headers or self.headers.get("content-length", "0") != "0"
 
     # ---- what it says ---------------------------------------------------------------------------------------------
 
@@ -61,9 +71,15 @@ class Call:
         parsed = parse_qs(self.scope["query_string"].decode("latin-1"), keep_blank_values=True)
         return {name: ",".join(values) for name, values in parsed.items()}
 
-    def tenant(self) -> str:
-        """Who asks. Raises: Unauthorized, AccessUnavailable."""
-        return self.services.tenant(self._identity, self.headers)
+    async def identify(self) -> None:
+        """Find out the tenant. Raises: Unauthorized, AccessUnavailable."""
+        self.tenant = await self.services.run(self.services.tenant, self._identity, self.headers)
+
+    def administrator(self) -> str:
+        """The tenant, who may do what concerns all of them. Raises: AdministratorNeeded."""
+        if not self.services.settings.is_administrator(self.tenant):
+            raise AdministratorNeeded("DARKROOM_ADMINS names the tenants who may change scaling and releases.")
+        return self.tenant
 
     def manifest(self) -> EngineManifest:
         """Of the model in the address, where m stands for the default one. Raises: ModelNotFound, EngineIntegrity."""
@@ -90,19 +106,36 @@ class Call:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            message["headers"] = [*message["headers"], (b"x-request-id", self.request_id.encode("latin-1"))]
+            message["headers"] = self._with_ours(message["headers"])
         await self._send(message)
 
-    async def read(self, *, limit: int, seconds: float) -> bytes:
-        """The whole request body; one that is too large is refused before it is read, or at the byte where it shows.
+    def announced(self, *, limit: int) -> int:
+        """How many bytes the body has, or may have where its length is not told.
 
-        Raises: PayloadTooLarge, RequestTimeout, MalformedRequest (a length that is no number), ClientGone.
+        Raises: PayloadTooLarge, before anything is read; MalformedRequest, for a length that is no number.
         """
+        if "transfer-encoding" in self.headers:
+            return limit
         length = self.headers.get("content-length", "0")
         if not length.isascii() or not length.isdigit():
             raise MalformedRequest("Content-Length is not a number.")
-        if int(length) > limit:
+        if len(length) > _LONGEST_NUMBER or int(length) > limit:
             raise PayloadTooLarge(f"The body may have at most {limit} bytes.")
+        return int(length)
+
+    def _with_ours(self, headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+        """A handler's own headers stand before ours of the same name."""
+        given = list(headers)
+        names = {name.lower() for name, _ in given}
+        ours = [(b"x-request-id", self.request_id.encode("latin-1")), *_ON_EVERY_ANSWER]
+        return given + [one for one in ours if one[0] not in names]
+
+    async def read(self, *, limit: int, seconds: float) -> bytes:
+        """The whole request body; one that is too large is refused at the byte where it shows, or before.
+
+        Raises: RequestTimeout, ClientGone; what `announced` raises.
+        """
+        self.announced(limit=limit)
         body = bytearray()
         try:
             async with asyncio.timeout(seconds):
@@ -118,6 +151,12 @@ class Call:
                         return self.body
         except TimeoutError:
             raise RequestTimeout(f"The body must arrive within {seconds:g} seconds.") from None
+
+    async def forget_body(self) -> None:
+        """What was in it is kept elsewhere; others may use the memory while this caller waits."""
+        self.body = b""
+        if self.give_back is not None:
+            await self.give_back()
 
     async def gone(self) -> None:
         """Returns when the client has closed its connection; call it once the body is read."""

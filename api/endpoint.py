@@ -15,38 +15,47 @@ from darkroom.errors import MethodNotAllowed
 Handler = Callable[[Call], Response | Awaitable[Response]]
 Handlers = Mapping[str, Handler]
 READ = "GET, HEAD"  # both, by one handler
-_BODY_SECONDS = 20.0
+DOCUMENT_BYTES = 65_536  # of a body that holds no image
+BODY_SECONDS = 20.0
 
 
 class HttpEndpoint:
-    """Reads the body, then calls the method's handler: a coroutine on the loop, any other function off it.
+    """Asks who calls, reads the body, then calls the method's handler: a coroutine on the loop, any other off it.
 
-    Any other method gets the answer that names those there are. With `reads=False` the body is the handlers' business.
-    Raises: what handlers and `Call.read` raise.
+    Any other method gets the answer that names those there are. `open`: to everybody, nobody is asked for a key. The
+    body may have `most` bytes, with None as many as the settings say; with `reads=False` it is the handlers' business.
+    Raises: what handlers, `Call.identify`, `Bodies.room` and `Call.read` raise.
     """
 
-    def __init__(self, handlers: Handlers, *, reads: bool = True) -> None:
-        self._handlers = {method: handler for names, handler in handlers.items() for method in names.split(", ")}
-        self._allow = ", ".join(self._handlers)
+    def __init__(
+        self, handlers: Handlers, *, open: bool = False, most: int | None = DOCUMENT_BYTES, reads: bool = True
+    ) -> None:
+        self.methods = {method: handler for names, handler in handlers.items() for method in names.split(", ")}
+        self._allow = ", ".join(self.methods)
+        self._open = open
+        self._most = most
         self._reads = reads
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         call: Call = scope[CALL]
-        if self._reads:
-            await body_of(call)
-        response = await self._answer(call)
+        if not self._open:
+            await call.identify()
+        if not self._reads:
+            response = await self._answer(call)
+        else:
+            largest = call.services.settings.max_body_bytes
+            limit = largest if self._most is None else min(self._most, largest)
+            size = call.announced(limit=limit)
+            async with call.services.bodies.room(call.tenant, size, seconds=BODY_SECONDS) as call.give_back:
+                await call.read(limit=limit, seconds=BODY_SECONDS)
+                response = await self._answer(call)
         await response(scope, receive, send)
 
     async def _answer(self, call: Call) -> Response:
-        handler = self._handlers.get(call.method)
+        handler = self.methods.get(call.method)
         if handler is None:
             return call.answers.problem(MethodNotAllowed(), {"Allow": self._allow})
         if inspect.iscoroutinefunction(handler):
             response: Response = await handler(call)
             return response
         return await call.services.run(cast(Callable[[Call], Response], handler), call)
-
-
-async def body_of(call: Call) -> bytes:
-    """The body, under the API's own cap and deadline. Raises: what `Call.read` raises."""
-    return await call.read(limit=call.services.settings.max_body_bytes, seconds=_BODY_SECONDS)

@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from api import callers
 from api.blocking import Run, in_thread
+from api.bodies import Bodies
 from api.callers import Tenant
 from api.manifests import Manifests
+from api.origins import Origins
 from api.schemas.models import Health
+from api.turns import Turns
 from api.waiting import Follow, Wait, polling
 from darkroom.endpoints import Endpoints
 from darkroom.inference import Inference, QueuedInference
@@ -25,6 +28,8 @@ from darkroom.storage import ObjectStore, open_store
 if TYPE_CHECKING:
     from darkroom.inference.sagemaker import SageMakerAsync
     from darkroom.inference.spool import Spool
+
+_BODIES_AT_ONCE = 32  # of the largest; the usual ones are a hundred times smaller
 
 
 class Log(Protocol):
@@ -42,7 +47,8 @@ class Services:
     """Everything a route reaches; `store` holds the images, `releases` is None where no endpoint is released to.
 
     `wait` brings a job to its end or to the end of the caller's patience; `follow` tells every step of a job, and is
-    None where an answer cannot be a stream. `draining` is asked before anything new is accepted.
+    None where an answer cannot be a stream. `draining` is asked before anything new is accepted. `origins` is None
+    behind a gateway that knows its own names.
     """
 
     settings: Settings
@@ -59,6 +65,17 @@ class Services:
     draining: Callable[[], bool] = lambda: False
     run: Run = in_thread
     count: Callable[[str], None] = lambda _name: None
+    origins: Origins | None = None
+
+    @functools.cached_property
+    def bodies(self) -> Bodies:
+        """The memory of all request bodies."""
+        return Bodies(_BODIES_AT_ONCE * self.settings.max_body_bytes)
+
+    @functools.cached_property
+    def turns(self) -> Turns:
+        """Who computes when."""
+        return Turns(self.run)
 
     @functools.cached_property
     def tenant(self) -> Tenant:

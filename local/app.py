@@ -27,22 +27,21 @@ _STUDIO_HEADERS = {
         "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self' https:; "
         "img-src 'self' data: blob: http: https:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     ),
-    "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-cache",
 }
 
 
 def routes(signed_objects: SignedObjects | None, prometheus: Metrics) -> list[BaseRoute]:
     """The addresses that only exist here."""
-    scraped = HttpEndpoint({"GET": prometheus.scraped}, reads=False)
+    scraped = HttpEndpoint({"GET": prometheus.scraped})
     ours: list[BaseRoute] = [
-        *(_Exactly(path, HttpEndpoint({READ: studio}, reads=False), methods=["GET"]) for path in _STUDIO),
+        *(_Exactly(path, HttpEndpoint({READ: studio}, open=True), methods=["GET"]) for path in _STUDIO),
         _Exactly(metrics.PATH, scraped, methods=["GET"]),
         _Exactly(f"{metrics.PATH}/{{replica:path}}", scraped, methods=["GET"]),
     ]
     if signed_objects is not None:
         handlers: Handlers = {READ: signed_objects.give, "PUT": signed_objects.take}
-        ours.append(Route(f"{objects.PREFIX}{{key:path}}", HttpEndpoint(handlers, reads=False)))
+        ours.append(Route(f"{objects.PREFIX}{{key:path}}", HttpEndpoint(handlers, open=True, reads=False)))
     return ours
 
 

@@ -7,12 +7,14 @@ import contextlib
 import socket
 import time
 from collections.abc import Callable, Sequence
+from urllib.parse import urlsplit
 
 import structlog
 
 from api.app import ControlPlane
 from api.call import Call
 from api.manifests import Manifests
+from api.origins import Origins
 from api.services import Services, open_job_store
 from darkroom.errors import DarkroomError, JobStoreUnavailable, StorageUnavailable
 from darkroom.images import uploads
@@ -97,6 +99,7 @@ class Deployment:
             follow=waiting.follow,
             health=self.pool.health,
             draining=lambda: self.pool.draining,
+            origins=Origins([urlsplit(self.settings.public_url).hostname or "", *self.settings.hosts()]),
         )
         signed = SignedObjects(self.images) if isinstance(self.images, DirectoryStore) else None
         return ControlPlane(services, app.routes(signed, prometheus), answered)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
+import resource
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -12,26 +14,70 @@ import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from darkroom.errors import DarkroomError, MalformedRequest, RequestHeadersTooLarge, RequestTimeout
+from darkroom.errors import DarkroomError, MalformedRequest, Overloaded, RequestHeadersTooLarge, RequestTimeout
 
 HEADER_SECONDS = 10.0
 HEADER_BYTES = 16_384
 _KEEP_ALIVE_SECONDS = 30
 _SHUTDOWN_SECONDS = 5
+_RETRY_SECONDS = 2
+_LINGER_SECONDS = 2.0
+_MOST_CONNECTIONS = 4096
+_ACCEPTED_AT_ONCE = 128  # of those that wait; then there is time to close idle ones
+_FREE_PIECES, _PIECE_BYTES = 1000, 512  # of a body: so many at least, and one for so many bytes
 
 
 class StrictH11(H11Protocol):
-    """A request's headers must arrive within `HEADER_SECONDS` of the connection, or of their first byte."""
+    """A request's headers must arrive within `HEADER_SECONDS` of the connection, or of their first byte.
+
+    A body comes in pieces (HTTP's chunks, the network's packets), and each is work: a few may be small, all together
+    may not. Of more connections than there is room for, the one that has been idle for longest goes.
+    """
 
     _deadline: asyncio.TimerHandle | None = None
+    _refused = False
+    _pieces = 0
+    _bytes = 0
+
+    def __init__(self, *args: Any, crowd: dict[StrictH11, None], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._crowd = crowd  # all connections, in the order in which they were made
+        self._next_event = self.conn.next_event
+        self.conn.next_event = self._counted  # type: ignore[method-assign]
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self._crowd[self] = None
+        if len(self._crowd) > most_connections():
+            idle = next((one for one in self._crowd if one.idle and one is not self), None)
+            if idle is None:
+                self._refuse(Overloaded("Too many requests are being answered.", retry_after=_RETRY_SECONDS))
+                return
+            idle.transport.abort()
         self._watch_headers()
 
+    @property
+    def idle(self) -> bool:
+        """No request is being read or answered."""
+        return self.conn.their_state is h11.IDLE and self.conn.our_state is h11.IDLE
+
+    def _counted(self) -> Any:
+        event = self._next_event()
+        if isinstance(event, h11.Request):
+            self._pieces = self._bytes = 0
+            if sum(len(name) + len(value) + 4 for name, value in event.headers) > HEADER_BYTES:
+                raise h11.RemoteProtocolError("the headers are too large", error_status_hint=431)
+        elif isinstance(event, h11.Data):
+            self._pieces += 1
+            self._bytes += len(event.data)
+            if self._pieces > _FREE_PIECES + self._bytes // _PIECE_BYTES:
+                raise h11.RemoteProtocolError("the body comes in crumbs")
+        return event
+
     def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        self._watch_headers()
+        if not self._refused:
+            super().data_received(data)
+            self._watch_headers()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
@@ -39,6 +85,7 @@ class StrictH11(H11Protocol):
             self._watch_headers()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._crowd.pop(self, None)
         self._stop_watching()
         super().connection_lost(exc)
 
@@ -76,7 +123,20 @@ class StrictH11(H11Protocol):
             answer = h11.Response(status_code=error.status, headers=headers)
             for event in (answer, h11.Data(data=body), h11.EndOfMessage()):
                 self.transport.write(self.conn.send(event) or b"")
-        self.transport.close()
+        if self.cycle is not None:  # who is working on an answer need not send it
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        # Closed at once, a connection that still brings something is reset, and the answer with it.
+        self._refused = True
+        self.flow.resume_reading()
+        self.transport.write_eof()
+        self.loop.call_later(_LINGER_SECONDS, self.transport.close)
+
+
+def most_connections() -> int:
+    """How many leave files for everything else: this process may open no more than its limit."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return _MOST_CONNECTIONS if files == resource.RLIM_INFINITY else min(_MOST_CONNECTIONS, files * 3 // 4)
 
 
 class Server(uvicorn.Server):
@@ -91,7 +151,8 @@ def server(app: Any) -> Server:
     """A server for an ASGI application; give `serve` its listening socket."""
     config = uvicorn.Config(
         app,
-        http=StrictH11,
+        http=functools.partial(StrictH11, crowd={}),  # type: ignore[arg-type] # it is called as the class is
+        backlog=_ACCEPTED_AT_ONCE,
         ws="none",
         lifespan="off",
         log_config=None,

@@ -46,7 +46,11 @@ class Metrics:
         self._seconds.observe(seconds)
 
     async def scraped(self, call: Call) -> Response:
-        """`/metrics`, or a runtime's own at `/metrics/{replica}`. Raises: NotFound, RuntimeUnavailable."""
+        """`/metrics`, or a runtime's own at `/metrics/{replica}`.
+
+        Raises: AdministratorNeeded, NotFound, RuntimeUnavailable.
+        """
+        call.administrator()
         name = call.params.get("replica", "")
         if not name:
             return await self._own()

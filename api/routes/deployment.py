@@ -8,6 +8,12 @@ from api.answers import JSON, answer
 from api.call import Call
 
 _KEPT = {"Cache-Control": "max-age=3600"}
+_PAGE = _KEPT | {
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'; "
+        "frame-ancestors 'none'"
+    )
+}
 
 
 async def ping(call: Call) -> Response:
@@ -27,4 +33,4 @@ def docs(_call: Call) -> Response:
     """GET /docs"""
     from api.openapi import page
 
-    return Response(page.page(), headers=_KEPT, media_type="text/html")
+    return Response(page.page(), headers=_PAGE, media_type="text/html")

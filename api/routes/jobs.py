@@ -16,7 +16,7 @@ def get(call: Call) -> Response:
 
 def cancel(call: Call) -> Response:
     """DELETE /v1/jobs/{id}"""
-    job = call.services.jobs.cancel(call.params["id"], tenant=call.tenant())
+    job = call.services.jobs.cancel(call.params["id"], tenant=call.tenant)
     call.services.inference.withdraw(job)
     return call.answers.cancelled(job)
 
@@ -33,5 +33,5 @@ async def events(call: Call) -> Response:
 
 
 def _job(call: Call) -> Job:
-    """Raises: Unauthorized, JobNotFound."""
-    return call.services.jobs.get(call.params["id"], tenant=call.tenant())
+    """Raises: JobNotFound."""
+    return call.services.jobs.get(call.params["id"], tenant=call.tenant)

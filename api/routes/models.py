@@ -12,14 +12,12 @@ from darkroom.bundles.manifest import EngineManifest
 
 def list_all(call: Call) -> Response:
     """GET /v1/models"""
-    call.tenant()
     manifests = call.services.manifests
     return answer(200, ModelList(models=[_document(call, manifests.current(name)) for name in manifests.names()]))
 
 
 def get(call: Call) -> Response:
     """GET /v1/models/{model}"""
-    call.tenant()
     return answer(200, _document(call, call.manifest()))
 
 

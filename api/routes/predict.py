@@ -12,7 +12,7 @@ from api.call import Call, ClientGone
 from api.services import Services
 from api.submission import Preference
 from api.waiting import first
-from darkroom.contracts import Job
+from darkroom.contracts import GenerationRequest, Job
 from darkroom.errors import DarkroomError, IdempotencyInProgress, JobFinished, JobStoreUnavailable
 from darkroom.jobs import Accepted
 from darkroom.parsing import parse_request
@@ -32,7 +32,9 @@ async def predict_as_the_seeds_do(call: Call) -> Response:
 async def _predict(call: Call, *, curl_default: bool) -> Response:
     services = call.services
     preference = submission.preference_of(call.headers, services.settings)
-    accepted = await services.run(_accepted, call, curl_default=curl_default)
+    requested = await services.turns.take(call.tenant, _requested, call, curl_default=curl_default)
+    accepted = await services.run(_accepted, call, requested)
+    await call.forget_body()
     job = accepted.job
     if accepted.replayed and not job.status.finished:
         problem = IdempotencyInProgress("Ask again, or follow the job at Location.", retry_after=1)
@@ -42,9 +44,12 @@ async def _predict(call: Call, *, curl_default: bool) -> Response:
     return await services.run(call.answers.predicted, job, preference)
 
 
-def _accepted(call: Call, *, curl_default: bool) -> Accepted:
-    services, tenant = call.services, call.tenant()
-    requested = parse_request(submission.json_body(call.body, call.headers, curl_default=curl_default))
+def _requested(call: Call, *, curl_default: bool) -> GenerationRequest:
+    return parse_request(submission.json_body(call.body, call.headers, curl_default=curl_default))
+
+
+def _accepted(call: Call, requested: GenerationRequest) -> Accepted:
+    services, tenant = call.services, call.tenant
     manifest = call.manifest()
     idempotency = submission.idempotency_of(call.headers, manifest.model, requested)
     request = uploads.without_data(resolve(requested, manifest), tenant, services.store)

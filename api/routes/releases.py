@@ -16,21 +16,20 @@ _NOT_HERE = "Here a runtime loads the served version when it starts; python -m l
 
 def get(call: Call) -> Response:
     """GET /v1/models/{model}/release"""
-    call.tenant()
     _, stored = _known(call)
     return _release(200, stored)
 
 
 def put(call: Call) -> Response:
     """PUT /v1/models/{model}/release"""
-    tenant = call.tenant()
+    tenant = call.administrator()
     store, stored = _known(call)
     return _ask(call, store, stored.model, _traffic_of(call, stored.model), tenant)
 
 
 def roll_back(call: Call) -> Response:
     """POST /v1/models/{model}/rollback"""
-    tenant = call.tenant()
+    tenant = call.administrator()
     store, stored = _known(call)
     return _ask(call, store, stored.model, rollback_of(stored), tenant)
 
@@ -39,7 +38,7 @@ def changes(call: Call) -> Response:
     """GET /v1/models/{model}/release/changes"""
     from api.schemas.releases import changes_document
 
-    call.tenant()
+    call.administrator()
     store, stored = _known(call)
     return answer(200, changes_document(store.history(stored.model)))
 

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from api import submission
 from api.answers import JSON, answer
 from api.call import Call
-from darkroom.errors import PayloadTooLarge, PolicyNotFound, UnsupportedMediaType
+from darkroom.errors import PolicyNotFound, UnsupportedMediaType
 from darkroom.scaling.storage import StoredPolicy
 
 _JSON = ("application/json",)
@@ -23,19 +23,23 @@ def get(call: Call) -> Response:
     return _policy(200, _stored_policy(call))
 
 
-def put(call: Call) -> Response:
+async def put(call: Call) -> Response:
     """PUT /v1/models/{model}/scaling-policy"""
-    services, tenant = call.services, call.tenant()
-    model = call.manifest().model
-    document = _document_of(call)
-    stored = services.policies.put(model, document, by=tenant, when=submission.condition_of(call.headers))
-    services.log.info("scaling policy changed", model=model, version=stored.version, tenant=tenant)
+    call.administrator()
+    document = await call.services.turns.take(call.tenant, _document_of, call)
+    return await call.services.run(_put, call, document)
+
+
+def _put(call: Call, document: dict[str, Any]) -> Response:
+    services, model = call.services, call.manifest().model
+    stored = services.policies.put(model, document, by=call.tenant, when=submission.condition_of(call.headers))
+    services.log.info("scaling policy changed", model=model, version=stored.version, tenant=call.tenant)
     return _policy(200 if stored.replaces else 201, stored)
 
 
 def delete(call: Call) -> Response:
     """DELETE /v1/models/{model}/scaling-policy"""
-    tenant, model = call.tenant(), call.manifest().model
+    tenant, model = call.administrator(), call.manifest().model
     call.services.policies.delete(model, by=tenant, when=submission.condition_of(call.headers))
     call.services.log.info("scaling policy deleted", model=model, tenant=tenant)
     return Response(status_code=204)
@@ -45,34 +49,33 @@ def changes(call: Call) -> Response:
     """GET /v1/models/{model}/scaling-policy/changes"""
     from api.schemas.scaling import changes_document
 
-    call.tenant()
+    call.administrator()
     return answer(200, changes_document(call.services.policies.history(call.manifest().model)))
 
 
-def plan(call: Call) -> Response:
+async def plan(call: Call) -> Response:
     """GET /v1/models/{model}/scaling-plan"""
     from api.schemas.scaling import plan_document
 
-    return answer(200, plan_document(_stored_policy(call), call.query, datetime.now(UTC)))
+    stored = await call.services.run(_stored_policy, call)
+    planned = await call.services.turns.take(call.tenant, plan_document, stored, call.query, datetime.now(UTC))
+    return answer(200, planned)
 
 
 def _document_of(call: Call) -> dict[str, Any]:
     """The valid policy in a PUT, as it was written.
 
-    Raises: UnsupportedMediaType, PayloadTooLarge, and what `read_policy` raises.
+    Raises: UnsupportedMediaType, and what `read_policy` raises.
     """
-    from darkroom.scaling.document import MAX_BYTES, read_policy, written
+    from darkroom.scaling.document import read_policy, written
 
     media_type = submission.media_type(call.headers)
     if media_type not in (*_JSON, *_YAML):
         raise UnsupportedMediaType("Send the policy as application/json or application/yaml.")
-    if len(call.body) > MAX_BYTES:
-        raise PayloadTooLarge(f"The body may have at most {MAX_BYTES} bytes.")
     return written(read_policy(call.body, "json" if media_type in _JSON else "yaml"))
 
 
 def _stored_policy(call: Call) -> StoredPolicy:
-    call.tenant()
     stored = call.services.policies.get(call.manifest().model)
     if stored is None:
         raise PolicyNotFound("This model has no scaling policy; PUT one.")

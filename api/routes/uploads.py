@@ -12,6 +12,5 @@ from api.uploads import UploadRequest
 
 def grant(call: Call) -> Response:
     """POST /v1/uploads"""
-    tenant = call.tenant()
     requested = submission.document(UploadRequest, call.body, call.headers)
-    return answer(201, uploads.grant(requested, tenant, call.services.store, call.services.settings))
+    return answer(201, uploads.grant(requested, call.tenant, call.services.store, call.services.settings))

@@ -10,7 +10,7 @@ import pytest
 
 from tests.fakes.deployment import Running, running
 
-PREDICT = b"POST /v1/models/crayon:predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+PREDICT = b"POST /v1/models/crayon:predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 
 
 @pytest.fixture

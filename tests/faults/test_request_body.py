@@ -49,7 +49,7 @@ def post(
     """Status, headers (lower case) and JSON of the answer to these very bytes."""
     lines = [
         f"POST {path} HTTP/1.1",
-        "Host: x",
+        "Host: localhost",
         "Connection: close",
         f"Content-Length: {len(body) if length is None else length}",
         *([f"Content-Type: {content_type}"] if content_type else []),
@@ -141,7 +141,7 @@ def test_row_08_over_the_cap_in_full(deployment: Running) -> None:
 
 
 def test_row_08_over_the_cap_in_chunks(deployment: Running) -> None:
-    head = f"POST {PREDICT} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+    head = f"POST {PREDICT} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
     chunk = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
     chunks = deployment.deployment.settings.max_body_bytes // 0x10000 + 1
     answer = deployment.exchange(head.encode() + chunk * chunks + b"0\r\n\r\n")

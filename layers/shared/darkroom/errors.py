@@ -143,6 +143,18 @@ class Forbidden(RequestError):
     code, status, title = "forbidden", 403, "The signature is wrong or has expired"
 
 
+class AdministratorNeeded(RequestError):
+    code, status, title = "administrator_needed", 403, "Only an administrator may do this"
+
+
+class OriginNotAllowed(RequestError):
+    code, status, title = "origin_not_allowed", 403, "Pages of that origin may not do this"
+
+
+class HostNotAllowed(RequestError):
+    code, status, title = "host_not_allowed", 421, "This deployment does not go by that name"
+
+
 class NotFound(RequestError):
     code, status, title = "not_found", 404, "There is nothing here"
 
@@ -169,6 +181,10 @@ class MethodNotAllowed(RequestError):
 
 class MalformedRequest(RequestError):
     code, status, title = "malformed_request", 400, "This is not an HTTP request we can read"
+
+
+class RangeNotSatisfiable(RequestError):
+    code, status, title = "range_not_satisfiable", 416, "The object has no such range"
 
 
 class RequestHeadersTooLarge(RequestError):

@@ -66,6 +66,7 @@ class Settings(Configured):
     lease_seconds: float = Field(10.0, gt=0, description="a runtime silent for this long loses its job")
     job_seconds: float = Field(900.0, gt=0, description="deadline of one job")
     api_keys: str = Field("", description="tenant=key,tenant=key; empty: no key is asked for", repr=False)
+    admins: str = Field("", description="tenants who may change scaling and releases; without keys everybody may")
     log_level: str = "INFO"
 
     # AWS only
@@ -80,6 +81,7 @@ class Settings(Configured):
 
     # one machine only
     host: str = Field("127.0.0.1", description="address to listen on; PORT says which port")
+    allowed_hosts: str = Field("", description="names this deployment goes by beside that of its public URL; * for any")
     data_dir: str = Field(".darkroom", description="where one machine keeps bundles, images, jobs and its signing key")
     bundle: str = Field("", description="store whose bundles seed an empty one; empty: the bundled crayon")
     job_days: float = Field(30.0, gt=0, description="how long finished jobs are remembered")
@@ -130,6 +132,15 @@ class Settings(Configured):
         """(min, max) instances where no policy is stored; None where that is nobody's business here."""
         least, _, most = self.instances.partition("-")
         return (int(least), int(most)) if self.instances else None
+
+    def hosts(self) -> list[str]:
+        """The names of `allowed_hosts`."""
+        return [name.strip() for name in self.allowed_hosts.split(",") if name.strip()]
+
+    def is_administrator(self, tenant: str) -> bool:
+        """Whether this tenant may do what concerns all of them. Where nobody is told from another, all may."""
+        told_apart = self.access != "api-key" or self.api_keys or self.api_keys_secret
+        return not told_apart or tenant in (name.strip() for name in self.admins.split(",") if name.strip())
 
     def tenants_by_key(self) -> dict[str, str]:
         """API key -> tenant; empty where no key is asked for."""

@@ -165,7 +165,7 @@ def test_a_finished_answer_is_replayed(deployment: Running) -> None:
 def test_a_keyed_request_outlives_its_connection(deployment: Running) -> None:
     body = b'{"prompt": "hold a dog"}'
     raw = (
-        b"POST /v1/models/crayon:predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        b"POST /v1/models/crayon:predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         b"Idempotency-Key: back-later\r\nContent-Length: %d\r\n\r\n" % len(body)
     ) + body
     with socket.create_connection(("127.0.0.1", deployment.port)) as connection:

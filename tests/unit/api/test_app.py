@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
+from starlette.types import Message
 
 from api.app import ControlPlane
 from api.call import Call
@@ -108,10 +109,21 @@ def test_what_nobody_foresaw_says_nothing_of_itself(services: Services) -> None:
 def test_a_body_that_is_too_large_ends_the_connection(tmp_path: Path) -> None:
     with api.services(tmp_path, Settings(max_body_bytes=1024)) as services:
         app = ControlPlane(services)
-        for path in (PREDICT, "/nowhere", "/ping"):
+        for path in (PREDICT, "/ping"):
             response = api.ask(app, "POST", path, b"x" * 1025)
             assert refusal(response) == (413, "payload_too_large")
             assert response.headers["connection"] == "close"
+
+
+def test_a_body_that_nobody_asks_for_is_not_read(services: Services) -> None:
+    response = api.ask(ControlPlane(services), "POST", "/nowhere", b"x" * 1025)
+    assert refusal(response) == (404, "not_found")
+    assert response.headers["connection"] == "close"
+
+
+def test_a_body_of_the_largest_size(tmp_path: Path) -> None:
+    with api.services(tmp_path, Settings(max_body_bytes=1024)) as services:
+        app = ControlPlane(services)
         assert "connection" not in api.ask(app, "POST", "/v1/models/crayon:predict", b"x" * 1024).headers
 
 
@@ -295,3 +307,20 @@ def test_an_error_within_an_answer_breaks_the_connection(services: Services, err
 
     (start,) = asyncio.run(broken())
     assert start["status"] == 200
+
+
+def test_keys_before_bodies(tmp_path: Path) -> None:
+    """Who has no key may not make us read 2 MB."""
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async def receive() -> Message:
+        raise AssertionError("its body was read")
+
+    headers = [(b"content-length", b"2000000"), (b"expect", b"100-continue")]
+    scope = {"type": "http", "method": "POST", "path": PREDICT, "query_string": b"", "headers": headers}
+    with api.services(tmp_path, Settings(api_keys="ann=1")) as services:
+        asyncio.run(ControlPlane(services)(scope, receive, send))
+    assert sent[0]["status"] == 401

@@ -55,7 +55,7 @@ def new(store, tmp_path):
 
 @pytest.fixture
 def wired(tmp_path, store, old, new, releases):
-    settings = Settings(api_keys="ann=1,bob=2", endpoint_type="real-time")
+    settings = Settings(api_keys="ann=1,bob=2,eve=3", admins="ann, bob", endpoint_type="real-time")
     with api.services(tmp_path, settings, manifests=Manifests(store), releases=releases) as services:
         yield services
 
@@ -180,7 +180,7 @@ def test_what_cannot_be_released_is_refused_and_changes_nothing(
 
 
 def test_an_asynchronous_endpoint_cannot_be_split(wired, served, old, new):
-    asynchronous = replace(wired, settings=Settings(api_keys="ann=1", endpoint_type="async"))
+    asynchronous = replace(wired, settings=Settings(api_keys="ann=1", admins="ann", endpoint_type="async"))
     status, _, said = call(asynchronous, "PUT", PATH, {"version": new, "beside": {"version": old, "percent": 5}})
     assert (status, said["field"]) == (422, "/beside")
     assert "one version at a time" in said["detail"]

@@ -22,7 +22,7 @@ PATH, PLAN = "/v1/models/crayon/scaling-policy", "/v1/models/crayon/scaling-plan
 
 @pytest.fixture
 def wired(tmp_path):
-    with api.services(tmp_path, Settings(api_keys="ann=1,bob=2")) as services:
+    with api.services(tmp_path, Settings(api_keys="ann=1,bob=2,eve=3", admins="ann, bob")) as services:
         yield services
 
 

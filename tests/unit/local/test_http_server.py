@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import resource
 import socket
 from collections.abc import AsyncIterator
 from typing import Any
@@ -61,7 +62,15 @@ def test_row_51_headers_that_trickle_in_after_a_first_request(monkeypatch: pytes
     assert b"HTTP/1.1 408 " in answer
 
 
-@pytest.mark.parametrize("flood", [b"X-Many: y\r\n" * 3000, b"X-Long: " + b"y" * 40_000])
+@pytest.mark.parametrize(
+    "flood",
+    [
+        b"X-Many: y\r\n" * 3000,
+        b"X-Long: " + b"y" * 40_000,
+        b"X-Burst: " + b"y" * 100_000 + b"\r\n\r\n",  # whole, and perhaps in one packet
+        b"X-Crumbs: y\r\n" * 1500 + b"\r\n",
+    ],
+)
 def test_row_51_a_flood_of_headers(flood: bytes) -> None:
     assert refused(b"GET / HTTP/1.1\r\nHost: x\r\n" + flood) == (431, "headers_too_large")
 
@@ -88,3 +97,85 @@ def test_a_connection_is_used_again() -> None:
     request = b"GET / HTTP/1.1\r\nHost: x\r\n"
     answer = asyncio.run(exchange((request + b"\r\n") * 2 + request + b"Connection: close\r\n\r\n"))
     assert answer.count(b"HTTP/1.1 200 ") == 3
+
+
+CHUNKED = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def test_a_body_in_crumbs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chunks of one byte cost a hundred times what they carry; the loop has others to serve."""
+    pieces = []
+    counted = http_server.StrictH11._counted
+    monkeypatch.setattr(http_server.StrictH11, "_counted", lambda self: pieces.append(1) or counted(self))
+    assert refused(CHUNKED + b"1\r\nx\r\n" * 300_000) == (400, "malformed_request")
+    assert len(pieces) < 1100
+
+
+def test_a_body_in_a_few_small_pieces_and_many_large_ones() -> None:
+    chunks = b"1\r\nx\r\n" * 900 + b"400\r\n" + b"x" * 1024 + b"\r\n"
+    many = (b"400\r\n" + b"x" * 1024 + b"\r\n") * 2000
+    last = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    answer = asyncio.run(exchange(CHUNKED + chunks + many + b"0\r\n\r\n" + last))
+    assert answer.count(b"HTTP/1.1 200 ") == 2
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> int:
+    """There is room for three connections."""
+    monkeypatch.setattr(http_server, "most_connections", lambda: 3)
+    return 3
+
+
+@contextlib.asynccontextmanager
+async def connected(port: int) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+
+
+async def answered(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+    writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    return await asyncio.wait_for(reader.readuntil(b"ok"), 30)
+
+
+def test_idle_connections_make_room_oldest_first(few: int) -> None:
+    async def crowd() -> None:
+        async with serving() as port, contextlib.AsyncExitStack() as open_:
+            idle = [await open_.enter_async_context(connected(port)) for _ in range(few + 20)]
+            newest = await open_.enter_async_context(connected(port))
+            assert (await answered(*newest)).startswith(b"HTTP/1.1 200 ")
+            for reader, _ in idle[:21]:
+                with contextlib.suppress(ConnectionResetError):
+                    assert not await asyncio.wait_for(reader.read(), 30)
+            assert (await answered(*idle[-1])).startswith(b"HTTP/1.1 200 ")
+
+    asyncio.run(crowd())
+
+
+def test_who_is_being_answered_is_never_sent_away(few: int) -> None:
+    async def crowd() -> None:
+        async with serving() as port, contextlib.AsyncExitStack() as open_:
+            busy = [await open_.enter_async_context(connected(port)) for _ in range(few)]
+            for reader, writer in busy:  # answered once, so it is known that the server reads them
+                await answered(reader, writer)
+                writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n")
+                await asyncio.wait_for(reader.readuntil(b"100 Continue\r\n\r\n"), 30)
+            reader, _ = await open_.enter_async_context(connected(port))
+            refusal = await asyncio.wait_for(reader.read(), 30)
+            assert refusal.startswith(b"HTTP/1.1 503 ")
+            assert b'"code":"overloaded"' in refusal
+            for reader, writer in busy:
+                writer.write(b"xx")
+                assert (await asyncio.wait_for(reader.readuntil(b"ok"), 30)).startswith(b"HTTP/1.1 200 ")
+
+    asyncio.run(crowd())
+
+
+@pytest.mark.parametrize(("files", "most"), [(1024, 768), (100_000, 4096), (resource.RLIM_INFINITY, 4096)])
+def test_connections_leave_files_for_the_rest(monkeypatch: pytest.MonkeyPatch, files: int, most: int) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _which: (files, files))
+    assert http_server.most_connections() == most

@@ -1,0 +1,67 @@
+"""The memory that request bodies take, of all connections together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+from darkroom.errors import Overloaded
+
+_SHARE = 4  # a caller may hold one part in so many
+_RETRY_SECONDS = 2
+
+GiveBack = Callable[[], Awaitable[None]]  # once; after that it does nothing
+
+
+class Bodies:
+    """At most `most` bytes are held, and a quarter of them by one caller; others wait before they are read.
+
+    What has its room can be read to its end, so that nobody waits for room which only another one that waits could
+    give. A body may be larger than a caller's share, then it is held alone.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.held = 0
+        self._most = most
+        self._by_caller: Counter[str] = Counter()
+        self._changed = asyncio.Condition()
+
+    @asynccontextmanager
+    async def room(self, caller: str, size: int, *, seconds: float) -> AsyncIterator[GiveBack]:
+        """Room for one body of `size` bytes, until the context ends or it is given back before.
+
+        Raises: Overloaded, where there was none for so many seconds.
+        """
+        taken: list[int] = []
+
+        async def give_back() -> None:
+            if taken:
+                self._count(caller, -taken.pop())
+                async with self._changed:
+                    self._changed.notify_all()
+
+        try:
+            async with asyncio.timeout(seconds), self._changed:
+                await self._changed.wait_for(lambda: self._has(caller, size))
+                self._count(caller, size)
+                taken.append(size)
+        except TimeoutError:
+            raise Overloaded("Too many request bodies are on their way.", retry_after=_RETRY_SECONDS) from None
+        try:
+            yield give_back
+        finally:
+            await give_back()
+
+    def _has(self, caller: str, size: int) -> bool:
+        def fits(held: int, most: int) -> bool:
+            return not held or held + size <= most
+
+        return fits(self.held, self._most) and fits(self._by_caller[caller], self._most // _SHARE)
+
+    def _count(self, caller: str, size: int) -> None:
+        self.held += size
+        self._by_caller[caller] += size
+        if not self._by_caller[caller]:
+            del self._by_caller[caller]

@@ -1,0 +1,63 @@
+"""Which names this deployment answers to, and whose pages may change something here.
+
+A browser sends requests wherever a page asks it to, and it may be able to reach what the page's author cannot: a
+service on the loopback interface. Two headers that no page can change say what happened: `Host` is the page's own name
+where it made that name point here (DNS rebinding), and `Origin` names the page in every request that is no mere look
+(RFC 6454, section 7; Fetch, section 3.1).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterable, Mapping
+from urllib.parse import urlsplit
+
+from darkroom.errors import HostNotAllowed, MalformedRequest, OriginNotAllowed
+
+# RFC 9110, section 7.2, without escapes.
+_HOST = re.compile(r"(?P<name>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?")
+_LOOKS = ("GET", "HEAD", "OPTIONS")
+
+
+class Origins:
+    """Takes `localhost`, IP addresses (nobody can make one point elsewhere), and `hosts`.
+
+    Of `hosts`, `*.example.com` stands for all names below it, `*` for any name. A page may change something where its
+    own host is the one it asks, or one of `hosts`.
+    """
+
+    def __init__(self, hosts: Iterable[str]) -> None:
+        self._hosts = [host.lower() for host in hosts]
+
+    def check(self, method: str, headers: Mapping[str, str]) -> None:
+        """Raises: MalformedRequest, HostNotAllowed, OriginNotAllowed."""
+        host = headers.get("host", "localhost")  # HTTP/1.0 has none, and no browser speaks it
+        match = _HOST.fullmatch(host)
+        if match is None:
+            raise MalformedRequest("Host is not the name of a host.")
+        if not self._named(match["name"]) and not _is_fixed(match["name"]):
+            raise HostNotAllowed("This deployment has another name; DARKROOM_ALLOWED_HOSTS lists those it goes by.")
+        if method not in _LOOKS and "origin" in headers and not self._same(headers["origin"], host):
+            raise OriginNotAllowed("Pages of that origin may change nothing here; see DARKROOM_ALLOWED_HOSTS.")
+
+    def _named(self, name: str) -> bool:
+        name = name.lower().rstrip(".")
+        return any(host in ("*", name) or (host.startswith("*.") and name.endswith(host[1:])) for host in self._hosts)
+
+    def _same(self, origin: str, host: str) -> bool:
+        try:
+            page = urlsplit(origin)
+            return page.netloc.lower() == host.lower() or ("*" not in self._hosts and self._named(page.hostname or ""))
+        except ValueError:
+            return False
+
+
+def _is_fixed(name: str) -> bool:
+    if name.lower() == "localhost":
+        return True
+    try:
+        ipaddress.ip_address(name.strip("[]"))
+    except ValueError:
+        return False
+    return True
