@@ -48,7 +48,7 @@ class Services:
 
     `wait` brings a job to its end or to the end of the caller's patience; `follow` tells every step of a job, and is
     None where an answer cannot be a stream. `draining` is asked before anything new is accepted. `origins` is None
-    behind a gateway that knows its own names.
+    behind a gateway that knows its own names; `most_replicas`, where a fleet is somebody else's to bound.
     """
 
     settings: Settings
@@ -66,6 +66,7 @@ class Services:
     run: Run = in_thread
     count: Callable[[str], None] = lambda _name: None
     origins: Origins | None = None
+    most_replicas: Callable[[], int] | None = None
 
     @functools.cached_property
     def bodies(self) -> Bodies:

@@ -99,6 +99,7 @@ class Deployment:
             follow=waiting.follow,
             health=self.pool.health,
             draining=lambda: self.pool.draining,
+            most_replicas=self.pool.most,
             origins=Origins([urlsplit(self.settings.public_url).hostname or "", *self.settings.hosts()]),
         )
         signed = SignedObjects(self.images) if isinstance(self.images, DirectoryStore) else None

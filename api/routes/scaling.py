@@ -65,14 +65,17 @@ async def plan(call: Call) -> Response:
 def _document_of(call: Call) -> dict[str, Any]:
     """The valid policy in a PUT, as it was written.
 
-    Raises: UnsupportedMediaType, and what `read_policy` raises.
+    Raises: UnsupportedMediaType, and what `read_policy` and `refuse_more_than` raise.
     """
-    from darkroom.scaling.document import read_policy, written
+    from darkroom.scaling.document import read_policy, refuse_more_than, written
 
     media_type = submission.media_type(call.headers)
     if media_type not in (*_JSON, *_YAML):
         raise UnsupportedMediaType("Send the policy as application/json or application/yaml.")
-    return written(read_policy(call.body, "json" if media_type in _JSON else "yaml"))
+    policy = read_policy(call.body, "json" if media_type in _JSON else "yaml")
+    if call.services.most_replicas is not None:
+        refuse_more_than(policy, call.services.most_replicas())
+    return written(policy)
 
 
 def _stored_policy(call: Call) -> StoredPolicy:

@@ -13,15 +13,18 @@ from pathlib import Path
 import structlog
 
 from api.schemas.models import Health
+from darkroom.inference import http
 from darkroom.jobs import JobStore
 from darkroom.settings import Settings
 from local.replicas import cores
 from local.replicas.bulletin import Bulletin
+from local.replicas.capacity import most_replicas
 from local.replicas.dispatcher import Dispatcher
 from local.replicas.replica import RUNTIME, Replica, RuntimeDidNotStart
 
 log = structlog.get_logger(part="pool")
 
+_STARTING_AT_ONCE = 4  # each is busy with its bundle, and what serves has work
 _FAILED_START_SECONDS = 30.0  # a replica that was added and did not start keeps its place for so long
 
 
@@ -59,6 +62,7 @@ class Pool:
         self._group: asyncio.TaskGroup | None = None
         self._rested = False  # it was at zero, and no replica has been ready since
         self._may_wake = True
+        self._client = http.client()
         self._members: list[Member] = []
         for _ in range(settings.runtimes):
             self._add(first=True)
@@ -94,6 +98,13 @@ class Pool:
                 self._group.create_task(self._stopped.wait())  # a pool may be empty and go on
         except* RuntimeDidNotStart as failed:
             raise failed.exceptions[0] from None
+        finally:
+            await self._client.aclose()
+
+    def most(self) -> int:
+        """How many replicas this machine has room for; as many as the settings name it is given in any case."""
+        working = [replica.pid for replica in self.replicas if replica.loaded and replica.pid is not None]
+        return max(self._settings.runtimes, most_replicas(working))
 
     async def ready(self) -> None:
         """Returns once any replica is ready."""
@@ -102,8 +113,9 @@ class Pool:
             await self._changed.wait()
 
     def resize(self, number: int, *, may_wake: bool = True) -> None:
-        """Start replicas, or let some finish what they have and end, so that `number` are to stay.
+        """Start replicas, or let some finish what they have and end, so that `number`, or as many as fit, are to stay.
 
+        Few start at a time: call it again and again.
         `may_wake`: whether a request would start one where there is none. Call it while `run` runs; once the pool
         drains it does nothing.
         """
@@ -111,7 +123,11 @@ class Pool:
             return
         self._may_wake = may_wake
         staying = [member for member in self._members if not member.leaving]
-        for _ in range(number - len(staying)):
+        starting = sum(not member.replica.readiness.ready for member in staying)
+        for _ in range(min(number, self.most()) - len(staying) if number > len(staying) else 0):
+            if starting >= _STARTING_AT_ONCE:
+                break
+            starting += 1
             member = self._add(first=False)
             self._group.create_task(self._live(member, self._group))
         # What is not ready goes first, then what has least in work, then the youngest.
@@ -152,6 +168,7 @@ class Pool:
         replica = Replica(
             name,
             runtime_environment(self._settings),
+            client=self._client,
             on_ready=lambda ready: self._on_ready(member, ready),
             emit=self._emit,
             program=self._program,
@@ -172,7 +189,6 @@ class Pool:
         finally:
             feeding.cancel()
             await asyncio.gather(feeding, return_exceptions=True)
-            await member.replica.runtime.close()
             self._members.remove(member)
             self._share()
 

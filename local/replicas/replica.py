@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
+import httpx
 import structlog
 
 from darkroom.inference.http import HttpRuntime, Readiness
@@ -45,6 +46,7 @@ class Replica:
         name: str,
         environment: Mapping[str, str],
         *,
+        client: httpx.AsyncClient | None = None,
         on_ready: Callable[[bool], None],
         emit: Callable[[str], None],
         program: Sequence[str] = RUNTIME,
@@ -54,7 +56,7 @@ class Replica:
         self.readiness = Readiness(status="starting")
         self.restarts = 0
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
-        self.runtime = HttpRuntime(f"http://127.0.0.1:{self._listener.getsockname()[1]}")
+        self.runtime = HttpRuntime(f"http://127.0.0.1:{self._listener.getsockname()[1]}", client)
         self._environment = environment
         self._on_ready = on_ready
         self._emit = emit

@@ -120,6 +120,7 @@ def test_crayon_as_it_is_served(tmp_path: Path, home: Path, record: Record) -> N
     assert (process.returncode, record.packets(), left_at(home)) == (0, [], [])
 
 
+@pytest.mark.costly("model_build/**/*", "layers/shared/darkroom/gpu/*.json")
 def test_a_build(tmp_path: Path, home: Path, record: Record) -> None:
     checkpoint = write_tiny_checkpoint(tmp_path / "checkpoint")
     prompts = tmp_path / "prompts.txt"

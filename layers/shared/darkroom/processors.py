@@ -29,7 +29,7 @@ def _usable() -> set[int]:
 
 def _quotas(root: Path) -> Iterator[float]:
     """What each of the groups that this process is in allows, in processors."""
-    for folder in _groups(root):
+    for folder in groups("cpu", root):
         with contextlib.suppress(OSError, ValueError):
             quota, period = (folder / "cpu.max").read_text().split()
             yield int(quota) / int(period)
@@ -39,15 +39,18 @@ def _quotas(root: Path) -> Iterator[float]:
                 yield int(quota) / int(period)
 
 
-def _groups(root: Path) -> Iterator[Path]:
-    """The folders of this process's groups, each after those that it is in: any of them may have a quota."""
+def groups(controller: str, root: Path = _ROOT) -> Iterator[Path]:
+    """The folders of this process's groups, each after those that it is in: any of them may limit what it gets.
+
+    `controller`: of version 1's hierarchies, the one that has it, such as `cpu` or `memory`.
+    """
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()
     except OSError:
         return
     for line in lines:
         _, controllers, path = line.split(":", 2)
-        if controllers and "cpu" not in controllers.split(","):
+        if controllers and controller not in controllers.split(","):
             continue
         top = root / _GROUPS / controllers  # of version 2, which names no controllers, there is one hierarchy
         # A container may see its group's path on the host, and have its own group's files at the top.

@@ -223,3 +223,13 @@ def test_the_real_runtime_wakes_from_zero_and_follows_a_window(tmp_path, tiny_st
             hands.move(minutes=10)
             deployment.until(counts(deployment, 1))
         assert set(load.statuses) == {200}
+
+
+def test_a_policy_for_more_replicas_than_fit_starts_none_of_them(tmp_path: Path) -> None:
+    with running(tmp_path) as deployment:
+        most = deployment.deployment.pool.most()
+        answer = deployment.client.put(PATH.format("crayon"), json={"min": 1000, "max": 1000})
+        assert (answer.status_code, answer.json()["code"], answer.json()["field"]) == (422, "invalid_policy", "/max")
+        assert f"at most {most} replicas" in answer.json()["detail"]
+        assert deployment.client.get(PATH.format("crayon")).status_code == 404
+        assert deployment.deployment.pool.wanted == 1

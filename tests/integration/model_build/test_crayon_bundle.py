@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from safetensors.numpy import load
 
 from darkroom.bundles import catalog
@@ -23,6 +24,7 @@ def _served(store: Path) -> EngineManifest:
     return catalog.load_manifest(DirectoryStore(store), "crayon")
 
 
+@pytest.mark.costly("Makefile", "crayon/**/*", "model_build/**/*", "layers/shared/darkroom/gpu/*.json")
 def test_rebuilding_crayon_gives_the_bundle_in_the_repository(tmp_path: Path) -> None:
     told = subprocess.run(
         ["make", "--dry-run", "build", f"BUNDLE={tmp_path / 'store'}"],

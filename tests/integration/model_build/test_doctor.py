@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from model_build.__main__ import app
 
 
+@pytest.mark.costly("model_build/**/*", "layers/shared/darkroom/gpu/*.json")
 def test_a_rehearsal(tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path / "work"))
     (tmp_path / "work").mkdir()

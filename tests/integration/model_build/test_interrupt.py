@@ -38,6 +38,7 @@ def started(checkpoint: Path, work: Path, store: Path) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.costly("model_build/**/*", "layers/shared/darkroom/gpu/*.json")
 @pytest.mark.usefixtures("heeding_interrupts")
 def test_interrupted_and_resumed_elsewhere(tmp_path: Path, tiny_store: Path) -> None:
     checkpoint = write_tiny_checkpoint(tmp_path / "another place")

@@ -42,22 +42,27 @@ class Readiness(BaseModel, frozen=True):
         return self.status == "ready"
 
 
-class HttpRuntime:
-    """One runtime at `base_url`, such as `http://127.0.0.1:4711`. Proxies of the environment are not used."""
+def client() -> httpx.AsyncClient:
+    """What runtimes are reached with: it has as many connections as they need, and asks no proxy of the environment."""
+    return httpx.AsyncClient(
+        trust_env=False,
+        limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),
+        timeout=httpx.Timeout(_SILENCE_SECONDS, connect=_CONNECT_SECONDS),
+    )
 
-    def __init__(self, base_url: str, *, transport: httpx.AsyncBaseTransport | None = None) -> None:
-        self._client = httpx.AsyncClient(
-            base_url=base_url,
-            transport=transport,
-            trust_env=False,
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),
-            timeout=httpx.Timeout(_SILENCE_SECONDS, connect=_CONNECT_SECONDS),
-        )
+
+class HttpRuntime:
+    """One runtime at `base_url`, such as `http://127.0.0.1:4711`; a `client` that is given serves others too."""
+
+    def __init__(self, base_url: str, given: httpx.AsyncClient | None = None) -> None:
+        self._url = base_url
+        self._client = given or client()
+        self._own = given is None
 
     async def readiness(self) -> Readiness | None:
         """What /ping says; None where nothing sensible answers in time."""
         try:
-            answer = await self._client.get("/ping", timeout=_PING_SECONDS)
+            answer = await self._client.get(f"{self._url}/ping", timeout=_PING_SECONDS)
             return Readiness.model_validate_json(answer.content)
         except (httpx.HTTPError, ValidationError):
             return None
@@ -71,7 +76,7 @@ class HttpRuntime:
         sent = False
         try:
             async with self._client.stream(
-                "POST", "/invocations", content=invocation.model_dump_json(), headers=headers
+                "POST", f"{self._url}/invocations", content=invocation.model_dump_json(), headers=headers
             ) as answer:
                 sent = True
                 if answer.status_code != 200:
@@ -90,12 +95,13 @@ class HttpRuntime:
     async def metrics(self) -> str:
         """The runtime's Prometheus text. Raises: RuntimeUnavailable."""
         try:
-            return (await self._client.get("/metrics", timeout=_PING_SECONDS)).text
+            return (await self._client.get(f"{self._url}/metrics", timeout=_PING_SECONDS)).text
         except httpx.HTTPError:
             raise RuntimeUnavailable("The runtime does not answer.") from None
 
     async def close(self) -> None:
-        await self._client.aclose()
+        if self._own:
+            await self._client.aclose()
 
 
 def _parsed(name: str, data: str) -> StepProgress | GenerationResult:

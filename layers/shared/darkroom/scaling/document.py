@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from darkroom import strict_json
 from darkroom.errors import DuplicateKey, InvalidPolicy
-from darkroom.scaling.policy import ScalingPolicy
+from darkroom.scaling.policy import Pin, ScalingPolicy, Window
 from darkroom.scaling.timeline import refuse_impossible
 
 MAX_BYTES = 256 * 1024
@@ -66,6 +66,17 @@ def parse_policy(value: Any) -> ScalingPolicy:
         raise InvalidPolicy("A policy is an object of texts, numbers and lists.") from None
     refuse_impossible(policy)
     return policy
+
+
+def refuse_more_than(policy: ScalingPolicy, most: int) -> None:
+    """Raises: InvalidPolicy, naming the first member that asks for more replicas than there is room for."""
+    parts: dict[str, ScalingPolicy | Window | Pin] = {"": policy}
+    parts |= {f"/windows/{index}": window for index, window in enumerate(policy.windows)}
+    parts |= {f"/schedule/{index}": pin for index, pin in enumerate(policy.schedule)}
+    for place, part in parts.items():
+        for name in ("max", "min", "replicas"):
+            if (getattr(part, name, None) or 0) > most:
+                raise InvalidPolicy(f"This machine has room for at most {most} replicas.", field=f"{place}/{name}")
 
 
 def written(policy: ScalingPolicy) -> dict[str, Any]:

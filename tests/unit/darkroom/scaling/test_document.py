@@ -1,9 +1,12 @@
 """What a policy document may say, and how the rest is refused."""
 
+from typing import Any
+
 import pytest
 
 from darkroom.errors import DarkroomError, DuplicateKey, InvalidPolicy
-from darkroom.scaling.document import parse_policy, read_policy, read_policy_file, written
+from darkroom.scaling import document
+from darkroom.scaling.document import parse_policy, read_policy, read_policy_file, refuse_more_than, written
 
 SMALLEST = {"min": 0, "max": 2}
 
@@ -158,3 +161,40 @@ def test_every_example_is_a_policy(request):
     assert {path.stem for path in found} >= {"seeds", "smallest", "office-hours", "two-continents", "demonstration"}
     for path in found:
         assert read_policy_file(path).max >= 1
+
+
+@pytest.mark.parametrize(
+    ("asked", "field"),
+    [
+        ({"min": 1000, "max": 1000}, "/max"),
+        ({"max": 9}, "/max"),
+        ({"max": 8, "windows": [{"name": "w", "hours": "09:00-10:00", "min": 8, "max": 9}]}, "/windows/0/max"),
+        (
+            {"max": 8, "schedule": [{"at": "09:00", "replicas": 8}, {"at": "10:00", "replicas": 9}]},
+            "/schedule/1/replicas",
+        ),
+    ],
+)
+def test_more_replicas_than_there_is_room_for(asked: dict[str, Any], field: str) -> None:
+    policy = parse_policy({"min": 0, **asked})
+    refuse_more_than(policy, 1000)
+    with pytest.raises(InvalidPolicy, match="room for at most 8") as refused:
+        refuse_more_than(policy, 8)
+    assert refused.value.field == field
+
+
+def test_windows_that_open_too_often_all_together() -> None:
+    """Fifty that open every minute took 2.8 s a week to follow; one may."""
+    every_minute = {"cron": "* * * * *", "duration": "1m", "min": 1}
+    assert parse_policy({"min": 0, "max": 1, "windows": [{"name": "w", **every_minute}]})
+    windows = [{"name": "daily", "hours": "09:00-10:00", "min": 1}, {"name": "w", **every_minute}]
+    with pytest.raises(InvalidPolicy, match="at most 1440 times a day") as refused:
+        parse_policy({"min": 0, "max": 1, "windows": windows})
+    assert refused.value.field == "/windows/1"
+
+
+@pytest.mark.parametrize("text", ["- " * 100_000 + "1", "[" * 100_000, "a:\n" + "- 1\n" * 60_000, "? " * 100_000])
+def test_yaml_that_is_deep_or_long_is_refused_before_it_is_built(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(document._PolicyLoader, "get_single_data", lambda _: pytest.fail("it was built"))
+    with pytest.raises(InvalidPolicy, match="modest nesting and length"):
+        read_policy(text.encode(), "yaml")
