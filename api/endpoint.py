@@ -38,23 +38,25 @@ class HttpEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         call: Call = scope[CALL]
+        handler = self.methods.get(call.method)
+        if handler is None:
+            refusal = call.answers.problem(MethodNotAllowed(), {"Allow": self._allow})
+            await refusal(scope, receive, call.send_and_close if call.unread else send)
+            return
         if not self._open:
             await call.identify()
         if not self._reads:
-            response = await self._answer(call)
+            response = await self._answer(call, handler)
         else:
             largest = call.services.settings.max_body_bytes
             limit = largest if self._most is None else min(self._most, largest)
             size = call.announced(limit=limit)
             async with call.services.bodies.room(call.tenant, size, seconds=BODY_SECONDS) as call.give_back:
                 await call.read(limit=limit, seconds=BODY_SECONDS)
-                response = await self._answer(call)
+                response = await self._answer(call, handler)
         await response(scope, receive, send)
 
-    async def _answer(self, call: Call) -> Response:
-        handler = self.methods.get(call.method)
-        if handler is None:
-            return call.answers.problem(MethodNotAllowed(), {"Allow": self._allow})
+    async def _answer(self, call: Call, handler: Handler) -> Response:
         if inspect.iscoroutinefunction(handler):
             response: Response = await handler(call)
             return response

@@ -69,6 +69,7 @@ def callers_are_asked(stack: Stack) -> Iterator[str]:
         yield from states(one.name, one.properties, "Name")
     told = stack.functions()["api"]["Environment"]["Variables"]
     yield from wants(told["DARKROOM_ACCESS"] == given["Access"], "the function is told of another access")
+    yield from wants(told["DARKROOM_ADMINS"] == given["Administrators"], "the function knows of other administrators")
     secret = told["DARKROOM_API_KEYS_SECRET"]
     yield from wants(secret.endswith("secret:apikeys-id") if given["Access"] == "api-key" else not secret, "the secret")
 

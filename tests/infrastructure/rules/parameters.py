@@ -10,7 +10,7 @@ from tests.infrastructure.rulebook import rule, states, wants
 from tests.infrastructure.stack import CONFIGURATIONS, Stack
 
 # Free text, checked by what it is given to.
-FREE = {"JwtAudience", "StoreRegion", "TrustedKeys"}
+FREE = {"Administrators", "JwtAudience", "StoreRegion", "TrustedKeys"}
 # A value that each bounded parameter must refuse.
 REFUSED: dict[str, list[Any]] = {
     "Deployment": ["", "Upper", "9first", "a" * 21, "with_underscore"],

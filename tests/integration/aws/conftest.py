@@ -255,6 +255,7 @@ def stack(account: Account, container: str, monkeypatch: pytest.MonkeyPatch) -> 
             "DARKROOM_ENDPOINTS": f"tiny={ENDPOINT}",
             "DARKROOM_ASYNC_URL": "s3://images/async",
             "DARKROOM_API_KEYS_SECRET": account.secret["ARN"],
+            "DARKROOM_ADMINS": "alice",
             "DARKROOM_JOB_SECONDS": "3600",
             "POWERTOOLS_METRICS_DISABLED": "true",
             "AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME": front.url,

@@ -219,7 +219,7 @@ def test_the_real_runtime_wakes_from_zero_and_follows_a_window(tmp_path, tiny_st
             deployment.until(counts(deployment, 2))
             seen = len(load.statuses)
             deployment.until(lambda: len(load.statuses) > seen + 4)  # OpenVINO's threads stay where they were put
-            assert len(os.sched_getaffinity(0)) < 2 or divided(deployment)
+            deployment.until(lambda: len(os.sched_getaffinity(0)) < 2 or divided(deployment))
             hands.move(minutes=10)
             deployment.until(counts(deployment, 1))
         assert set(load.statuses) == {200}

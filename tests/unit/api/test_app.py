@@ -109,8 +109,8 @@ def test_what_nobody_foresaw_says_nothing_of_itself(services: Services) -> None:
 def test_a_body_that_is_too_large_ends_the_connection(tmp_path: Path) -> None:
     with api.services(tmp_path, Settings(max_body_bytes=1024)) as services:
         app = ControlPlane(services)
-        for path in (PREDICT, "/ping"):
-            response = api.ask(app, "POST", path, b"x" * 1025)
+        for method, path in (("POST", PREDICT), ("GET", "/ping")):
+            response = api.ask(app, method, path, b"x" * 1025)
             assert refusal(response) == (413, "payload_too_large")
             assert response.headers["connection"] == "close"
 
