@@ -11,7 +11,15 @@ from typing import Any
 
 from api import services
 from darkroom.contracts import GenerationResult, Job
-from darkroom.errors import DarkroomError, DeadlineExceeded, JobNotFound, ObjectNotFound, Problem, RuntimeUnavailable
+from darkroom.errors import (
+    DarkroomError,
+    DeadlineExceeded,
+    JobNotFound,
+    ObjectNotFound,
+    Problem,
+    RuntimeUnavailable,
+    Unreadable,
+)
 from darkroom.inference.disposition import ends
 from darkroom.inference.sagemaker import SageMakerAsync
 from darkroom.inference.spool import Spool, attempt_of
@@ -135,8 +143,8 @@ def _send_again(job: Job, attempt: int, error: DarkroomError, wired: Closing) ->
         return "repeated"
     try:
         wired.inference.send(job, attempt=attempt)
-    except DeadlineExceeded as over:
-        return _settle(job, over.problem(), wired)
+    except (DeadlineExceeded, Unreadable) as final:
+        return _settle(job, final.problem(), wired)
     except DarkroomError:
         wired.jobs.record_attempts(job.id, job.attempts, was=attempt)  # for the notification that SNS delivers again
         raise

@@ -43,7 +43,10 @@ class JobDocument(Document):
     started_at: AwareDatetime | None = None
     finished_at: AwareDatetime | None = None
     progress: Progress
-    request: Annotated[GenerationRequest, Field(description="with every default filled in, and the seed drawn")]
+    request: Annotated[
+        GenerationRequest | None,
+        Field(description="with every default filled in, and the seed drawn; absent where it cannot be read"),
+    ] = None
     request_id: str
     image: str | None = None
     images: list[str] | None = None
@@ -92,7 +95,7 @@ def job_document(job: Job, store: ObjectStore, *, expires: int, request_id: str)
         started_at=None if job.started_at is None else _utc(job.started_at),
         finished_at=None if job.finished_at is None else _utc(job.finished_at),
         progress=_progress_of(job),
-        request=_shortened(job.request),
+        request=job.request and _shortened(job.request),
         request_id=request_id,
     )
     if job.result is not None:
@@ -105,7 +108,8 @@ def job_document(job: Job, store: ObjectStore, *, expires: int, request_id: str)
 
 def _progress_of(job: Job) -> Progress:
     """All steps of a job that has succeeded, and how many there will be of one that has not begun."""
-    steps = job.progress.steps or (job.request.num_inference_steps or 0) * job.request.num_images
+    asked = (job.request.num_inference_steps or 0) * job.request.num_images if job.request else 0
+    steps = job.progress.steps or asked
     return Progress(step=steps if job.status is JobStatus.SUCCEEDED else job.progress.step, steps=steps)
 
 

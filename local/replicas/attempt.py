@@ -73,8 +73,9 @@ class Attempt:
             await asyncio.wait(after)
         if self._deadline <= 0:
             raise DeadlineExceeded
+        request = self._job.readable_request()
         invocation = Invocation(
-            id=self._job.id, tenant=self._job.tenant, request=self._job.request, deadline_seconds=self._deadline
+            id=self._job.id, tenant=self._job.tenant, request=request, deadline_seconds=self._deadline
         )
         async with contextlib.aclosing(self._runtime.invoke(invocation)) as stream:
             async for event in stream:

@@ -14,9 +14,10 @@ import structlog
 from darkroom.contracts import JobStatus
 from darkroom.errors import InvalidPolicy, JobStoreUnavailable
 from darkroom.jobs import JobStore
+from darkroom.scaling.document import parse_policy
 from darkroom.scaling.policy import MetricName, ScalingPolicy
 from darkroom.scaling.pool import LoadSample, PoolState, ReplicaBounds, decide
-from darkroom.scaling.storage import PolicyStore
+from darkroom.scaling.storage import PolicyStore, StoredPolicy
 from darkroom.scaling.timeline import Timeline, timeline
 from darkroom.settings import Settings
 from local.replicas.arrival_rate import ArrivalRate
@@ -45,6 +46,12 @@ class _Followed:
     line: Timeline
 
 
+def _followed(stored: StoredPolicy, now: datetime) -> _Followed:
+    """Raises: InvalidPolicy."""
+    policy = parse_policy(stored.document)
+    return _Followed(stored.version, policy, timeline(policy, now, now + _AHEAD))
+
+
 class Autoscaler:
     """Follows the default model's policy; without one there are `settings.runtimes` replicas, as ever."""
 
@@ -67,6 +74,7 @@ class Autoscaler:
         self._clock = clock
         self._usage = Usage(clock.monotonic)
         self._followed: _Followed | None = None
+        self._refused = 0  # the version that was last said to be unfit
         self.state: PoolState | None = None
 
     async def run(self) -> None:
@@ -121,17 +129,19 @@ class Autoscaler:
     async def _read(self) -> _Followed | None:
         """The policy and what it allows now; the last one again where the stored one cannot be followed."""
         stored = await asyncio.to_thread(self._policies.get, self._settings.default_model)
-        if stored is None or stored.policy is None:
+        if stored is None:
             return None
         known, now = self._followed, self._clock.wall()
-        if known and known.version == stored.version and known.line.start <= now < known.line.end:
+        holds = known is not None and known.line.start <= now < known.line.end
+        if known and holds and known.version == stored.version:
             return known
         try:
-            line = await asyncio.to_thread(timeline, stored.policy, now, now + _AHEAD)  # up to 0.1 s
+            return await asyncio.to_thread(_followed, stored, now)  # it may take a tenth of a second
         except InvalidPolicy as refused:
-            log.error("the policy cannot be followed", version=stored.version, reason=refused.detail)
-            return known if known and known.line.start <= now < known.line.end else None
-        return _Followed(stored.version, stored.policy, line)
+            if self._refused != stored.version:
+                log.error("the policy cannot be followed", version=stored.version, reason=refused.detail)
+            self._refused = stored.version
+            return known if holds else None
 
     async def _readings(self, policy: ScalingPolicy) -> dict[MetricName, LoadSample]:
         """What can be known on one machine; a metric that is left out is missing, and the pool holds on it."""

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from darkroom.errors import Problem
+from darkroom.errors import Problem, Unreadable
 from darkroom.images.source import ImageSource
 
 MAX_PROMPT_CHARACTERS = 10_000
@@ -228,12 +228,15 @@ class JobStatus(StrEnum):
 
 
 class Job(BaseModel, frozen=True, extra="forbid"):
-    """One accepted request on its way; the control plane's record. Times are seconds since the epoch, UTC."""
+    """One accepted request on its way; the control plane's record. Times are seconds since the epoch, UTC.
+
+    `request` is None where this release cannot read it: another one wrote it, or the record is damaged.
+    """
 
     id: str
     tenant: str
     model: str
-    request: GenerationRequest
+    request: GenerationRequest | None
     status: JobStatus = JobStatus.QUEUED
     created_at: float
     started_at: float | None = None
@@ -242,3 +245,9 @@ class Job(BaseModel, frozen=True, extra="forbid"):
     progress: Progress = Progress()
     result: GenerationResult | None = None
     error: Problem | None = None
+
+    def readable_request(self) -> GenerationRequest:
+        """Raises: Unreadable."""
+        if self.request is None:
+            raise Unreadable("This job was accepted by another release, or its record is damaged; send it again.")
+        return self.request

@@ -237,6 +237,12 @@ class RuntimeUnavailable(DarkroomError):
     code, status, title, retryable = "runtime_unavailable", 503, "No runtime can be reached", True
 
 
+class Unreadable(DarkroomError):
+    """Another release wrote it, or its record is damaged."""
+
+    code, status, title, retryable = "unreadable", 500, "What was stored of it cannot be read here", True
+
+
 # ---- storage and engines ------------------------------------------------------------------------------------------
 
 

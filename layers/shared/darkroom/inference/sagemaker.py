@@ -142,8 +142,8 @@ class SageMakerRealTime:
 
 
 def invocation(job: Job, seconds: float) -> bytes:
-    """What the container is sent."""
-    invocation = Invocation(id=job.id, tenant=job.tenant, request=job.request, deadline_seconds=seconds)
+    """What the container is sent. Raises: Unreadable."""
+    invocation = Invocation(id=job.id, tenant=job.tenant, request=job.readable_request(), deadline_seconds=seconds)
     return invocation.model_dump_json().encode()
 
 

@@ -57,7 +57,7 @@ def writes(
 
     `stale`: the item of this idempotency key, where the job it stands for is forgotten.
     """
-    text = job.request.model_dump_json().encode()
+    text = job.readable_request().model_dump_json().encode()
     parts = [text[start : start + _PART_BYTES] for start in range(0, len(text), _PART_BYTES)]
     whole = len(parts) == 1
     item: dict[str, Value | None] = {

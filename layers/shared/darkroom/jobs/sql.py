@@ -87,7 +87,7 @@ class SqlJobStore:
                     tenant=job.tenant,
                     model=job.model,
                     status=job.status.value,
-                    request=job.request.model_dump_json(),
+                    request=job.readable_request().model_dump_json(),
                     created_at=job.created_at,
                     attempts=0,
                     step=0,
@@ -115,7 +115,8 @@ class SqlJobStore:
     def counts(self) -> dict[JobStatus, int]:
         with self._database.read() as connection:
             rows = connection.execute(select(jobs.c.status, func.count()).group_by(jobs.c.status)).all()
-        return dict.fromkeys(JobStatus, 0) | {JobStatus(status): count for status, count in rows}
+        counted = {row.status: row[1] for row in rows}
+        return {status: counted.get(status.value, 0) for status in JobStatus}
 
     def purge(self, *, finished_before: float) -> int:
         with self._database.write() as connection:

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
+
+from pydantic import BaseModel, ValidationError
 
 from darkroom.contracts import GenerationRequest, GenerationResult, Job, JobStatus, Progress
-from darkroom.errors import Problem
+from darkroom.errors import Problem, Unreadable
+
+D = TypeVar("D", bound=BaseModel)
+_STATUSES = {status.value: status for status in JobStatus}
 
 FULL_SECONDS = 5  # after which a caller whom a full queue turned away may come again
 
@@ -37,22 +42,36 @@ class Lease:
 
 
 def job_of(record: Mapping[str, Any], request: str | bytes) -> Job:
-    """The job in a store's record: its columns or attributes by name; one that is not there is None."""
-    result, error = record.get("result"), record.get("error")
+    """The job in a store's record: its columns or attributes by name; one that is not there is None.
+
+    A record that this release cannot read is still a job: without its request, or failed as `unreadable` where that
+    had ended.
+    """
+    result, error = _read(GenerationResult, record.get("result")), _read(Problem, record.get("error"))
+    status = _STATUSES.get(record["status"], JobStatus.FAILED)
+    if (status is JobStatus.SUCCEEDED and result is None) or (status is JobStatus.FAILED and error is None):
+        status, error = JobStatus.FAILED, Unreadable().problem()
     return Job(
         id=record["id"],
         tenant=record["tenant"],
         model=record["model"],
-        request=GenerationRequest.model_validate_json(request),
-        status=JobStatus(record["status"]),
+        request=_read(GenerationRequest, request),
+        status=status,
         created_at=record["created_at"],
         started_at=record.get("started_at"),
         finished_at=record.get("finished_at"),
         attempts=record["attempts"],
         progress=Progress(step=record["step"], steps=record["steps"]),
-        result=GenerationResult.model_validate_json(result) if result else None,
-        error=Problem.model_validate_json(error) if error else None,
+        result=result,
+        error=error,
     )
+
+
+def _read(kind: type[D], text: str | bytes | None) -> D | None:
+    try:
+        return kind.model_validate_json(text) if text else None
+    except ValidationError:
+        return None
 
 
 class JobStore(Protocol):

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from typing import TypeVar
 
 from darkroom.database.condition import ANYWAY, Condition, Hold
 from darkroom.database.dynamodb import Item
@@ -13,6 +14,8 @@ from darkroom.database.records import Records, Values
 from darkroom.errors import PreconditionFailed
 from darkroom.release.state import Release, Request, TrafficSplit
 from darkroom.release.storage import LoggedRequest, StoredRelease
+
+T = TypeVar("T")
 
 
 class DynamoReleaseStore:
@@ -45,10 +48,8 @@ class DynamoReleaseStore:
         return _stored(self._records.change(model, by, decide))
 
     def history(self, model: str) -> list[LoggedRequest]:
-        return [
-            LoggedRequest(line["number"], line["at"], line["by"], _split(line["asked"]))
-            for line in self._records.history(model)
-        ]
+        lines = ((line, _read(_split, line["asked"])) for line in self._records.history(model))
+        return [LoggedRequest(line["number"], line["at"], line["by"], traffic) for line, traffic in lines if traffic]
 
     # ---- what carrying it out does --------------------------------------------------------------------------------
 
@@ -63,10 +64,18 @@ class DynamoReleaseStore:
 
 
 def _stored(item: Item) -> StoredRelease:
-    release = Release.from_json(item["release"]) if "release" in item else None
-    request = Request(item["number"], _split(item["asked"])) if "number" in item else None
-    return StoredRelease(item["entry"], release, request)
+    """What cannot be read is as if it were not there: the endpoint is looked at anew, and one may ask anew."""
+    release = _read(Release.from_json, item.get("release"))
+    traffic = _read(_split, item.get("asked"))
+    return StoredRelease(item["entry"], release, Request(item["number"], traffic) if traffic else None)
 
 
 def _split(text: str) -> TrafficSplit:
     return TrafficSplit(**json.loads(text))
+
+
+def _read(how: Callable[[str], T], text: str | None) -> T | None:
+    try:
+        return None if text is None else how(text)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None

@@ -67,6 +67,7 @@ class Release:
 
     @staticmethod
     def from_json(text: str) -> Release:
+        """Raises: ValueError, KeyError or TypeError, where another release wrote it or it is damaged."""
         fields: dict[str, Any] = json.loads(text)
         traffic = {name: _traffic(fields[name]) for name in ("goal", "proven", "failed")}
         return Release(**{**fields, **traffic, "phase": Phase(fields["phase"]), "earlier": tuple(fields["earlier"])})

@@ -9,12 +9,14 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, create_engine, update
 
 from darkroom.errors import JobStoreUnavailable
 from darkroom.jobs import JobStore
 from darkroom.jobs.dynamodb import DynamoJobStore
+from darkroom.jobs.schema import jobs
 from darkroom.jobs.sql import SqlJobStore
 
 LEASE_SECONDS = 10.0
@@ -54,6 +56,22 @@ class Database:
         self._opened.append(store)
         return store
 
+    def overwrite(self, job_id: str, **columns: str) -> None:
+        """What another release, or a fault of the disk, has left of a job."""
+        if self.kind is SqlJobStore:
+            engine = create_engine(self.url)
+            with engine.begin() as connection:
+                connection.execute(update(jobs).where(jobs.c.id == job_id).values(columns))
+            engine.dispose()
+            return
+        boto3.client("dynamodb").update_item(
+            TableName=self.url,
+            Key={"id": {"S": job_id}},
+            UpdateExpression="SET " + ", ".join(f"#{name} = :{name}" for name in columns),
+            ExpressionAttributeNames={f"#{name}": name for name in columns},
+            ExpressionAttributeValues={f":{name}": {"S": text} for name, text in columns.items()},
+        )
+
     def close(self) -> None:
         for store in self._opened:
             store.close()
@@ -62,8 +80,6 @@ class Database:
 @pytest.fixture
 def jobs_table(dynamodb: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> str:
     """The name of a table of this test's own."""
-    import boto3
-
     from darkroom.jobs.items import TABLE
 
     for name, value in dynamodb.items():

@@ -26,6 +26,7 @@ from darkroom.errors import (
     JobNotFound,
     Overloaded,
     Poisoned,
+    Unreadable,
 )
 from darkroom.jobs import Accepted, Idempotency, JobStore
 
@@ -56,6 +57,8 @@ class Database(Protocol):
     monotonic: Clock
 
     def open(self, *, max_queued: int = ..., max_attempts: int = ...) -> JobStore: ...
+
+    def overwrite(self, job_id: str, **columns: str) -> None: ...
 
 
 def submit(store: JobStore, prompt: str = "a cat", *, tenant: str = "default", key: str | None = None) -> Job:
@@ -524,3 +527,51 @@ def test_purge_forgets_only_what_finished_before(database: Database) -> None:
     database.wall.now += 1e6
     assert store.purge(finished_before=database.wall.now) == 1
     assert store.get(queued.id, tenant="default").status is JobStatus.RUNNING
+
+
+NOT_OURS = ["{}", "no JSON", '{"prompt": "a dog", "of_a_newer_release": 1}', "", "[]", '{"prompt": "\\ud800"}']
+
+
+@pytest.mark.parametrize("text", NOT_OURS)
+def test_a_job_that_cannot_be_read_stands_in_nobodys_way(database: Database, text: str) -> None:
+    store = database.open()
+    broken, whole = submit(store), submit(store)
+    database.overwrite(broken.id, request=text)
+    assert store.get(broken.id, tenant=broken.tenant).request is None
+    lease = store.claim("w", models={"crayon"})
+    assert lease is not None
+    assert lease.job.id == broken.id
+    with pytest.raises(Unreadable):
+        lease.job.readable_request()
+    assert store.fail(lease, Unreadable().problem())
+    ended = store.get(broken.id, tenant=broken.tenant)
+    assert (ended.status, ended.error) == (JobStatus.FAILED, Unreadable().problem())
+    after = store.claim("w", models={"crayon"})
+    assert after is not None
+    assert after.job.id == whole.id
+
+
+def test_a_job_that_cannot_be_read_is_cancelled_and_overdue_as_others(database: Database) -> None:
+    store = database.open()
+    first, second = submit(store), submit(store)
+    for job in (first, second):
+        database.overwrite(job.id, request="{}")
+    assert store.cancel(first.id, tenant=first.tenant).status is JobStatus.CANCELLED
+    assert [job.id for job in store.overdue(accepted_before=database.wall() + 1)] == [second.id]
+    assert store.settle(second.id, Unreadable().problem())
+
+
+@pytest.mark.parametrize("text", ["{}", "no JSON"])
+def test_an_end_that_cannot_be_read_is_a_failure_and_stays_one(database: Database, text: str) -> None:
+    store = database.open()
+    ids = []
+    for outcome, name in ((RESULT, "result"), (Poisoned().problem(), "error")):
+        job = submit(store)
+        assert store.settle(job.id, outcome)
+        database.overwrite(job.id, **{name: text})
+        ended = store.get(job.id, tenant=job.tenant)
+        assert (ended.status, ended.result, ended.error) == (JobStatus.FAILED, None, Unreadable().problem())
+        ids.append(job.id)
+    database.overwrite(ids[0], status="paused")
+    assert store.get(ids[0], tenant="default").status is JobStatus.FAILED
+    assert sum(store.counts().values()) == 1

@@ -127,3 +127,17 @@ def test_releases_are_kept_where_policies_are_in_dynamodb(table):
 def test_a_table_that_is_not_there_is_a_store_that_does_not_answer(table):
     with pytest.raises(JobStoreUnavailable):
         DynamoReleaseStore("gone").get("crayon")
+
+
+@pytest.mark.parametrize("text", ["no JSON", "[]", "{}", '{"of_a_newer_release": 1}', "5"])
+def test_a_release_that_cannot_be_read_is_looked_at_and_asked_for_anew(store, table, text):
+    store.ask("crayon", OLD, by="a")
+    assert store.save(store.take("crayon"), RELEASE)
+    client = boto3.client("dynamodb")
+    for item in client.scan(TableName=table)["Items"]:
+        client.put_item(TableName=table, Item={**item, **{name: {"S": text} for name in ("release", "asked")}})
+    assert store.get("crayon") == StoredRelease("crayon")
+    assert store.history("crayon") == []
+    assert store.ask("crayon", NEW, by="b").request == Request(2, NEW)
+    assert store.save(store.take("crayon"), RELEASE)
+    assert store.get("crayon") == StoredRelease("crayon", RELEASE, Request(2, NEW))

@@ -10,7 +10,7 @@ from darkroom.database.condition import ANYWAY, Condition, Hold
 from darkroom.database.dynamodb import ConditionFailed, Item
 from darkroom.database.records import Records, Values
 from darkroom.errors import PolicyNotFound, PreconditionFailed
-from darkroom.scaling.storage.store import Change, Document, StoredPolicy
+from darkroom.scaling.storage.store import Change, Document, StoredPolicy, document_of
 
 
 class DynamoPolicyStore:
@@ -41,7 +41,14 @@ class DynamoPolicyStore:
 
     def history(self, model: str) -> list[Change]:
         return [
-            Change(model, line["version"], line["at"], line["by"], _json(line.get("old")), _json(line.get("new")))
+            Change(
+                model,
+                line["version"],
+                line["at"],
+                line["by"],
+                document_of(line.get("old")),
+                document_of(line.get("new")),
+            )
             for line in self._records.history(model)
         ]
 
@@ -80,7 +87,7 @@ class DynamoPolicyStore:
 
 
 def _stored(item: Item, *, replaces: bool = False) -> StoredPolicy:
-    document, applied = _json(item.get("document")), item.get("applied")
+    document, applied = document_of(item.get("document")), item.get("applied")
     return StoredPolicy(
         item["entry"], item["version"], document, item["changed_at"], item["changed_by"], applied, replaces
     )
@@ -88,8 +95,3 @@ def _stored(item: Item, *, replaces: bool = False) -> StoredPolicy:
 
 def _present(item: Item | None) -> StoredPolicy | None:
     return None if item is None or "document" not in item else _stored(item)
-
-
-def _json(text: str | None) -> Document | None:
-    document: Document | None = None if text is None else json.loads(text)
-    return document

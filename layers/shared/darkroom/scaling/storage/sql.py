@@ -16,7 +16,7 @@ from darkroom.database.sql import Database
 from darkroom.errors import JobStoreUnavailable, PolicyNotFound, PreconditionFailed
 from darkroom.retry import Retry
 from darkroom.scaling.storage.schema import SCHEMA, changes, policies
-from darkroom.scaling.storage.store import Change, Document, StoredPolicy
+from darkroom.scaling.storage.store import Change, Document, StoredPolicy, document_of
 
 _RACES = Retry(tries=2)  # Postgres only: another writer made this model's row since we looked
 
@@ -52,7 +52,9 @@ class SqlPolicyStore:
     def history(self, model: str) -> list[Change]:
         with self._database.read() as connection:
             rows = connection.execute(select(changes).where(changes.c.model == model).order_by(changes.c.seq)).all()
-        return [Change(row.model, row.version, row.at, row.by, _json(row.old), _json(row.new)) for row in rows]
+        return [
+            Change(row.model, row.version, row.at, row.by, document_of(row.old), document_of(row.new)) for row in rows
+        ]
 
     def _change(self, model: str, document: Document | None, by: str, when: Condition) -> StoredPolicy:
         nonce = secrets.token_hex(16)
@@ -113,14 +115,9 @@ class SqlPolicyStore:
 
 
 def _stored(row: Row[Any]) -> StoredPolicy:
-    document = _json(row.document)
+    document = document_of(row.document)
     return StoredPolicy(row.model, row.version, document, row.changed_at, row.changed_by, row.applied)
 
 
 def _present(row: Row[Any] | None) -> StoredPolicy | None:
     return None if row is None or row.document is None else _stored(row)
-
-
-def _json(text: str | None) -> Document | None:
-    document: Document | None = None if text is None else json.loads(text)
-    return document

@@ -12,6 +12,21 @@ if TYPE_CHECKING:
     from darkroom.scaling.policy import ScalingPolicy
 
 Document = dict[str, Any]
+_SHOWN = 1000  # characters of what cannot be read
+
+
+def document_of(text: str | None) -> Document | None:
+    """A document as it was stored. One that is damaged is shown as `unreadable`, which no policy is, so that it can be
+    replaced, and is not taken for none."""
+    if text is None:
+        return None
+    try:
+        document = json.loads(text)
+        if isinstance(document, dict):
+            return document
+    except ValueError:
+        pass
+    return {"unreadable": text[:_SHOWN]}
 
 
 @dataclass(frozen=True)
@@ -38,10 +53,13 @@ class StoredPolicy:
 
     @property
     def policy(self) -> ScalingPolicy | None:
-        """The document, read; it was valid when it was stored."""
-        from darkroom.scaling.policy import ScalingPolicy  # costs cold start, and most requests are not about scaling
+        """The document, read. It was valid when it was stored, but perhaps to another release.
 
-        return None if self.document is None else ScalingPolicy.model_validate_json(json.dumps(self.document))
+        Raises: InvalidPolicy.
+        """
+        from darkroom.scaling.document import parse_policy  # costs cold start, and most requests are not about scaling
+
+        return None if self.document is None else parse_policy(self.document)
 
 
 @dataclass(frozen=True)

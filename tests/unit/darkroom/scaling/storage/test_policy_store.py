@@ -1,17 +1,21 @@
 """What every PolicyStore owes: versions that never come twice, conditional writes, an audit, and a fence."""
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import count
 
+import boto3
 import pytest
 from botocore.exceptions import ReadTimeoutError
+from sqlalchemy import update
 
 from darkroom.database.condition import Condition
 from darkroom.database.records import TABLE
-from darkroom.errors import JobStoreUnavailable, PolicyNotFound, PreconditionFailed
+from darkroom.errors import InvalidPolicy, JobStoreUnavailable, PolicyNotFound, PreconditionFailed
 from darkroom.scaling.storage import Change, PolicyStore
 from darkroom.scaling.storage.dynamodb import DynamoPolicyStore
+from darkroom.scaling.storage.schema import changes, policies
 from darkroom.scaling.storage.sql import SqlPolicyStore
 
 OLD, NEW = {"min": 0, "max": 2}, {"min": 1, "max": 4, "windows": [{"name": "w", "hours": "09:00-16:00", "min": 2}]}
@@ -27,8 +31,6 @@ def opened(request, tmp_path, monkeypatch):
     elif request.param == "postgres":
         kind, place = SqlPolicyStore, request.getfixturevalue("empty_postgres")
     else:
-        import boto3
-
         for name, value in request.getfixturevalue("dynamodb").items():
             monkeypatch.setenv(name, value)
         kind, place = DynamoPolicyStore, f"policies-{next(_tables)}"
@@ -177,3 +179,29 @@ def test_a_hold_that_ended_leaves_no_trace(store):
     assert store.applied(hold, "begun")
     assert store.applied(hold, None)
     assert store.get("crayon").applied is None
+
+
+def overwrite(store, text):
+    if isinstance(store, SqlPolicyStore):
+        with store._database.write() as connection:
+            connection.execute(update(policies).values(document=text))
+            connection.execute(update(changes).values(new=text))
+        return
+    client = boto3.client("dynamodb")
+    for item in client.scan(TableName=store._records._table.name)["Items"]:
+        attribute = "document" if item["kind"]["S"] == "policy" else "new"
+        client.put_item(TableName=store._records._table.name, Item={**item, attribute: {"S": text}})
+
+
+@pytest.mark.parametrize("text", ["no JSON", "[]", '{"min": 0, "max": 2, "of_a_newer_release": 1}', "{}"])
+def test_a_policy_that_cannot_be_read_is_shown_and_can_be_replaced(store, opened, text):
+    stored = store.put("crayon", OLD, by="a")
+    overwrite(store, text)
+    damaged = opened().get("crayon")
+    assert text in (json.dumps(damaged.document), damaged.document.get("unreadable"))
+    with pytest.raises(InvalidPolicy):
+        _ = damaged.policy
+    assert [one.model for one in store.all()] == ["crayon"]
+    assert store.history("crayon")[0].new == damaged.document
+    assert store.put("crayon", NEW, by="b", when=Condition(match=frozenset({stored.etag}))).version == 2
+    assert opened().get("crayon").policy.max == 4
