@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from urllib.parse import parse_qs, quote
 
 from starlette.types import Message, Receive, Scope, Send
@@ -135,20 +135,32 @@ class Call:
 
         Raises: RequestTimeout, ClientGone; what `announced` raises.
         """
-        self.announced(limit=limit)
         body = bytearray()
+
+        async def keep(part: bytes) -> None:
+            body.extend(part)
+
+        await self.pass_on(keep, limit=limit, seconds=seconds)
+        self.body = bytes(body)
+        return self.body
+
+    async def pass_on(self, take: Callable[[bytes], Awaitable[object]], *, limit: int, seconds: float) -> None:
+        """`read`, for what is not to be held: `take` gets each part as it comes."""
+        self.announced(limit=limit)
+        length = 0
         try:
             async with asyncio.timeout(seconds):
                 while True:
                     message = await self.receive()
                     if message["type"] == "http.disconnect":
                         raise ClientGone
-                    body += message.get("body", b"")
-                    if len(body) > limit:
+                    part = message.get("body", b"")
+                    length += len(part)
+                    if length > limit:
                         raise PayloadTooLarge(f"The body may have at most {limit} bytes.")
+                    await take(part)
                     if not message.get("more_body", False):
-                        self.body = bytes(body)
-                        return self.body
+                        return
         except TimeoutError:
             raise RequestTimeout(f"The body must arrive within {seconds:g} seconds.") from None
 

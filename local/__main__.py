@@ -38,6 +38,7 @@ def main(arguments: Sequence[str] = ()) -> int:
 
 def _serve_until_stopped() -> int:
     started = time.monotonic()
+    os.umask(0o077)  # what callers ask for and get is nobody else's on this machine
     try:
         settings = Settings.read()
         logs.configure(settings.log_level, sys.stderr)

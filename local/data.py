@@ -19,7 +19,10 @@ def prepare(settings: Settings) -> Settings:
     """
     directory = Path(settings.data_dir).resolve()
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for name in ("store", "cache"):  # an older release made them for everybody to read
+            if (directory / name).is_dir():
+                (directory / name).chmod(0o700)
         key = settings.signing_key or _signing_key(directory / _KEY_FILE)
         _check_writable(directory)
     except OSError as refused:

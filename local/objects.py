@@ -12,7 +12,7 @@ from starlette.responses import FileResponse, Response
 from api.blocking import in_thread
 from api.call import Call
 from darkroom.contracts import OutputFormat
-from darkroom.errors import RangeNotSatisfiable
+from darkroom.errors import RangeNotSatisfiable, UploadExists
 from darkroom.storage.directory import DirectoryStore
 
 PREFIX = "/objects/"
@@ -28,19 +28,32 @@ class SignedObjects:
     def __init__(self, store: DirectoryStore, *, clock: Callable[[], float] = time.time) -> None:
         self._store = store
         self._clock = clock
+        self._coming: set[str] = set()  # keys of uploads that are on their way
 
     async def take(self, call: Call) -> Response:
-        """An upload of exactly the size and type that were signed; nothing of any other one is read.
+        """An upload of exactly the size and type that were signed, once; nothing of any other one is read.
 
-        Raises: Forbidden, StorageUnavailable, StorageFull; what `Call.read` raises.
+        It goes to the disk as it comes. Raises: Forbidden, UploadExists, StorageUnavailable, StorageFull; what
+        `Call.read` raises.
         """
         key, expires, signature = _signed_parts(call)
         length = call.headers.get("content-length", "")
         size = int(length) if length.isascii() and length.isdigit() and len(length) < _LONGEST_NUMBER else -1
         content_type = call.headers.get("content-type", "")
         self._store.verify_upload(key, expires, signature, self._clock(), size=size, content_type=content_type)
-        body = await call.read(limit=size, seconds=_BODY_SECONDS)  # HTTP itself keeps it from being shorter
-        await in_thread(self._store.put, key, body)
+        if key in self._coming or await in_thread(self._store.exists, key):
+            raise UploadExists
+        self._coming.add(key)
+        try:
+            with self._store.writing(key) as writing:
+
+                async def keep(part: bytes) -> None:
+                    await in_thread(writing.write, part)
+
+                await call.pass_on(keep, limit=size, seconds=_BODY_SECONDS)  # HTTP itself keeps it from being shorter
+                await in_thread(writing.commit, replace=False)
+        finally:
+            self._coming.discard(key)
         return Response()
 
     def give(self, call: Call) -> Response:

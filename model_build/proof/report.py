@@ -52,7 +52,7 @@ def write_report(
         readings[target.name] = take_turns(baseline, side, works, repeats=repeats, advance=advance)
         costs[target.name] = row_costs(side, inputs["unet"], repeats=repeats)
         advance()
-    measured = RowCosts(processor=hardware()["processor"], threads=threads(), targets=costs)
+    measured = RowCosts(processor=hardware()["processor"], threads=threads(), targets=costs).sealed()
     (folder / ROW_COSTS).write_text(measured.model_dump_json(indent=1))
     report = assemble(manifest, setting, agreements, readings, notes, repeats=repeats)
     (folder / REPORT).write_text(json.dumps(report, indent=1) + "\n")

@@ -8,11 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import structlog
+
 from darkroom.bundles import signing
 from darkroom.bundles.catalog import bundle_key, load_manifest
 from darkroom.bundles.manifest import BundleFile, EngineManifest, Target
 from darkroom.bundles.row_costs import RowCosts, load_row_costs
-from darkroom.errors import EngineIntegrity, ObjectNotFound
+from darkroom.errors import DarkroomError, EngineIntegrity, ObjectNotFound
 from darkroom.storage import ObjectReader
 from runtime.bundles.hardware import Machine, choose_target, processor
 from runtime.bundles.tokenizer import PromptTokenizer
@@ -105,7 +107,16 @@ def fetch_bundle(
 
     with ThreadPoolExecutor(_FETCHES_AT_ONCE) as pool:  # hashing and reading release the interpreter lock
         files = dict(zip(needed, pool.map(bring, needed), strict=True))
-    return Bundle(manifest, chosen, files, choice.preferred, load_row_costs(store, model, manifest.version))
+    return Bundle(manifest, chosen, files, choice.preferred, _row_costs(store, manifest))
+
+
+def _row_costs(store: ObjectReader, manifest: EngineManifest) -> RowCosts | None:
+    """They only advise: without them the runtime learns by itself what rows cost here."""
+    try:
+        return load_row_costs(store, manifest.model, manifest.version)
+    except DarkroomError as refused:
+        structlog.get_logger().warning("row costs are not used", why=refused.detail)
+        return None
 
 
 def kept_graphs(bundle: Bundle, machine: Machine, cache: Path, megabytes: int) -> CompiledGraphs | None:

@@ -106,6 +106,10 @@ class UploadNotFound(RequestError):
     code, title = "upload_not_found", "There is no such upload"
 
 
+class UploadExists(RequestError):
+    code, status, title = "upload_exists", 409, "This upload has been sent, or is being sent; ask for another place"
+
+
 class InvalidPolicy(RequestError):
     code, title = "invalid_policy", "The scaling policy cannot be followed"
 

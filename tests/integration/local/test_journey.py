@@ -255,3 +255,22 @@ def test_answers_do_not_mix_under_concurrency(deployment: Running) -> None:
         return [(seed, answer.json()["seed"]) for seed, answer in enumerate(answers)]
 
     assert all(asked == told for asked, told in asyncio.run(ask_all()))
+
+
+@pytest.mark.parametrize("said", ["bytes=5-2", "bytes=a-b", "lines=1-2", "bytes=0-1,3-4,6-7", "bytes=", "x" * 500])
+def test_a_range_that_is_none_is_not_heeded(deployment: Running, said: str) -> None:
+    url = deployment.predict("a dog").json()["image"]
+    whole = deployment.client.get(url).content
+    answer = deployment.client.get(url, headers={"Range": said})
+    assert (answer.status_code, answer.content) == (200, whole)
+
+
+def test_ranges(deployment: Running) -> None:
+    url = deployment.predict("a dog").json()["image"]
+    whole = deployment.client.get(url).content
+    for said, part in (("bytes=0-3", whole[:4]), ("bytes=4-", whole[4:]), ("bytes=-3", whole[-3:])):
+        answer = deployment.client.get(url, headers={"Range": said})
+        assert (answer.status_code, answer.content) == (206, part)
+    beyond = deployment.client.get(url, headers={"Range": f"bytes={len(whole)}-"})
+    assert (beyond.status_code, beyond.json()["code"]) == (416, "range_not_satisfiable")
+    assert beyond.headers["content-range"] == f"bytes */{len(whole)}"

@@ -100,7 +100,9 @@ def test_the_ready_line_holds_a_curl_line_that_works(ready: tuple[subprocess.Pop
     answer = httpx.post(url, content=curl[-1], headers={"Content-Type": "application/json"}, timeout=60)
     assert answer.status_code == 200, answer.text
     assert httpx.get(answer.json()["image"]).content.startswith(b"\x89PNG")
-    assert (tmp_path / "data" / "signing.key").stat().st_mode & 0o777 == 0o600
+    data = tmp_path / "data"
+    files = {data.stat().st_mode & 0o777: data} | {path.stat().st_mode & 0o777: path for path in data.rglob("*")}
+    assert set(files) == {0o600, 0o700}, files  # what callers asked for and got is nobody else's
     runtimes = children(process)
     assert len(runtimes) == 1
     process.send_signal(signal.SIGTERM)

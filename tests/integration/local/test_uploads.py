@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -75,6 +76,35 @@ def test_an_upload_url_is_for_sending_that_one_object(deployment: Running) -> No
     elsewhere = told["url"].replace(told["upload"].removeprefix("upload:"), "another")
     assert deployment.client.put(elsewhere, content=BODY, headers=told["headers"]).status_code == 403
     assert deployment.client.delete(told["url"]).status_code == 405
+
+
+def test_an_upload_is_sent_once(deployment: Running) -> None:
+    """Else an image could be another one by the time that its job is tried again."""
+    told = grant(deployment)
+    client, store = deployment.client, deployment.deployment.store
+    assert client.put(told["url"], content=BODY, headers=told["headers"]).status_code == 200
+    again = client.put(told["url"], content=BODY[::-1], headers=told["headers"])
+    assert (again.status_code, again.json()["code"]) == (409, "upload_exists")
+    assert store.get(uploads.key_of("alice", told["upload"])) == BODY
+
+
+def test_an_upload_is_not_held_in_memory_and_what_is_cut_off_leaves_nothing(
+    deployment: Running,
+) -> None:
+    """A hundred that stopped short of one byte took 1.8 GB."""
+    told = grant(deployment)
+    path = told["url"].partition(str(deployment.port))[2]
+    head = f"PUT {path} HTTP/1.1\r\nHost: localhost\r\n" + "".join(
+        f"{name}: {value}\r\n" for name, value in told["headers"].items()
+    )
+    partials = deployment.directory.parent / "data/store/.partial"
+    with socket.create_connection(("127.0.0.1", deployment.port), timeout=60) as connection:
+        connection.sendall(head.encode() + b"\r\n" + BODY[:-1])
+        deployment.until(lambda: any(partials.iterdir()))
+        refused = deployment.client.put(told["url"], content=BODY, headers=told["headers"])
+        assert (refused.status_code, refused.json()["code"]) == (409, "upload_exists")
+    deployment.until(lambda: not any(partials.iterdir()))
+    assert deployment.client.put(told["url"], content=BODY, headers=told["headers"]).status_code == 200
 
 
 def test_an_image_url_is_not_for_sending(deployment: Running) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -70,10 +70,15 @@ def open_engine(url: str) -> Engine:
 def _sqlite(url: URL) -> Engine:
     if not url.database or url.database == ":memory:":
         raise ValueError("a store needs a database on disk, such as sqlite:///jobs.db")
+    file = Path(url.database)
     try:
-        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch(mode=0o600)  # prompts are nobody else's business; what SQLite puts beside it is as the file is
     except OSError as failed:
         raise JobStoreUnavailable from failed
+    with suppress(OSError):  # an older release made it for everybody to read
+        for name in (file, *(file.with_name(file.name + suffix) for suffix in ("-wal", "-shm"))):
+            name.chmod(0o600)
     engine = create_engine(url, pool_size=8, max_overflow=24, pool_timeout=5)
 
     @event.listens_for(engine, "connect")

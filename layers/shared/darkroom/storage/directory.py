@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import hmac
 import os
+import secrets
 import shutil
 import stat
-import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
+from typing import BinaryIO
 from urllib.parse import quote
 
-from darkroom.errors import Forbidden, ObjectNotFound, ObjectTooLarge, StorageUnavailable
+from darkroom.errors import Forbidden, ObjectNotFound, ObjectTooLarge, StorageUnavailable, UploadExists
 from darkroom.storage import keys as object_keys
 from darkroom.storage.store import UploadUrl
 from darkroom.storage.system_errors import translated
@@ -55,21 +57,29 @@ class DirectoryStore:
     # ---- ObjectStore ----------------------------------------------------------------------------------------------
 
     def put(self, key: str, body: bytes | Path, *, content_type: str = "application/octet-stream") -> None:  # noqa: ARG002
+        with body.open("rb") if isinstance(body, Path) else BytesIO(body) as source, self.writing(key) as writing:
+            with translated():
+                shutil.copyfileobj(source, writing.file, _CHUNK)
+            writing.commit()
+
+    @contextmanager
+    def writing(self, key: str) -> Iterator[Writing]:
+        """An object that comes bit by bit; without `commit` there is nothing in the end.
+
+        Raises: StorageUnavailable, StorageFull; ValueError where nothing may have this key.
+        """
         target = self._root / object_keys.check(key)
-        with body.open("rb") if isinstance(body, Path) else BytesIO(body) as source, translated():
+        with translated():
             partials = self._root / _PARTIAL
             partials.mkdir(exist_ok=True)
-            descriptor, name = tempfile.mkstemp(dir=partials)
-            try:
-                with os.fdopen(descriptor, "wb") as sink:
-                    shutil.copyfileobj(source, sink, _CHUNK)
-                    sink.flush()
-                    os.fchmod(sink.fileno(), 0o644)
-                    os.fsync(sink.fileno())
-                self._rename(Path(name), target)
-            except BaseException:
-                Path(name).unlink(missing_ok=True)
-                raise
+            partial = partials / secrets.token_hex(16)
+            file = partial.open("xb")
+        try:
+            yield Writing(self, file, partial, target)
+        finally:
+            with suppress(OSError):  # what it was to write is lost either way
+                file.close()
+            partial.unlink(missing_ok=True)
 
     def get(self, key: str, *, limit: int | None = None) -> bytes:
         with translated():
@@ -166,13 +176,18 @@ class DirectoryStore:
             raise ObjectNotFound
         return path
 
-    def _rename(self, source: Path, target: Path) -> None:
+    def _rename(self, source: Path, target: Path, *, replace: bool) -> None:
         for _ in range(8):
             self._make_directory(target.parent)
             try:
-                source.replace(target)
+                if replace:
+                    source.replace(target)
+                else:
+                    _link(source, target)
             except FileNotFoundError:  # a delete took the empty directory away
                 continue
+            except FileExistsError:
+                raise UploadExists from None
             except IsADirectoryError:
                 raise ValueError("an object key may not be the directory of another") from None
             _sync_directory(target.parent)
@@ -216,9 +231,45 @@ class DirectoryStore:
                     partial.unlink(missing_ok=True)
 
 
+class Writing:
+    """An object on its way into the store; `file` takes its bytes."""
+
+    def __init__(self, store: DirectoryStore, file: BinaryIO, partial: Path, target: Path) -> None:
+        self.file = file
+        self._store = store
+        self._partial = partial
+        self._target = target
+
+    def write(self, part: bytes) -> None:
+        """Raises: StorageUnavailable, StorageFull."""
+        with translated():
+            self.file.write(part)
+
+    def commit(self, *, replace: bool = True) -> None:
+        """Now it is there, as a whole. Raises: UploadExists, where it may not `replace` the one that is there already;
+        StorageUnavailable, StorageFull; ValueError where its key is in the way of another."""
+        with translated():
+            self.file.flush()
+            os.fsync(self.file.fileno())
+            self.file.close()
+            self._store._rename(self._partial, self._target, replace=replace)
+
+
 def _put_of(size: int, content_type: str) -> str:
     """What is signed of an upload; it cannot be taken for a GET, nor one PUT for another."""
     return f"PUT {size} {quote(content_type)}"
+
+
+def _link(source: Path, target: Path) -> None:
+    """Unlike a rename it fails where there is one already. Raises: FileExistsError."""
+    try:
+        target.hardlink_to(source)
+    except OSError as failed:
+        if failed.errno not in (errno.EPERM, errno.ENOTSUP):  # not every shared file system has links
+            raise
+        if target.exists():
+            raise FileExistsError from None
+        source.replace(target)
 
 
 def _is_in_the_way(path: Path) -> bool:

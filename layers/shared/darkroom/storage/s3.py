@@ -136,12 +136,18 @@ class S3Store:
         return signed
 
     def upload_url(self, key: str, *, size: int, content_type: str, expires: int) -> UploadUrl:
-        """Length and type are among the signed headers: the service refuses any other body."""
-        signed_headers = {"ContentLength": size, "ContentType": content_type}
+        """Length and type are among the signed headers: the service refuses any other body.
+
+        S3 itself takes it once (`If-None-Match: *`); not every other service knows that condition.
+        """
+        signed_headers: dict[str, object] = {"ContentLength": size, "ContentType": content_type}
+        headers = {"Content-Type": content_type, "Content-Length": str(size)}
+        if not self._environment.get("S3_ENDPOINT_URL"):
+            signed_headers["IfNoneMatch"] = headers["If-None-Match"] = "*"
         place = self._place(object_keys.check(key))
         with _translated():
             signed = self._client.generate_presigned_url("put_object", Params=place | signed_headers, ExpiresIn=expires)
-        return UploadUrl(signed, {"Content-Type": content_type, "Content-Length": str(size)})
+        return UploadUrl(signed, headers)
 
     # ---- calls ----------------------------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -146,3 +147,14 @@ def test_a_step_that_fails_leaves_the_database_as_it_was(
         SqlJobStore(sql_url)
     assert shape(engine, JOBS) == before
     assert not inspect(engine).has_table("half")
+
+
+def test_a_file_that_everybody_could_read_is_its_owners_only(tmp_path: Path) -> None:
+    file = tmp_path / "jobs.db"
+    with closing(SqlJobStore(f"sqlite:///{file}")):
+        assert file.stat().st_mode & 0o777 == 0o600
+    file.chmod(0o644)  # as an older release made it
+    with closing(SqlJobStore(f"sqlite:///{file}")) as store:
+        store.create("crayon", REQUEST, tenant="one", idempotency=None)
+        modes = {path.name: oct(path.stat().st_mode & 0o777) for path in tmp_path.iterdir()}
+        assert modes == dict.fromkeys(("jobs.db", "jobs.db-shm", "jobs.db-wal"), "0o600")

@@ -153,7 +153,7 @@ def test_what_was_measured_at_build_advises_where_it_was_measured(published, man
 
     assert rows(2) is None
     measured = RowCosts(processor=processor(), threads=2, targets={"plain": {1: 9.0, 2: 6.0, 4: 3.0, 8: 3.0}})
-    published.put(key(manifest, ROW_COSTS), measured.model_dump_json().encode())
+    published.put(key(manifest, ROW_COSTS), measured.sealed().model_dump_json().encode())
     assert (rows(2), rows(8)) == (4, None)
     published.put(key(manifest, ROW_COSTS), b"damaged")
     assert rows(2) is None
