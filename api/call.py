@@ -11,8 +11,8 @@ from urllib.parse import parse_qs, quote
 from starlette.types import Message, Receive, Scope, Send
 
 from api.answers import Answers
-from api.bodies import GiveBack
 from api.callers import Identity
+from api.limits.bodies import GiveBack
 from api.services import Services
 from darkroom.bundles.manifest import EngineManifest
 from darkroom.errors import AdministratorNeeded, MalformedRequest, PayloadTooLarge, RequestTimeout

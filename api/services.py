@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from api import callers
 from api.blocking import Run, in_thread
-from api.bodies import Bodies
 from api.callers import Tenant
+from api.limits.bodies import Bodies
+from api.limits.origins import Origins
+from api.limits.quota import UploadQuota
+from api.limits.turns import Turns
 from api.manifests import Manifests
-from api.origins import Origins
 from api.schemas.models import Health
-from api.turns import Turns
 from api.waiting import Follow, Wait, polling
 from darkroom.endpoints import Endpoints
 from darkroom.inference import Inference, QueuedInference
@@ -72,6 +73,11 @@ class Services:
     def bodies(self) -> Bodies:
         """The memory of all request bodies."""
         return Bodies(_BODIES_AT_ONCE * self.settings.max_body_bytes)
+
+    @functools.cached_property
+    def quota(self) -> UploadQuota:
+        """The bytes of each tenant's uploads."""
+        return UploadQuota(self.store, self.settings.max_tenant_upload_bytes)
 
     @functools.cached_property
     def turns(self) -> Turns:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, Field
 
+from api.limits.quota import UploadQuota
 from api.schemas import Document
 from darkroom.contracts import Contract, GenerationRequest
-from darkroom.errors import ImageTooLarge
+from darkroom.errors import DarkroomError, ImageTooLarge, StorageUnavailable
 from darkroom.images import data_uri, uploads
 from darkroom.settings import Settings
 from darkroom.storage import ObjectStore
@@ -35,11 +38,20 @@ class UploadDocument(Document):
 
 
 def grant(
-    requested: UploadRequest, tenant: str, store: ObjectStore, settings: Settings, now: Callable[[], float] = time.time
+    requested: UploadRequest,
+    tenant: str,
+    store: ObjectStore,
+    settings: Settings,
+    quota: UploadQuota,
+    now: Callable[[], float] = time.time,
 ) -> UploadDocument:
-    """A place of this tenant's for one file; `now` gives seconds since the epoch. Raises: ImageTooLarge."""
+    """A place of this tenant's for one file; `now` gives seconds since the epoch.
+
+    Raises: ImageTooLarge, RateLimited, StorageUnavailable.
+    """
     if requested.size > settings.max_upload_bytes:
         raise ImageTooLarge(f"An image may have at most {settings.max_upload_bytes} bytes.", field="/size")
+    quota.take(tenant, requested.size)
     upload_id, seconds = uploads.new_id(now()), settings.upload_url_seconds
     expires_at = datetime.fromtimestamp(int(now()) + seconds, UTC)
     signed = store.upload_url(
@@ -50,22 +62,52 @@ def grant(
     )
 
 
+@dataclass(frozen=True)
+class Stored:
+    """A request whose data URIs are uploads now, and the keys and sizes of these."""
+
+    request: GenerationRequest
+    images: Mapping[str, int]
+
+    def forget(self, tenant: str, store: ObjectStore, quota: UploadQuota) -> None:
+        """Nobody accepted the request: nothing of it is kept."""
+        for key, size in self.images.items():
+            quota.give_back(tenant, size)
+            with contextlib.suppress(StorageUnavailable):  # it goes with the old ones
+                store.delete(key)
+
+
 def without_data(
-    request: GenerationRequest, tenant: str, store: ObjectStore, now: Callable[[], float] = time.time
-) -> GenerationRequest:
+    request: GenerationRequest,
+    tenant: str,
+    store: ObjectStore,
+    quota: UploadQuota,
+    now: Callable[[], float] = time.time,
+) -> Stored:
     """The request with each data URI kept as an upload: jobs, queues and answers need not carry the bytes.
 
-    Raises: InvalidBase64; StorageUnavailable, StorageFull.
+    Raises: InvalidBase64; RateLimited, StorageUnavailable, StorageFull, and then nothing is kept.
     """
+    images: dict[str, bytes] = {}
 
     def kept(source: str | None) -> str | None:
         if source is None or not data_uri.is_data_uri(source):
             return source
         upload_id = uploads.new_id(now())
-        store.put(uploads.key(tenant, upload_id), data_uri.decode(source))
+        images[uploads.key(tenant, upload_id)] = data_uri.decode(source)
         return uploads.reference(upload_id)
 
     controls = request.control and [
         control.model_copy(update={"image": kept(control.image)}) for control in request.control
     ]
-    return request.model_copy(update={"image": kept(request.image), "mask": kept(request.mask), "control": controls})
+    update = {"image": kept(request.image), "mask": kept(request.mask), "control": controls}
+    stored = Stored(request.model_copy(update=update), {key: len(image) for key, image in images.items()})
+    if images:
+        quota.take(tenant, sum(stored.images.values()))
+    try:
+        for key, image in images.items():
+            store.put(key, image)
+    except DarkroomError:
+        stored.forget(tenant, store, quota)
+        raise
+    return stored

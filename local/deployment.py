@@ -13,8 +13,8 @@ import structlog
 
 from api.app import ControlPlane
 from api.call import Call
+from api.limits.origins import Origins
 from api.manifests import Manifests
-from api.origins import Origins
 from api.services import Services, open_job_store
 from darkroom.errors import DarkroomError, JobStoreUnavailable, StorageUnavailable
 from darkroom.images import uploads

@@ -52,12 +52,17 @@ def _accepted(call: Call, requested: GenerationRequest) -> Accepted:
     services, tenant = call.services, call.tenant
     manifest = call.manifest()
     idempotency = submission.idempotency_of(call.headers, manifest.model, requested)
-    request = uploads.without_data(resolve(requested, manifest), tenant, services.store)
-    accepted = services.jobs.create(manifest.model, request, tenant=tenant, idempotency=idempotency)
-    if accepted.replayed:
-        return accepted
-    services.count("JobsAccepted")
-    return Accepted(_handed_over(services, accepted.job), replayed=False)
+    stored = uploads.without_data(resolve(requested, manifest), tenant, services.store, services.quota)
+    try:
+        accepted = services.jobs.create(manifest.model, stored.request, tenant=tenant, idempotency=idempotency)
+        if not accepted.replayed:
+            services.count("JobsAccepted")
+            return Accepted(_handed_over(services, accepted.job), replayed=False)
+    except DarkroomError:
+        stored.forget(tenant, services.store, services.quota)
+        raise
+    stored.forget(tenant, services.store, services.quota)  # the first request's are kept
+    return accepted
 
 
 def _handed_over(services: Services, job: Job) -> Job:

@@ -13,4 +13,5 @@ from api.uploads import UploadRequest
 def grant(call: Call) -> Response:
     """POST /v1/uploads"""
     requested = submission.document(UploadRequest, call.body, call.headers)
-    return answer(201, uploads.grant(requested, call.tenant, call.services.store, call.services.settings))
+    services = call.services
+    return answer(201, uploads.grant(requested, call.tenant, services.store, services.settings, services.quota))

@@ -89,6 +89,8 @@ def _refused(status: int, code: str) -> tuple[int, dict[str, str], bytes]:
 def _listing(objects: dict[str, bytes], query: dict[str, list[str]]) -> bytes:
     (prefix,) = query.get("prefix", [""])
     found = "".join(
-        f"<Contents><Key>{escape(key)}</Key></Contents>" for key in sorted(objects) if key.startswith(prefix)
+        f"<Contents><Key>{escape(key)}</Key><Size>{len(objects[key])}</Size></Contents>"
+        for key in sorted(objects)
+        if key.startswith(prefix)
     )
     return f"<ListBucketResult><IsTruncated>false</IsTruncated>{found}</ListBucketResult>".encode()

@@ -206,6 +206,10 @@ class Overloaded(DarkroomError):
     code, status, title, retryable = "overloaded", 503, "All places in the queue are taken", True
 
 
+class RateLimited(DarkroomError):
+    code, status, title, retryable = "rate_limited", 429, "You have more under way or in store than is your share", True
+
+
 class Draining(DarkroomError):
     code, status, title, retryable = "draining", 503, "This replica is shutting down", True
 

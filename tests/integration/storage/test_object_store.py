@@ -185,3 +185,10 @@ def test_what_is_put_to_an_s3_upload_url_is_an_object(bucket: str, s3_environmen
     assert {"content-length", "content-type", "host"} <= set(signed)
     assert httpx.put(given.url, content=b"12345", headers=given.headers).status_code == 200
     assert store.get("uploads/a") == b"12345"
+
+
+def test_the_size_of_all_below_a_prefix(store: ObjectStore) -> None:
+    assert store.size("uploads/") == 0
+    for key, body in (("uploads/a/1", b"12345"), ("uploads/a/2", b"678"), ("uploads/b/1", b"9")):
+        store.put(key, body)
+    assert (store.size("uploads/a/"), store.size("uploads/"), store.size("uploads/c/")) == (8, 9, 0)

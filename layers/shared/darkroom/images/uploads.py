@@ -27,9 +27,14 @@ def is_reference(source: str) -> bool:
     return source.startswith(_SCHEME)
 
 
+def folder(tenant: str) -> str:
+    """What the keys of a tenant's uploads begin with; it tells nobody who that is."""
+    return f"{PREFIX}{hashlib.sha256(tenant.encode()).hexdigest()[:32]}/"
+
+
 def key(tenant: str, upload_id: str) -> str:
-    """Where an upload lies: below a folder of its tenant's, whose name tells nobody who that is."""
-    return f"{PREFIX}{hashlib.sha256(tenant.encode()).hexdigest()[:32]}/{upload_id}"
+    """Where an upload lies."""
+    return folder(tenant) + upload_id
 
 
 def key_of(tenant: str, source: str) -> str | None:

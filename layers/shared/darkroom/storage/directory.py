@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import errno
 import hmac
 import os
 import secrets
 import shutil
-import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -17,6 +15,7 @@ from typing import BinaryIO
 from urllib.parse import quote
 
 from darkroom.errors import Forbidden, ObjectNotFound, ObjectTooLarge, StorageUnavailable, UploadExists
+from darkroom.storage import files
 from darkroom.storage import keys as object_keys
 from darkroom.storage.store import UploadUrl
 from darkroom.storage.system_errors import translated
@@ -109,6 +108,14 @@ class DirectoryStore:
             keys = sorted(self._walk(prefix))
         yield from keys
 
+    def size(self, prefix: str) -> int:
+        total = 0
+        with translated():
+            for key in self._walk(prefix):
+                with suppress(FileNotFoundError):  # deleted since
+                    total += (self._root / key).stat().st_size
+        return total
+
     def delete(self, key: str) -> None:
         if not object_keys.is_valid(key):
             return
@@ -120,7 +127,7 @@ class DirectoryStore:
                 path.unlink()
             except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
                 return
-            _sync_directory(path.parent)
+            files.sync_directory(path.parent)
             for parent in path.parents:  # leave no empty directory behind
                 if parent == self._root:
                     break
@@ -183,14 +190,14 @@ class DirectoryStore:
                 if replace:
                     source.replace(target)
                 else:
-                    _link(source, target)
+                    files.link(source, target)
             except FileNotFoundError:  # a delete took the empty directory away
                 continue
             except FileExistsError:
                 raise UploadExists from None
             except IsADirectoryError:
                 raise ValueError("an object key may not be the directory of another") from None
-            _sync_directory(target.parent)
+            files.sync_directory(target.parent)
             return
         raise StorageUnavailable
 
@@ -204,9 +211,9 @@ class DirectoryStore:
             with suppress(FileNotFoundError):  # a delete took the parent away: the rename will be tried again
                 directory.mkdir()
         except (FileExistsError, NotADirectoryError):
-            if _is_in_the_way(directory):  # else another writer made it first
+            if files.is_in_the_way(directory):  # else another writer made it first
                 raise ValueError("an object key may not pass through another object") from None
-        _sync_directory(directory.parent)
+        files.sync_directory(directory.parent)
 
     def _walk(self, prefix: str) -> Iterator[str]:
         start = self._root
@@ -215,9 +222,9 @@ class DirectoryStore:
             start = self._root / folder
             if not object_keys.is_valid(folder) or start.resolve() != start:
                 return
-        for directory, subdirectories, files in os.walk(start):
+        for directory, subdirectories, names in os.walk(start):
             subdirectories[:] = [name for name in subdirectories if not name.startswith(".")]
-            for name in files:
+            for name in names:
                 path = Path(directory, name)
                 key = path.relative_to(self._root).as_posix()
                 if key.startswith(prefix) and object_keys.is_valid(key) and not path.is_symlink():
@@ -258,36 +265,3 @@ class Writing:
 def _put_of(size: int, content_type: str) -> str:
     """What is signed of an upload; it cannot be taken for a GET, nor one PUT for another."""
     return f"PUT {size} {quote(content_type)}"
-
-
-def _link(source: Path, target: Path) -> None:
-    """Unlike a rename it fails where there is one already. Raises: FileExistsError."""
-    try:
-        target.hardlink_to(source)
-    except OSError as failed:
-        if failed.errno not in (errno.EPERM, errno.ENOTSUP):  # not every shared file system has links
-            raise
-        if target.exists():
-            raise FileExistsError from None
-        source.replace(target)
-
-
-def _is_in_the_way(path: Path) -> bool:
-    """Whether something that is no directory is there; not where a delete has since taken a directory away."""
-    try:
-        return not stat.S_ISDIR(path.lstat().st_mode)
-    except FileNotFoundError:
-        return False
-    except NotADirectoryError:
-        return True
-
-
-def _sync_directory(directory: Path) -> None:
-    try:
-        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    except FileNotFoundError:  # emptied and removed by a delete meanwhile: there is nothing to make durable
-        return
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -115,6 +115,14 @@ class S3Store:
         return True
 
     def keys(self, prefix: str) -> Iterator[str]:
+        for key, _ in self._listed(prefix):
+            yield key
+
+    def size(self, prefix: str) -> int:
+        return sum(size for _, size in self._listed(prefix))
+
+    def _listed(self, prefix: str) -> Iterator[tuple[str, int]]:
+        """Keys, and each object's bytes."""
         with _translated():
             # The first version of the listing: every compatible service has it, and it sorts alike.
             pages = self._client.get_paginator("list_objects")
@@ -122,7 +130,7 @@ class S3Store:
                 for entry in page.get("Contents", ()):
                     key = entry["Key"].removeprefix(self._prefix)
                     if object_keys.is_valid(key):  # consoles make `folder/` objects
-                        yield key
+                        yield key, entry["Size"]
 
     def delete(self, key: str) -> None:
         if object_keys.is_valid(key):

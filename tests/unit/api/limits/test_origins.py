@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from api.app import ControlPlane
-from api.origins import Origins
+from api.limits.origins import Origins
 from darkroom.errors import DarkroomError
 from darkroom.settings import Settings
 from tests.fakes import api

@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from api.bodies import Bodies
+from api.limits.bodies import Bodies
 from darkroom.errors import Overloaded
 
 LONG = 60.0

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from api.turns import Turns
+from api.limits.turns import Turns
 
 
 class Machine:

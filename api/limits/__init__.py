@@ -1,0 +1,1 @@
+"""What one caller may cost the others, and whose pages may ask at all."""
