@@ -31,7 +31,6 @@ PERMISSIONS = {
 }
 # What stands in a module that a function imports, and what this function never comes to.
 NEVER = {
-    "s3:DeleteObject": "lifecycle rules delete",
     "s3:AbortMultipartUpload": "functions store less than one part",
     "dynamodb:DeleteItem": "only job_events purges",
     "secretsmanager:GetSecretValue": "only the API asks callers",
@@ -40,7 +39,13 @@ NEVER = {
     "application-autoscaling:DeregisterScalableTarget": "the stack owns the target (docs/decisions/026)",
 }
 # The same of one function alone.
-NEVER_OF = {"release": {"dynamodb:PutItem": "only the API accepts jobs and requests"}}
+NEVER_OF = {
+    "job_events": {"s3:DeleteObject": "lifecycle rules delete"},
+    "release": {
+        "dynamodb:PutItem": "only the API accepts jobs and requests",
+        "s3:DeleteObject": "lifecycle rules delete",
+    },
+}
 
 
 def _operations() -> dict[str, set[str]]:

@@ -31,6 +31,7 @@ DEFAULTS = {
     "lease_seconds": "no worker of ours claims jobs on AWS",
     "job_days": "a month",
     "max_upload_bytes": "20 MiB",
+    "max_tenant_upload_bytes": "2 GiB",
     "upload_url_seconds": "a quarter of an hour",
     "shift": "a canary",
     "upload_hours": "a day; the bucket deletes them after two",

@@ -85,7 +85,8 @@ def needs(stack: Stack) -> dict[str, list[Need]]:
                 "s3", ("GetObject",), bundle, pointer, image, request, upload, never=(results[0], *_OBJECTS_ELSEWHERE)
             ),
             *_needs("s3", ("PutObject",), request, upload, never=(bundle, pointer, image, results[0])),
-            *_needs("s3", ("ListBucket",), _ENGINES, never=(_IMAGES,)),
+            *_needs("s3", ("DeleteObject",), upload, never=(bundle, pointer, image, request, results[0])),
+            *_needs("s3", ("ListBucket",), _ENGINES, _IMAGES, never=("arn:aws:s3:::another",)),
             *_needs("sagemaker", (invoke,), _ENDPOINT, never=(_OTHER,)),
             *(keys if given["Access"] == "api-key" else []),
         ],
