@@ -30,12 +30,12 @@ from darkroom.errors import (
     OutOfMemory,
 )
 from runtime.arrays import Pixels
+from runtime.pictures.bounds import refuse_costly
 from runtime.pictures.header import Header, read_header
 
 MAX_PIXELS = 25_000_000
 MIN_SIDE = 8
 MAX_ASPECT = 8
-_MOST_SCANS = 100  # a progressive JPEG has about ten; each costs a pass over all pixels
 
 
 def decode(data: bytes, width: int, height: int, *, max_pixels: int = MAX_PIXELS) -> Pixels:
@@ -91,8 +91,7 @@ def _checked(data: bytes, max_pixels: int) -> Header:
         raise InvalidDimensions(
             f"An image's sides must be at least {MIN_SIDE} pixels, and the longer at most {MAX_ASPECT} times the other."
         )
-    if header.format == "JPEG" and data.count(b"\xff\xda") > _MOST_SCANS:
-        raise ImageInvalid(f"A JPEG may have at most {_MOST_SCANS} scans.")
+    refuse_costly(data, header)
     return header
 
 

@@ -48,13 +48,13 @@ def read_inputs(images: InputImages, request: GenerationRequest, tenant: str, do
         return files[source]
 
     def decoded(source: str, field: str) -> Pixels:
-        return images.decode(read(source, field), width, height, field=field)
+        return images.decode(read(source, field), tenant, width, height, field=field)
 
     picture = mask = latent_mask = None
     if request.image is not None and request.strength is not None:
         picture = decoded(request.image, "/image")
         if request.mask is not None:
-            mask = images.decode_mask(read(request.mask, "/mask"), width, height, field="/mask")
+            mask = images.decode_mask(read(request.mask, "/mask"), tenant, width, height, field="/mask")
             latent_mask = redrawn(mask, downscale)
     controls = []
     for control in request.control or ():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -13,6 +12,7 @@ from darkroom.storage import ObjectStore
 from runtime.arrays import Pixels
 from runtime.config import RuntimeConfig
 from runtime.pictures.decode import decode, decode_mask
+from runtime.pictures.slots import Slots
 
 Result = TypeVar("Result")
 _DECODED_AT_ONCE = 2  # one of 25 million pixels takes 200 MB while it is decoded; fetching waits for nobody
@@ -30,7 +30,7 @@ class InputImages:
         self._store = store
         self._max_bytes = max_bytes
         self._max_pixels = max_pixels
-        self._decoding = threading.BoundedSemaphore(_DECODED_AT_ONCE)
+        self._decoding = Slots(_DECODED_AT_ONCE)
 
     @staticmethod
     def of(config: RuntimeConfig, store: ObjectStore) -> InputImages:
@@ -50,14 +50,14 @@ class InputImages:
         """
         return _naming(field, lambda: self._read(source, tenant))
 
-    def decode(self, data: bytes, width: int, height: int, *, field: str = "/image") -> Pixels:
+    def decode(self, data: bytes, tenant: str, width: int, height: int, *, field: str = "/image") -> Pixels:
         """uint8 [height, width, 3]. Raises: as `runtime.pictures.decode` does."""
-        with self._decoding:
+        with self._decoding.taken(tenant):
             return _naming(field, lambda: decode(data, width, height, max_pixels=self._max_pixels))
 
-    def decode_mask(self, data: bytes, width: int, height: int, *, field: str = "/mask") -> Pixels:
+    def decode_mask(self, data: bytes, tenant: str, width: int, height: int, *, field: str = "/mask") -> Pixels:
         """uint8 [height, width], 0 or 255. Raises: as `runtime.pictures.decode` does."""
-        with self._decoding:
+        with self._decoding.taken(tenant):
             return _naming(field, lambda: decode_mask(data, width, height, max_pixels=self._max_pixels))
 
     def _read(self, source: str, tenant: str) -> bytes:

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
+from weakref import WeakValueDictionary
 
 import structlog
 from pydantic import ValidationError
@@ -36,7 +37,8 @@ from runtime.serving.engine_thread import EngineStatus, EngineThread
 from runtime.serving.generation import Generation, Listener
 from runtime.serving.progress import EventStream, ProgressFeed, client_left
 
-_FETCHES_AT_ONCE = 16  # requests whose images are fetched side by side: slow servers must not hold up the others'
+_FETCHES_AT_ONCE = 64  # requests whose images are fetched side by side: slow servers must not hold up the others'
+_FETCHES_OF_A_TENANT = 16
 _JSON = "application/json"
 _PROBLEM = "application/problem+json"
 _METRICS = "text/plain; version=1.0.0; charset=utf-8"
@@ -45,6 +47,7 @@ _METRICS = "text/plain; version=1.0.0; charset=utf-8"
 def build_app(replicas: Mapping[str, EngineThread], config: RuntimeConfig) -> Starlette:
     """The application over one replica for each model, the default one first; it starts and stops nothing."""
     fetches = ThreadPoolExecutor(_FETCHES_AT_ONCE, thread_name_prefix="fetch")
+    own_fetches: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
     default = next(iter(replicas))
 
     async def ping(_: Request) -> Response:
@@ -79,7 +82,8 @@ def build_app(replicas: Mapping[str, EngineThread], config: RuntimeConfig) -> St
     async def admit(replica: EngineThread, invocation: Invocation, listener: Listener | None) -> Generation:
         if not invocation.request.brings_images:
             return replica.admit(invocation, listener)
-        return await asyncio.get_running_loop().run_in_executor(fetches, replica.admit, invocation, listener)
+        async with own_fetches.setdefault(invocation.tenant, asyncio.Semaphore(_FETCHES_OF_A_TENANT)):
+            return await asyncio.get_running_loop().run_in_executor(fetches, replica.admit, invocation, listener)
 
     answering = partial(_answering, metrics=replicas[default].metrics)
     return Starlette(

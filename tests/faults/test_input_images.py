@@ -85,6 +85,61 @@ def test_row_44_a_header_that_lies_is_found_out() -> None:
     refused(ImageInvalid, bytes(webp))
 
 
+@pytest.fixture
+def unopened(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing may be decoded."""
+    monkeypatch.setattr(Image, "open", lambda *_, **__: pytest.fail("it was opened"))
+
+
+@pytest.mark.usefixtures("unopened")
+def test_row_44_a_png_of_empty_chunks_costs_no_decoding() -> None:
+    """1.7 million of them took 4.4 s of a slot that all share."""
+    whole = file(quarters())
+    head, rest = whole[:33], whole[33:]
+    for kind in (b"IDAT", b"tIME", b"aaAa"):
+        refused(ImageInvalid, head + pictures.png_chunk(kind, b"") * 1_700_000 + rest)
+    refused(ImageInvalid, head + pictures.png_chunk(b"IDAT", b"") * 20_001)
+
+
+def test_row_44_a_png_in_many_small_pieces_is_one() -> None:
+    image = file(Image.effect_noise((1024, 1024), 100).convert("RGB"))
+    place, pieces = 8, []
+    while place < len(image):
+        (length,) = struct.unpack_from(">I", image, place)
+        kind, body = image[place + 4 : place + 8], image[place + 8 : place + 8 + length]
+        parts = [body[start : start + 512] for start in range(0, len(body), 512)] if kind == b"IDAT" else [body]
+        pieces += [pictures.png_chunk(kind, part) for part in parts]
+        place += 12 + length
+    assert len(pieces) > 3000
+    assert (decode(image[:8] + b"".join(pieces), *SIZE) == decode(image, *SIZE)).all()
+
+
+@pytest.mark.usefixtures("unopened")
+def test_row_44_a_webp_of_empty_chunks_costs_no_decoding() -> None:
+    whole = file(quarters(), "WEBP")
+    many = whole[12:] + (b"EXIF" + bytes(4)) * 1_000_000
+    refused(ImageInvalid, b"RIFF" + struct.pack("<I", 4 + len(many)) + b"WEBP" + many)
+
+
+def progressive(width: int, height: int, scans: int) -> bytes:
+    """A small file: one scan of grey, over and over."""
+    image = file(Image.new("L", (width, height), 128), "JPEG", progressive=True)
+    start, end = image.index(b"\xff\xda"), image.rindex(b"\xff\xda")
+    return image[:end] + image[end:-2] * (scans - image[start:end].count(b"\xff\xda")) + image[-2:]
+
+
+@pytest.mark.usefixtures("unopened")
+@pytest.mark.parametrize(("side", "scans"), [(5000, 99), (5000, 13), (2000, 99), (64, 101)])
+def test_row_44_a_progressive_jpeg_whose_scans_pass_over_too_many_pixels(side: int, scans: int) -> None:
+    """151 KB took 1.6 s."""
+    refused(ImageInvalid, progressive(side, side, scans))
+
+
+@pytest.mark.parametrize(("side", "quality"), [(4990, 95), (500, 50)])
+def test_row_44_a_progressive_jpeg_as_encoders_write_it(side: int, quality: int) -> None:
+    decode(file(Image.new("RGB", (side, side), "red"), "JPEG", progressive=True, quality=quality), *SIZE)
+
+
 def test_row_44_bombs_in_metadata_and_in_scans() -> None:
     whole = file(quarters())
     text = pictures.png_chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(8 << 20)))
@@ -295,7 +350,7 @@ def test_row_50_an_image_that_is_not_in_base64(images: InputImages) -> None:
 
 @pytest.mark.parametrize("head", ["data:image/png;base64,", "DATA:IMAGE/PNG;BASE64,", "data:image/png;a=b;base64,"])
 def test_row_50_good_base64(images: InputImages, head: str) -> None:
-    assert corners(images.decode(images.read(head + PNG, "alice"), *SIZE)) == [RED, GREEN, BLUE, WHITE]
+    assert corners(images.decode(images.read(head + PNG, "alice"), "alice", *SIZE)) == [RED, GREEN, BLUE, WHITE]
 
 
 def test_row_50_a_data_uri_has_the_cap_of_every_image(images: InputImages) -> None:

@@ -74,16 +74,16 @@ def test_a_url_follows_the_configuration(store) -> None:
 def test_the_pixel_cap_follows_the_configuration(store) -> None:
     few = InputImages.of(RuntimeConfig(max_image_pixels=64 * 48 - 1), store)
     with pytest.raises(ImageTooLarge):
-        few.decode(PNG, 64, 48)
+        few.decode(PNG, "alice", 64, 48)
     with pytest.raises(ImageTooLarge) as refused:
         few.decode_mask(PNG, 64, 48)
     assert refused.value.field == "/mask"
 
 
 def test_pixels_masks_and_edges(images) -> None:
-    pixels = images.decode(PNG, 64, 48)
+    pixels = images.decode(PNG, "alice", 64, 48)
     assert np.array_equal(pixels, np.asarray(quarters()))
-    mask = images.decode_mask(PNG, 64, 48)
+    mask = images.decode_mask(PNG, "alice", 64, 48)
     assert mask.shape == (48, 64)
     assert (mask[36, 16], mask[36, 48], mask[12, 16], mask[12, 48]) == (0, 255, 0, 255)  # green is light, red is not
     drawn = canny(pixels, 100, 200)
@@ -91,4 +91,4 @@ def test_pixels_masks_and_edges(images) -> None:
     assert set(np.unique(drawn)) == {0, 255}
     assert drawn[:, 31:33].any(axis=1).sum() > 40
     with pytest.raises(ImageInvalid):
-        images.decode(PNG[:-40], 64, 48)
+        images.decode(PNG[:-40], "alice", 64, 48)
