@@ -76,7 +76,7 @@ def test_the_pixel_cap_follows_the_configuration(store) -> None:
     with pytest.raises(ImageTooLarge):
         few.decode(PNG, "alice", 64, 48)
     with pytest.raises(ImageTooLarge) as refused:
-        few.decode_mask(PNG, 64, 48)
+        few.decode_mask(PNG, "alice", 64, 48)
     assert refused.value.field == "/mask"
 
 
