@@ -116,6 +116,7 @@ def open_job_store(settings: Settings) -> JobStore:
     return open_jobs(
         settings.jobs_url,
         max_queued=settings.max_queued_jobs,
+        max_tenant_queued=settings.tenant_queue(),
         max_attempts=settings.max_attempts,
         lease_seconds=settings.lease_seconds,
         keep_seconds=settings.job_days * 86_400,

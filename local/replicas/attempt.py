@@ -24,7 +24,8 @@ _SETTLING = Retry(tries=6, pause=0.25)  # 8 s in all
 
 
 class Attempt:
-    """`deadline` is how many seconds the job has left; `beat_seconds` is how often its lease is renewed."""
+    """`deadline` is how many seconds the job has left; `beat_seconds` is how often its lease is renewed; `admitted` is
+    called once the runtime has fetched what the job brings."""
 
     def __init__(
         self,
@@ -35,6 +36,7 @@ class Attempt:
         bulletin: Bulletin,
         beat_seconds: float,
         deadline: float,
+        admitted: Callable[[], None] = lambda: None,
     ) -> None:
         self._lease = lease
         self._job = lease.job
@@ -43,6 +45,7 @@ class Attempt:
         self._bulletin = bulletin
         self._beat_seconds = beat_seconds
         self._deadline = deadline
+        self._admitted = admitted
         self._progress = Progress()
         self._log = log.bind(job=self._job.id, attempt=self._job.attempts)
 
@@ -77,7 +80,7 @@ class Attempt:
         invocation = Invocation(
             id=self._job.id, tenant=self._job.tenant, request=request, deadline_seconds=self._deadline
         )
-        async with contextlib.aclosing(self._runtime.invoke(invocation)) as stream:
+        async with contextlib.aclosing(self._runtime.invoke(invocation, self._admitted)) as stream:
             async for event in stream:
                 if isinstance(event, GenerationResult):
                     return event

@@ -127,6 +127,12 @@ class GenerationRequest(Contract):
     def brings_images(self) -> bool:
         return self.image is not None or self.control is not None
 
+    @property
+    def names_urls(self) -> bool:
+        """Whether images of it lie on somebody's server."""
+        sources = (self.image, self.mask, *(control.image for control in self.control or ()))
+        return any(source is not None and source[:4].lower() == "http" for source in sources)
+
     def seeded(self) -> GenerationRequest:
         """The same request with its seed drawn, so that a retry makes the same image; `auto` then means `on`."""
         if self.seed is not None:

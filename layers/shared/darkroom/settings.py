@@ -63,6 +63,7 @@ class Settings(Configured):
         25.0, ge=0, description="the longest wait a caller may ask for; a gateway cuts at 30"
     )
     max_queued_jobs: int = Field(1000, ge=1, description="accepted but not started; beyond it 503")
+    max_tenant_queued_jobs: int = Field(0, ge=0, description="of one tenant; beyond it 429. 0: half of all, with keys")
     max_attempts: int = Field(3, ge=1, description="runs of one job before it is given up as poisoned")
     lease_seconds: float = Field(10.0, gt=0, description="a runtime silent for this long loses its job")
     job_seconds: float = Field(900.0, gt=0, description="deadline of one job")
@@ -136,16 +137,29 @@ class Settings(Configured):
 
     def hosts(self) -> list[str]:
         """The names of `allowed_hosts`."""
-        return [name.strip() for name in self.allowed_hosts.split(",") if name.strip()]
+        return _names(self.allowed_hosts)
+
+    @property
+    def tells_tenants_apart(self) -> bool:
+        """Whether callers are more than one tenant to us."""
+        return bool(self.access != "api-key" or self.api_keys or self.api_keys_secret)
+
+    def tenant_queue(self) -> int:
+        """How many jobs one tenant may have waiting."""
+        most = self.max_queued_jobs
+        return min(most, self.max_tenant_queued_jobs or (max(1, most // 2) if self.tells_tenants_apart else most))
 
     def is_administrator(self, tenant: str) -> bool:
         """Whether this tenant may do what concerns all of them. Where nobody is told from another, all may."""
-        told_apart = self.access != "api-key" or self.api_keys or self.api_keys_secret
-        return not told_apart or tenant in (name.strip() for name in self.admins.split(",") if name.strip())
+        return not self.tells_tenants_apart or tenant in _names(self.admins)
 
     def tenants_by_key(self) -> dict[str, str]:
         """API key -> tenant; empty where no key is asked for."""
         return {key: tenant for tenant, key in _pairs(self.api_keys)}
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _pairs(text: str) -> list[tuple[str, str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,8 +67,12 @@ class HttpRuntime:
         except (httpx.HTTPError, ValidationError):
             return None
 
-    async def invoke(self, invocation: Invocation) -> AsyncGenerator[StepProgress | GenerationResult, None]:
+    async def invoke(
+        self, invocation: Invocation, admitted: Callable[[], None] = lambda: None
+    ) -> AsyncGenerator[StepProgress | GenerationResult, None]:
         """Run an invocation: any number of steps, then one result. Closing the iterator makes the runtime drop it.
+
+        `admitted` is called once the runtime has all that the request brings, and will draw it.
 
         Raises: Unreached, RuntimeUnavailable (the connection broke), or the error that the runtime answered.
         """
@@ -81,6 +85,7 @@ class HttpRuntime:
                 sent = True
                 if answer.status_code != 200:
                     raise _error_in(await answer.aread())
+                admitted()
                 async with contextlib.aclosing(server_sent_events.events(answer.aiter_lines())) as events:
                     async for name, data in events:
                         yield (parsed := _parsed(name, data))

@@ -13,6 +13,7 @@ def open_jobs(
     url: str,
     *,
     max_queued: int = 1000,
+    max_tenant_queued: int | None = None,
     max_attempts: int = 3,
     lease_seconds: float = 10.0,
     keep_seconds: float = 30 * 86_400.0,
@@ -20,14 +21,21 @@ def open_jobs(
     """The store that `url` names: `dynamodb://table`, or any SQLAlchemy URL, such as `sqlite:////path/jobs.db` or
     `postgresql+psycopg://...`.
 
-    `keep_seconds` is how long DynamoDB remembers a finished job; a database is told by `purge`.
+    `keep_seconds` is how long DynamoDB remembers a finished job; a database is told by `purge`. A database bounds each
+    tenant's share of the queue too (default: all of it).
     """
     parts = urlsplit(url)
     scheme = parts.scheme.partition("+")[0]
     if scheme in ("sqlite", "postgresql"):
         from darkroom.jobs.sql import SqlJobStore
 
-        return SqlJobStore(url, max_queued=max_queued, max_attempts=max_attempts, lease_seconds=lease_seconds)
+        return SqlJobStore(
+            url,
+            max_queued=max_queued,
+            max_tenant_queued=max_tenant_queued,
+            max_attempts=max_attempts,
+            lease_seconds=lease_seconds,
+        )
     if scheme == "dynamodb":
         from darkroom.jobs.dynamodb import DynamoJobStore
 

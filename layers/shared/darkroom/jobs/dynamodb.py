@@ -23,7 +23,8 @@ class DynamoJobStore:
 
     Every change is one conditional write on the job's own item, or a transaction. Queues are read from an index, which
     lags a moment behind: it only proposes, the conditional write decides. `max_queued` may therefore be exceeded by
-    what is accepted in that moment. Finished jobs disappear `keep_seconds` after their end, by the table's TTL.
+    what is accepted in that moment. Jobs are claimed in the order of acceptance, whoever sent them. Finished jobs
+    disappear `keep_seconds` after their end, by the table's TTL.
 
     `wall` (seconds since the epoch) only dates jobs; `monotonic` (seconds) measures leases.
     """
@@ -126,9 +127,10 @@ class DynamoJobStore:
 
     # ---- what a worker does ---------------------------------------------------------------------------------------
 
-    def claim(self, worker: str, *, models: Collection[str]) -> Lease | None:
+    def claim(self, worker: str, *, models: Collection[str], but_not_of: Collection[str] = ()) -> Lease | None:
         running = {item["id"]: (item["token"], item["beat"]) for item in self._of(JobStatus.RUNNING)}
-        for job_id, (token, beat) in self._watch.silent(running).items():
+        silent = {} if but_not_of else self._watch.silent(running)
+        for job_id, (token, beat) in silent.items():
             # Compare and set: whoever beat or took over since we looked keeps the job.
             unmoved = "#token = :seen AND #beat = :beat"
             if lease := self._take(job_id, worker, models, unmoved, {"seen": token, "beat": beat}):
@@ -136,7 +138,9 @@ class DynamoJobStore:
         queued = []
         for item in self._of(JobStatus.QUEUED):
             queued.append(item["id"])
-            if lease := self._take(item["id"], worker, models, "#status = :queued", _UNFINISHED):
+            others = {f"tenant{number}": tenant for number, tenant in enumerate(but_not_of)}
+            when = f"NOT #tenant IN ({', '.join(f':{name}' for name in others)}) AND " if others else ""
+            if lease := self._take(item["id"], worker, models, f"{when}#status = :queued", {**_UNFINISHED, **others}):
                 return lease
         self._models = {job_id: model for job_id, model in self._models.items() if job_id in {*running, *queued}}
         return None

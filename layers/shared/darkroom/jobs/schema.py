@@ -31,9 +31,11 @@ jobs = Table(
     Column("beat", BigInteger, nullable=False),
     Column("idempotency_key", Text),
     Column("fingerprint", Text),
+    Column("tag", BigInteger, nullable=False, server_default="0"),  # whose turn it is: `jobs.fairness`
     UniqueConstraint("tenant", "idempotency_key", name="darkroom_jobs_idempotency"),
     Index("darkroom_jobs_queue", "status", "seq"),
-    Index("darkroom_jobs_queue_of_model", "model", "status", "seq"),
+    Index("darkroom_jobs_turns", "model", "status", "tag", "seq"),
+    Index("darkroom_jobs_turns_of_tenant", "tenant", "model", "status", "tag"),
     sqlite_autoincrement=True,
 )
 
@@ -41,7 +43,15 @@ jobs = Table(
 SCHEMA = Schema(
     metadata,
     marker="darkroom_schema",
-    steps=(("CREATE INDEX darkroom_jobs_queue_of_model ON darkroom_jobs (model, status, seq)",),),
+    steps=(
+        ("CREATE INDEX darkroom_jobs_queue_of_model ON darkroom_jobs (model, status, seq)",),
+        (
+            "ALTER TABLE darkroom_jobs ADD COLUMN tag BIGINT NOT NULL DEFAULT 0",
+            "DROP INDEX darkroom_jobs_queue_of_model",
+            "CREATE INDEX darkroom_jobs_turns ON darkroom_jobs (model, status, tag, seq)",
+            "CREATE INDEX darkroom_jobs_turns_of_tenant ON darkroom_jobs (tenant, model, status, tag)",
+        ),
+    ),
     lock=0x6461726B,
     store="job store",
 )

@@ -20,7 +20,9 @@ from darkroom.errors import (
     Overloaded,
     Poisoned,
     Problem,
+    RateLimited,
 )
+from darkroom.jobs import fairness
 from darkroom.jobs.lease_watch import LeaseWatch, Sight
 from darkroom.jobs.schema import SCHEMA, jobs
 from darkroom.jobs.store import FULL_SECONDS, Accepted, Idempotency, Lease, job_of
@@ -29,14 +31,16 @@ from darkroom.retry import Retry
 _RACES = Retry(tries=3)  # Postgres only: another writer took this idempotency key since we looked
 _SIGHTS = select(jobs.c.id, jobs.c.model, jobs.c.token, jobs.c.beat)
 _RUNNING = _SIGHTS.where(jobs.c.status == JobStatus.RUNNING.value).order_by(jobs.c.seq)
+_QUEUED = jobs.c.status == JobStatus.QUEUED.value
 _UNFINISHED = [status.value for status in JobStatus if not status.finished]
 
 
 class SqlJobStore:
     """A JobStore in one table, with what `database.sql.Database` promises.
 
-    On SQLite `max_queued` is exact; on Postgres writers that race may exceed it by their number. `wall` (seconds since
-    the epoch) only dates jobs; `monotonic` (seconds) measures leases. Opening it raises what `Database` does.
+    On SQLite `max_queued` and, of one tenant's jobs, `max_tenant_queued` are exact; on Postgres writers that race may
+    exceed them by their number. `wall` (seconds since the epoch) only dates jobs; `monotonic` (seconds) measures
+    leases. Opening it raises what `Database` does.
     """
 
     def __init__(
@@ -44,12 +48,14 @@ class SqlJobStore:
         url: str,
         *,
         max_queued: int = 1000,
+        max_tenant_queued: int | None = None,
         max_attempts: int = 3,
         lease_seconds: float = 10.0,
         wall: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._max_queued = max_queued
+        self._max_tenant_queued = max_queued if max_tenant_queued is None else max_tenant_queued
         self._max_attempts = max_attempts
         self._wall = wall
         self._watch = LeaseWatch(lease_seconds, monotonic)
@@ -78,9 +84,11 @@ class SqlJobStore:
                 if (first.fingerprint, first.model) != (idempotency.fingerprint, job.model):
                     raise IdempotencyKeyReused
                 return Accepted(_job(first), replayed=first.id != job.id)
-            queued = select(func.count()).select_from(jobs).where(jobs.c.status == JobStatus.QUEUED.value)
+            queued = select(func.count()).select_from(jobs).where(_QUEUED)
             if connection.execute(queued).scalar_one() >= self._max_queued:
                 raise Overloaded(retry_after=FULL_SECONDS)
+            if connection.execute(queued.where(jobs.c.tenant == job.tenant)).scalar_one() >= self._max_tenant_queued:
+                raise RateLimited(f"You have {self._max_tenant_queued} jobs waiting.", retry_after=FULL_SECONDS)
             connection.execute(
                 insert(jobs).values(
                     id=job.id,
@@ -95,6 +103,7 @@ class SqlJobStore:
                     beat=0,
                     idempotency_key=idempotency.key if idempotency else None,
                     fingerprint=idempotency.fingerprint if idempotency else None,
+                    tag=_tag(connection, job),
                 )
             )
             return Accepted(job, replayed=False)
@@ -124,16 +133,16 @@ class SqlJobStore:
 
     # ---- what a worker does ---------------------------------------------------------------------------------------
 
-    def claim(self, worker: str, *, models: Collection[str]) -> Lease | None:
-        ours = jobs.c.model.in_(sorted(models))
-        queued = select(jobs).where(ours, jobs.c.status == JobStatus.QUEUED.value).order_by(jobs.c.seq).limit(1)
+    def claim(self, worker: str, *, models: Collection[str], but_not_of: Collection[str] = ()) -> Lease | None:
+        ours = (jobs.c.model.in_(sorted(models)), jobs.c.tenant.not_in(sorted(but_not_of)))
+        queued = select(jobs).where(*ours, _QUEUED).order_by(jobs.c.tag, jobs.c.seq).limit(1)
         while True:
             with self._database.read() as connection:  # an idle worker that looks for work takes no lock
                 running = connection.execute(_RUNNING).all()
                 waiting = connection.execute(queued).first()
             served = {row.id for row in running if row.model in models}
             silent = self._watch.silent({row.id: (row.token, row.beat) for row in running})
-            silent = {job_id: sight for job_id, sight in silent.items() if job_id in served}
+            silent = {} if but_not_of else {job_id: sight for job_id, sight in silent.items() if job_id in served}
             if not silent and waiting is None:
                 return None
             with self._database.write() as connection:
@@ -225,6 +234,15 @@ class SqlJobStore:
     def _row(self, job_id: str) -> Row[Any] | None:
         with self._database.read() as connection:
             return connection.execute(select(jobs).where(jobs.c.id == job_id)).one_or_none()
+
+
+def _tag(connection: Connection, job: Job) -> int:
+    """Of a job that is being accepted, in its model's queue."""
+    least, last, queue = func.min(jobs.c.tag), func.max(jobs.c.tag), jobs.c.model == job.model
+    running = select(last).where(queue, jobs.c.status == JobStatus.RUNNING.value)
+    now = connection.execute(running).scalar() or connection.execute(select(least).where(queue, _QUEUED)).scalar() or 0
+    own = select(last).where(jobs.c.tenant == job.tenant, queue, jobs.c.status.in_(_UNFINISHED))
+    return fairness.tag(fairness.work_of(job.readable_request()), connection.execute(own).scalar(), now)
 
 
 def _first(connection: Connection, tenant: str, idempotency: Idempotency) -> Row[Any] | None:

@@ -90,15 +90,15 @@ class JobStore(Protocol):
 
         Keys are unique per tenant. A write whose answer was lost is looked for before it is given up or made again, so
         that one call makes one job at most. Raises: IdempotencyKeyReused (another fingerprint), Overloaded (the queue
-        is full).
+        is full), RateLimited (the tenant's share of it is).
         """
 
     def get(self, job_id: str, *, tenant: str) -> Job:
         """Raises JobNotFound, also for another tenant's job."""
 
-    def claim(self, worker: str, *, models: Collection[str]) -> Lease | None:
-        """The oldest queued job of these models, or a running one whose holder has stopped beating; None where there
-        is nothing.
+    def claim(self, worker: str, *, models: Collection[str], but_not_of: Collection[str] = ()) -> Lease | None:
+        """The queued job of these models whose turn it is, or a running one whose holder has stopped beating; None
+        where there is nothing. With `but_not_of` only a queued job, of no tenant among these.
 
         A job that was claimed `max_attempts` times and never finished is failed as `poisoned` instead.
         """
