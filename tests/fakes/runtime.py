@@ -4,6 +4,7 @@ Words in the prompt make it misbehave; a directory shared with the test steers a
 
 - `hold` stops after the first step until the file `go` is there; `gone-{id}` tells that the client left meanwhile
 - `busy` answers `overloaded` (and makes `turned-away`) until the file `room` is there
+- `fetching` waits for an image (and makes `fetching-{id}`) until the file `fetched` is there, before it says anything
 - `crash` ends the process; `fail:{code}` answers that error
 - while the file `hold-start` is there, a process that starts does not become ready
 - `made` gets a line `{id} {seed}` for every image that was stored
@@ -62,6 +63,10 @@ class FakeRuntime:
         if "busy" in words and not (self.directory / "room").exists():
             (self.directory / "turned-away").touch()
             return problem(Overloaded(retry_after=1))
+        if "fetching" in words:
+            (self.directory / f"fetching-{invocation.id}").touch()
+            while not (self.directory / "fetched").exists():  # noqa: ASYNC110 (a test makes it)
+                await asyncio.sleep(LOOK_SECONDS)
         return StreamingResponse(self.events(invocation, words), media_type="text/event-stream")
 
     async def events(self, invocation: Invocation, words: list[str]) -> AsyncIterator[str]:

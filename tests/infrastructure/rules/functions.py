@@ -27,6 +27,7 @@ DEFAULTS = {
     "wait_seconds": "25 s; the gateway cuts at 30",
     "max_wait_seconds": "25 s; the gateway cuts at 30",
     "max_queued_jobs": "a thousand",
+    "max_tenant_queued_jobs": "SageMaker queues; jobs are not claimed",
     "max_attempts": "three",
     "lease_seconds": "no worker of ours claims jobs on AWS",
     "job_days": "a month",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from pydantic import ValidationError
 
@@ -92,3 +94,24 @@ def test_secrets_are_not_shown_and_settings_are_frozen() -> None:
     assert "hidden" not in repr(settings)
     with pytest.raises(ValidationError):
         settings.max_attempts = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("given", "most"),
+    [
+        ({}, 1000),
+        ({"api_keys": "ann=1"}, 500),
+        ({"access": "jwt", "max_queued_jobs": 1}, 1),
+        ({"api_keys": "ann=1", "max_tenant_queued_jobs": 900}, 900),
+        ({"max_tenant_queued_jobs": 5000}, 1000),
+    ],
+)
+def test_a_tenants_share_of_the_queue(given: dict[str, Any], most: int) -> None:
+    assert Settings(**given).tenant_queue() == most
+
+
+@pytest.mark.parametrize(
+    ("listed", "hosts"), [("", []), (" a.example ,*.b.example,", ["a.example", "*.b.example"]), ("*", ["*"])]
+)
+def test_allowed_hosts(listed: str, hosts: list[str]) -> None:
+    assert Settings(allowed_hosts=listed).hosts() == hosts

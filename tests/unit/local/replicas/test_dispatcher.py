@@ -33,15 +33,17 @@ class Stage:
         clock: dict[str, Callable[[], float]] = {} if now is None else {"clock": lambda: now}
         self.dispatcher = Dispatcher(self.jobs, self.runtime, self.bulletin, self.settings, name="test", **clock)
 
-    def submit(self, prompt: str, *, model: str = "crayon", announce: bool = True) -> str:
-        request = GenerationRequest(prompt=prompt, seed=1, num_inference_steps=3)
-        job = self.jobs.create(model, request, tenant=TENANT, idempotency=None).job
+    def submit(
+        self, prompt: str, *, model: str = "crayon", announce: bool = True, tenant: str = TENANT, **asked: Any
+    ) -> str:
+        request = GenerationRequest(prompt=prompt, seed=1, num_inference_steps=3, **asked)
+        job = self.jobs.create(model, request, tenant=tenant, idempotency=None).job
         if announce:
             self.bulletin.submit(job)
         return job.id
 
     def job(self, job_id: str) -> Job:
-        return self.jobs.get(job_id, tenant=TENANT)
+        return self.jobs.find(job_id)
 
     async def until(self, done: Callable[[], Any]) -> Any:
         async with asyncio.timeout(30):
@@ -281,3 +283,63 @@ def test_a_job_store_that_is_away_for_a_moment_loses_nothing(tmp_path: Path) -> 
     job = asyncio.run(run())
     assert (job.status, job.attempts) == (JobStatus.SUCCEEDED, 1)
     assert (tmp_path / "made").read_text().count(job.id) == 1
+
+
+def test_a_tenant_with_nothing_at_work_is_served_though_all_places_are_taken(tmp_path: Path) -> None:
+    """It waited until one of another tenant's long jobs had ended."""
+
+    async def run() -> None:
+        async with stage(tmp_path, jobs_in_flight=2) as at:
+            long = [at.submit("hold") for _ in range(4)]
+            await at.until(lambda: at.dispatcher.in_flight == 2)
+            assert (await at.finished(at.submit("a cat", tenant="modest"))).status is JobStatus.SUCCEEDED
+            held = [job for job in long if at.job(job).status is JobStatus.RUNNING]
+            assert held == long[:2]  # and the greedy one got no more for it
+            at.touch("go")
+            for job in long:
+                await at.finished(job)
+
+    asyncio.run(run())
+
+
+def test_however_many_tenants_there_are_the_runtime_is_not_given_everything(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with stage(tmp_path, jobs_in_flight=1) as at:
+            jobs = [at.submit("hold", tenant=f"tenant {number}") for number in range(12)]
+            await at.until(lambda: at.dispatcher.in_flight == 8)
+            await asyncio.gather(*(at.until(lambda job=job: (tmp_path / f"held-{job}").exists()) for job in jobs[:8]))
+            assert at.dispatcher.in_flight == 8
+            at.touch("go")
+            for job in jobs:
+                await at.finished(job)
+
+    asyncio.run(run())
+
+
+def test_images_that_trickle_hold_up_nobody_else(tmp_path: Path) -> None:
+    """Sixteen took all places of a runtime, for everybody."""
+
+    async def run() -> None:
+        async with stage(tmp_path, jobs_in_flight=2) as at:
+            slow = [at.submit("fetching", image="https://slow.example/a.png", strength=0.5) for _ in range(12)]
+            await at.until(lambda: at.dispatcher.in_flight == 8)
+            assert (await at.finished(at.submit("a dog", tenant="modest"))).status is JobStatus.SUCCEEDED
+            assert sum((tmp_path / f"fetching-{job}").exists() for job in slow) == 8
+            at.touch("fetched")
+            for job in slow:
+                await at.finished(job)
+
+    asyncio.run(run())
+
+
+def test_what_a_tenant_draws_beside_its_slow_images(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with stage(tmp_path, jobs_in_flight=2) as at:
+            slow = [at.submit("fetching", image="https://slow.example/a.png", strength=0.5) for _ in range(5)]
+            await at.until(lambda: all((tmp_path / f"fetching-{job}").exists() for job in slow))
+            assert (await at.finished(at.submit("a dog"))).status is JobStatus.SUCCEEDED
+            at.touch("fetched")
+            for job in slow:
+                await at.finished(job)
+
+    asyncio.run(run())
