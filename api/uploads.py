@@ -51,7 +51,7 @@ def grant(
     """
     if requested.size > settings.max_upload_bytes:
         raise ImageTooLarge(f"An image may have at most {settings.max_upload_bytes} bytes.", field="/size")
-    quota.take(tenant, requested.size)
+    quota.take(tenant, [requested.size])
     upload_id, seconds = uploads.new_id(now()), settings.upload_url_seconds
     expires_at = datetime.fromtimestamp(int(now()) + seconds, UTC)
     signed = store.upload_url(
@@ -71,8 +71,8 @@ class Stored:
 
     def forget(self, tenant: str, store: ObjectStore, quota: UploadQuota) -> None:
         """Nobody accepted the request: nothing of it is kept."""
-        for key, size in self.images.items():
-            quota.give_back(tenant, size)
+        quota.give_back(tenant, self.images.values())
+        for key in self.images:
             with contextlib.suppress(StorageUnavailable):  # it goes with the old ones
                 store.delete(key)
 
@@ -103,7 +103,7 @@ def without_data(
     update = {"image": kept(request.image), "mask": kept(request.mask), "control": controls}
     stored = Stored(request.model_copy(update=update), {key: len(image) for key, image in images.items()})
     if images:
-        quota.take(tenant, sum(stored.images.values()))
+        quota.take(tenant, stored.images.values())
     try:
         for key, image in images.items():
             store.put(key, image)

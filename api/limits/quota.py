@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from darkroom.errors import RateLimited
@@ -13,6 +13,7 @@ from darkroom.storage import ObjectStore
 
 _FRESH_SECONDS = 60.0  # a listing costs; what this process adds meanwhile it counts by itself
 _RETRY_SECONDS = 600
+_LEAST_BYTES = 65_536  # an upload counts as much at least, so that there are not too many to list
 
 
 @dataclass
@@ -34,19 +35,25 @@ class UploadQuota:
         self._known: dict[str, _Known] = {}
         self._lock = threading.Lock()
 
-    def take(self, tenant: str, size: int) -> None:
+    def take(self, tenant: str, sizes: Iterable[int]) -> None:
         """Count so many bytes more. Raises: RateLimited, and nothing is counted; StorageUnavailable."""
-        with self._lock:  # of a tenant's requests that come together one looks
-            now, known = self._clock(), self._known.get(tenant)
-            if known is None or now - known.looked_at >= _FRESH_SECONDS:
-                known = self._known[tenant] = _Known(now, self._store.size(uploads.folder(tenant)))
+        known, now = self._known.get(tenant), self._clock()
+        if known is None or now - known.looked_at >= _FRESH_SECONDS:
+            # Outside the lock: nobody waits for another's listing.
+            known = self._known[tenant] = _Known(now, _counted(self._store.sizes(uploads.folder(tenant))))
+        size = _counted(sizes)
+        with self._lock:
             if known.used + size > self._most:
                 detail = f"Uploads of one tenant may take {self._most} bytes together; each is deleted after a while."
                 raise RateLimited(detail, retry_after=_RETRY_SECONDS)
             known.used += size
 
-    def give_back(self, tenant: str, size: int) -> None:
+    def give_back(self, tenant: str, sizes: Iterable[int]) -> None:
         """What was counted is not kept."""
-        with self._lock:
-            if known := self._known.get(tenant):
-                known.used -= size
+        if known := self._known.get(tenant):
+            with self._lock:
+                known.used -= _counted(sizes)
+
+
+def _counted(sizes: Iterable[int]) -> int:
+    return sum(max(size, _LEAST_BYTES) for size in sizes)

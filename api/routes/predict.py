@@ -32,8 +32,7 @@ async def predict_as_the_seeds_do(call: Call) -> Response:
 async def _predict(call: Call, *, curl_default: bool) -> Response:
     services = call.services
     preference = submission.preference_of(call.headers, services.settings)
-    requested = await services.turns.take(call.tenant, _requested, call, curl_default=curl_default)
-    accepted = await services.run(_accepted, call, requested)
+    accepted = await _accepted(call, curl_default=curl_default)
     await call.forget_body()
     job = accepted.job
     if accepted.replayed and not job.status.finished:
@@ -44,11 +43,17 @@ async def _predict(call: Call, *, curl_default: bool) -> Response:
     return await services.run(call.answers.predicted, job, preference)
 
 
+async def _accepted(call: Call, *, curl_default: bool) -> Accepted:
+    """Nothing of the images that came along is held any more once it returns."""
+    requested = await call.services.turns.take(call.tenant, _requested, call, curl_default=curl_default)
+    return await call.services.run(_created, call, requested)
+
+
 def _requested(call: Call, *, curl_default: bool) -> GenerationRequest:
     return parse_request(submission.json_body(call.body, call.headers, curl_default=curl_default))
 
 
-def _accepted(call: Call, requested: GenerationRequest) -> Accepted:
+def _created(call: Call, requested: GenerationRequest) -> Accepted:
     services, tenant = call.services, call.tenant
     manifest = call.manifest()
     idempotency = submission.idempotency_of(call.headers, manifest.model, requested)

@@ -187,8 +187,9 @@ def test_what_is_put_to_an_s3_upload_url_is_an_object(bucket: str, s3_environmen
     assert store.get("uploads/a") == b"12345"
 
 
-def test_the_size_of_all_below_a_prefix(store: ObjectStore) -> None:
-    assert store.size("uploads/") == 0
+def test_the_sizes_of_all_below_a_prefix(store: ObjectStore) -> None:
+    assert list(store.sizes("uploads/")) == []
     for key, body in (("uploads/a/1", b"12345"), ("uploads/a/2", b"678"), ("uploads/b/1", b"9")):
         store.put(key, body)
-    assert (store.size("uploads/a/"), store.size("uploads/"), store.size("uploads/c/")) == (8, 9, 0)
+    found = [sorted(store.sizes(prefix)) for prefix in ("uploads/a/", "uploads/", "uploads/c/")]
+    assert found == [[3, 5], [1, 3, 5], []]

@@ -188,7 +188,7 @@ def test_a_full_disk_keeps_not_the_first_of_two_images(tmp_path: Path, monkeypat
 
 @pytest.mark.usefixtures("drawing_again")
 def test_a_tenants_uploads_have_a_bound_and_nobody_elses_count(tmp_path: Path) -> None:
-    settings = Settings(api_keys="ann=1,bob=2", max_tenant_upload_bytes=100)
+    settings = Settings(api_keys="ann=1,bob=2", max_tenant_upload_bytes=1_000_000)
     with api.services(tmp_path, settings) as services:
         app = ControlPlane(services)
 
@@ -196,9 +196,9 @@ def test_a_tenants_uploads_have_a_bound_and_nobody_elses_count(tmp_path: Path) -
             answer = api.ask(app, "POST", "/v1/uploads", {"size": size}, headers={"x-api-key": key})
             return answer.status_code, answer.headers.get("retry-after")
 
-        assert [place(60)[0], place(60)[0], place(40)[0], place(1)[0]] == [201, 429, 201, 429]
+        assert [place(size)[0] for size in (600_000, 600_000, 399_000, 1)] == [201, 429, 201, 429]
         assert place(1)[1] == "600"
-        assert place(100, "2")[0] == 201
+        assert place(1_000_000, "2")[0] == 201
         body = DRAWN_AGAIN
         answer = api.ask(app, "POST", "/v1/models/crayon:predict", body, headers={"x-api-key": "1"})
         assert (answer.status_code, answer.json()["code"]) == (429, "rate_limited")
@@ -206,15 +206,27 @@ def test_a_tenants_uploads_have_a_bound_and_nobody_elses_count(tmp_path: Path) -
 
 def test_what_was_deleted_counts_no_more_once_it_is_looked_at_anew(store: DirectoryStore) -> None:
     now = [0.0]
-    quota = UploadQuota(store, 100, lambda: now[0])
-    store.put(shared.key("ann", shared.new_id(NOW)), b"x" * 90)
+    quota = UploadQuota(store, 1_000_000, lambda: now[0])
+    store.put(shared.key("ann", shared.new_id(NOW)), b"x" * 900_000)
     with pytest.raises(RateLimited):
-        quota.take("ann", 20)
+        quota.take("ann", [200_000])
     for key in store.keys("uploads/"):
         store.delete(key)
     with pytest.raises(RateLimited):
-        quota.take("ann", 20)
+        quota.take("ann", [200_000])
     now[0] = 60.0
-    quota.take("ann", 100)
-    quota.give_back("ann", 100)
-    quota.take("ann", 100)
+    quota.take("ann", [1_000_000])
+    quota.give_back("ann", [1_000_000])
+    quota.take("ann", [1_000_000])
+
+
+def test_very_small_uploads_count_as_small_ones(store: DirectoryStore) -> None:
+    """Else there could be millions, and each look at them would take minutes."""
+    quota = UploadQuota(store, 1_000_000)
+    quota.take("ann", [1] * 15)
+    with pytest.raises(RateLimited):
+        quota.take("ann", [1])
+    for _ in range(20):
+        store.put(shared.key("bob", shared.new_id(NOW)), b"x")
+    with pytest.raises(RateLimited):
+        quota.take("bob", [1])

@@ -108,13 +108,11 @@ class DirectoryStore:
             keys = sorted(self._walk(prefix))
         yield from keys
 
-    def size(self, prefix: str) -> int:
-        total = 0
+    def sizes(self, prefix: str) -> Iterator[int]:
         with translated():
             for key in self._walk(prefix):
                 with suppress(FileNotFoundError):  # deleted since
-                    total += (self._root / key).stat().st_size
-        return total
+                    yield (self._root / key).stat().st_size
 
     def delete(self, key: str) -> None:
         if not object_keys.is_valid(key):

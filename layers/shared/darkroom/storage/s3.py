@@ -118,8 +118,9 @@ class S3Store:
         for key, _ in self._listed(prefix):
             yield key
 
-    def size(self, prefix: str) -> int:
-        return sum(size for _, size in self._listed(prefix))
+    def sizes(self, prefix: str) -> Iterator[int]:
+        for _, size in self._listed(prefix):
+            yield size
 
     def _listed(self, prefix: str) -> Iterator[tuple[str, int]]:
         """Keys, and each object's bytes."""

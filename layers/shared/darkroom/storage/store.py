@@ -43,8 +43,8 @@ class ObjectStore(ObjectReader, Protocol):
     def keys(self, prefix: str) -> Iterator[str]:
         """All keys that start with `prefix`, sorted."""
 
-    def size(self, prefix: str) -> int:
-        """Bytes of all objects whose keys start with `prefix`."""
+    def sizes(self, prefix: str) -> Iterator[int]:
+        """The bytes of each object whose key starts with `prefix`."""
 
     def delete(self, key: str) -> None:
         """Remove an object; one that is not there is no error."""
