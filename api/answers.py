@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from pydantic import BaseModel
@@ -28,12 +28,31 @@ def answer(
 
 
 @dataclass(frozen=True)
+class Written:
+    """An error as it is answered."""
+
+    status: int
+    document: BaseModel
+    headers: Mapping[str, str]
+    media_type: str
+
+
+ProblemForm = Callable[[Problem], Written]
+
+
+def rfc_9457(problem: Problem) -> Written:
+    """Our own form."""
+    return Written(problem.status, problem, {}, PROBLEM_JSON)
+
+
+@dataclass(frozen=True)
 class Answers:
-    """Builds the answers to one request."""
+    """Builds the answers to one request; `form` is how its caller reads errors."""
 
     store: ObjectStore
     settings: Settings
     request_id: str
+    form: ProblemForm = rfc_9457
 
     def predicted(self, job: Job, preference: Preference) -> Response:
         """200 with the image, the job's own problem, or 202 where it has not finished."""
@@ -54,7 +73,7 @@ class Answers:
         return answer(202, self.document(job), {"Location": job_path(job)})
 
     def problem(self, problem: Problem | DarkroomError, headers: Mapping[str, str] | None = None) -> Response:
-        """An RFC 9457 answer that names this request."""
+        """An answer that names this request."""
         document = problem.problem() if isinstance(problem, DarkroomError) else problem
         document = document.model_copy(update={"request_id": self.request_id})
         headers = dict(headers or {})
@@ -62,7 +81,8 @@ class Answers:
             headers["Retry-After"] = str(document.retry_after or _RETRY_SECONDS)
         if document.status == 401:
             headers["WWW-Authenticate"] = "Bearer"
-        return answer(document.status, document, headers, PROBLEM_JSON)
+        written = self.form(document)
+        return answer(written.status, written.document, {**headers, **written.headers}, written.media_type)
 
     def document(self, job: Job) -> JobDocument:
         """What `GET /v1/jobs/{id}` tells, and the events that end a stream."""

@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from api.call import CALL, Call, ClientGone
 from api.endpoint import READ, HttpEndpoint
-from api.routes import deployment, jobs, models, predict, releases, scaling, uploads
+from api.routes import deployment, jobs, models, openai, predict, releases, scaling, uploads
 from api.services import Services
 from darkroom.errors import DarkroomError, Draining, MalformedRequest, ModelNotFound, NotFound
 
@@ -21,6 +21,7 @@ _POLICY_BYTES = 256 * 1024
 ROUTES: dict[str, HttpEndpoint] = {  # the first match wins
     "/v1/models/{model}:predict": HttpEndpoint({"POST": predict.predict}, most=None),
     "/tione/v1/models/{model}:predict": HttpEndpoint({"POST": predict.predict_as_the_seeds_do}, most=None),
+    "/v1/images/generations": HttpEndpoint({"POST": openai.generations}, form=openai.written),
     "/v1/uploads": HttpEndpoint({"POST": uploads.grant}),
     "/v1/models": HttpEndpoint({READ: models.list_all}),
     "/v1/models/{model}": HttpEndpoint({READ: models.get}),

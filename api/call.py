@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, quote
 
 from starlette.types import Message, Receive, Scope, Send
 
-from api.answers import Answers
+from api.answers import Answers, ProblemForm, rfc_9457
 from api.callers import Identity
 from api.limits.bodies import GiveBack
 from api.services import Services
@@ -48,6 +48,7 @@ class Call:
         self.headers = _joined(scope["headers"])
         self.request_id: str = state.get("request_id") or str(uuid.uuid4())
         self.tenant = ""  # nobody yet
+        self.form: ProblemForm = rfc_9457  # how the caller reads errors
         self.body = b""
         self.give_back: GiveBack | None = None  # what the body takes of the memory for all bodies
         self.status: int | None = None
@@ -83,7 +84,10 @@ class Call:
 
     def manifest(self) -> EngineManifest:
         """Of the model in the address, where m stands for the default one. Raises: ModelNotFound, EngineIntegrity."""
-        name = self.params["model"]
+        return self.manifest_of(self.params["model"])
+
+    def manifest_of(self, name: str) -> EngineManifest:
+        """Of a model, where m stands for the default one. Raises: ModelNotFound, EngineIntegrity."""
         return self.services.manifests.current(self.services.settings.default_model if name == "m" else name)
 
     @property
@@ -94,7 +98,7 @@ class Call:
 
     @property
     def answers(self) -> Answers:
-        return Answers(self.services.store, self.services.settings, self.request_id)
+        return Answers(self.services.store, self.services.settings, self.request_id, self.form)
 
     # ---- the connection -------------------------------------------------------------------------------------------
 

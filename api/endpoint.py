@@ -9,6 +9,7 @@ from typing import cast
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from api.answers import ProblemForm, rfc_9457
 from api.call import CALL, Call
 from darkroom.errors import MethodNotAllowed
 
@@ -24,20 +25,29 @@ class HttpEndpoint:
 
     Any other method gets the answer that names those there are. `open`: to everybody, nobody is asked for a key. The
     body may have `most` bytes, with None as many as the settings say; with `reads=False` it is the handlers' business.
+    `form` is how its callers read errors.
     Raises: what handlers, `Call.identify`, `Bodies.room` and `Call.read` raise.
     """
 
     def __init__(
-        self, handlers: Handlers, *, open: bool = False, most: int | None = DOCUMENT_BYTES, reads: bool = True
+        self,
+        handlers: Handlers,
+        *,
+        open: bool = False,
+        most: int | None = DOCUMENT_BYTES,
+        reads: bool = True,
+        form: ProblemForm = rfc_9457,
     ) -> None:
         self.methods = {method: handler for names, handler in handlers.items() for method in names.split(", ")}
         self._allow = ", ".join(self.methods)
         self._open = open
         self._most = most
         self._reads = reads
+        self._form = form
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         call: Call = scope[CALL]
+        call.form = self._form
         handler = self.methods.get(call.method)
         if handler is None:
             refusal = call.answers.problem(MethodNotAllowed(), {"Allow": self._allow})

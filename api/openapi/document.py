@@ -8,7 +8,7 @@ import json
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from api.openapi import releases, scaling
+from api.openapi import clients, releases, scaling
 from api.openapi.vocabulary import (
     JSON_BODY,
     LOCATION,
@@ -62,6 +62,7 @@ def _predict(name: str, description: str = "") -> Operation:
         },
         _404="no such model",
         _409="the first request with this idempotency key still runs, or the job was cancelled",
+        _429="more jobs or uploads than is your share",
         _422="a member is missing, unknown or out of range, or the idempotency key came with another request",
         _504="the deadline passed first",
         **JSON_BODY,
@@ -82,6 +83,7 @@ OPERATIONS: Operations = {
         body=content(UploadRequest),
         answers={"201": returns("where to send the file; then give `upload` as a request's `image`", UploadDocument)},
         _422="a member is missing, unknown or out of range, or the image would be too large",
+        _429="more uploads than is your share",
         **JSON_BODY,
     ),
     ("GET", "/v1/jobs/{id}"): operation(
@@ -124,6 +126,7 @@ OPERATIONS: Operations = {
         answers={"200": returns("the model", ModelDocument)},
         _404="no such model",
     ),
+    **clients.OPERATIONS,
     **scaling.OPERATIONS,
     **releases.OPERATIONS,
     ("GET", "/ping"): {
@@ -155,6 +158,7 @@ def openapi() -> str:
         ReleaseRequest,
         ReleaseDocument,
         ReleaseChanges,
+        *clients.SCHEMAS,
     )
     _, schemas = models_json_schema([(document, "validation") for document in shown], ref_template=REF)
     paths: dict[str, dict[str, Operation]] = {}

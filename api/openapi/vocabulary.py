@@ -65,7 +65,7 @@ def problems(**reasons: str) -> dict[str, Any]:
         name[1:]: {
             "description": description,
             "content": content(Problem, "application/problem+json"),
-            **({"headers": RETRY_AFTER} if name in ("_409", "_503") else {}),
+            **({"headers": RETRY_AFTER} if name in ("_409", "_429", "_503") else {}),
         }
         for name, description in sorted({**reasons, **_ALWAYS}.items())
     }

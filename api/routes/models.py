@@ -13,7 +13,8 @@ from darkroom.bundles.manifest import EngineManifest
 def list_all(call: Call) -> Response:
     """GET /v1/models"""
     manifests = call.services.manifests
-    return answer(200, ModelList(models=[_document(call, manifests.current(name)) for name in manifests.names()]))
+    models = [_document(call, manifests.current(name)) for name in manifests.names()]
+    return answer(200, ModelList(models=models, data=models))
 
 
 def get(call: Call) -> Response:

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-
 from starlette.responses import Response
 
-from api import submission, uploads
+from api import accepting, submission
 from api.answers import job_path
-from api.call import Call, ClientGone
-from api.services import Services
-from api.submission import Preference
-from api.waiting import first
-from darkroom.contracts import GenerationRequest, Job
-from darkroom.errors import DarkroomError, IdempotencyInProgress, JobFinished, JobStoreUnavailable
+from api.call import Call
+from darkroom.contracts import GenerationRequest
+from darkroom.errors import IdempotencyInProgress
 from darkroom.jobs import Accepted
 from darkroom.parsing import parse_request
-from darkroom.resolving import resolve
 
 
 async def predict(call: Call) -> Response:
@@ -39,7 +33,8 @@ async def _predict(call: Call, *, curl_default: bool) -> Response:
         problem = IdempotencyInProgress("Ask again, or follow the job at Location.", retry_after=1)
         return call.answers.problem(problem, {"Location": job_path(job)})
     if not job.status.finished and preference.wait > 0:
-        job = await _waited_for(call, job, preference)
+        kept = preference.respond_async or "idempotency-key" in call.headers
+        job = await accepting.waited_for(call, job, preference.wait, kept=kept)
     return await services.run(call.answers.predicted, job, preference)
 
 
@@ -54,44 +49,4 @@ def _requested(call: Call, *, curl_default: bool) -> GenerationRequest:
 
 
 def _created(call: Call, requested: GenerationRequest) -> Accepted:
-    services, tenant = call.services, call.tenant
-    manifest = call.manifest()
-    idempotency = submission.idempotency_of(call.headers, manifest.model, requested)
-    stored = uploads.without_data(resolve(requested, manifest), tenant, services.store, services.quota)
-    try:
-        accepted = services.jobs.create(manifest.model, stored.request, tenant=tenant, idempotency=idempotency)
-        if not accepted.replayed:
-            services.count("JobsAccepted")
-            return Accepted(_handed_over(services, accepted.job), replayed=False)
-    except DarkroomError:
-        stored.forget(tenant, services.store, services.quota)
-        raise
-    stored.forget(tenant, services.store, services.quota)  # the first request's are kept
-    return accepted
-
-
-def _handed_over(services: Services, job: Job) -> Job:
-    try:
-        return services.inference.submit(job)
-    except DarkroomError as error:  # nobody works on it, so nobody else will end it
-        services.jobs.settle(job.id, error.problem())
-        raise
-
-
-async def _waited_for(call: Call, job: Job, preference: Preference) -> Job:
-    """The job as it is when it has finished or the caller's patience is over.
-
-    A caller who goes away takes the job along, unless they asked for a job (`respond-async`) or left a key to come
-    back with (`Idempotency-Key`). Raises: ClientGone.
-    """
-    ended = await first(call.services.wait(job, preference.wait), call.gone())
-    if ended is not None:
-        return ended
-    if not preference.respond_async and "idempotency-key" not in call.headers:
-        with contextlib.suppress(JobFinished, JobStoreUnavailable):
-            await call.services.run(_cancel, call.services, job)
-    raise ClientGone
-
-
-def _cancel(services: Services, job: Job) -> None:
-    services.inference.withdraw(services.jobs.cancel(job.id, tenant=job.tenant))
+    return accepting.accepted(call, call.manifest(), requested)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -16,8 +16,15 @@ class TargetDocument(Document):
 
 
 class ModelDocument(Document):
-    """A model that can be asked for, its defaults and its limits."""
+    """A model that can be asked for, its defaults and its limits.
 
+    `id`, `object`, `created` and `owned_by` are what OpenAI's clients read of a model.
+    """
+
+    id: str
+    object: Literal["model"] = "model"
+    created: Annotated[int, Field(description="not known: 0")] = 0
+    owned_by: str = "darkroom"
     name: str
     version: str
     default: Annotated[bool, Field(description="whether the name `m` stands for it")]
@@ -32,7 +39,11 @@ class ModelDocument(Document):
 
 
 class ModelList(Document):
+    """The models, as `models` and, for OpenAI's clients, as `data`."""
+
+    object: Literal["list"] = "list"
     models: list[ModelDocument]
+    data: list[ModelDocument]
 
 
 class Health(Document):
@@ -41,6 +52,7 @@ class Health(Document):
 
 def model_document(manifest: EngineManifest, *, default: bool) -> ModelDocument:
     return ModelDocument(
+        id=manifest.model,
         name=manifest.model,
         version=manifest.version,
         default=default,

@@ -218,6 +218,10 @@ class DeadlineExceeded(DarkroomError):
     code, status, title, retryable = "deadline_exceeded", 504, "The deadline passed before the image was made", True
 
 
+class StillAtWork(DarkroomError):
+    code, status, title = "still_at_work", 504, "The image is not made yet"
+
+
 class AccessUnavailable(DarkroomError):
     code, status, title, retryable = "access_unavailable", 503, "Who you are cannot be checked right now", True
 

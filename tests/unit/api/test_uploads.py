@@ -116,7 +116,7 @@ def test_other_sources_stay_as_they_are(store: DirectoryStore) -> None:
 @pytest.fixture
 def drawing_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if the published bundle could start from an image."""
-    monkeypatch.setattr("api.routes.predict.resolve", lambda requested, _manifest: requested)
+    monkeypatch.setattr("api.accepting.resolve", lambda requested, _manifest: requested)
 
 
 def stored_in(services: Services) -> list[str]:

@@ -1,0 +1,62 @@
+"""A request becomes a job, which its caller may wait for."""
+
+from __future__ import annotations
+
+import contextlib
+
+from api import submission, uploads
+from api.call import Call, ClientGone
+from api.services import Services
+from api.waiting import first
+from darkroom.bundles.manifest import EngineManifest
+from darkroom.contracts import GenerationRequest, Job
+from darkroom.errors import DarkroomError, JobFinished, JobStoreUnavailable
+from darkroom.jobs import Accepted
+from darkroom.resolving import resolve
+
+
+def accepted(call: Call, manifest: EngineManifest, requested: GenerationRequest) -> Accepted:
+    """The job of a request, handed over to whoever makes its images; nothing of one that is refused is kept.
+
+    Raises: what `resolve`, `uploads.without_data`, `JobStore.create` and `Inference.submit` raise.
+    """
+    services, tenant = call.services, call.tenant
+    idempotency = submission.idempotency_of(call.headers, manifest.model, requested)
+    stored = uploads.without_data(resolve(requested, manifest), tenant, services.store, services.quota)
+    try:
+        job = services.jobs.create(manifest.model, stored.request, tenant=tenant, idempotency=idempotency)
+        if not job.replayed:
+            services.count("JobsAccepted")
+            return Accepted(_handed_over(services, job.job), replayed=False)
+    except DarkroomError:
+        stored.forget(tenant, services.store, services.quota)
+        raise
+    stored.forget(tenant, services.store, services.quota)  # the first request's are kept
+    return job
+
+
+def _handed_over(services: Services, job: Job) -> Job:
+    try:
+        return services.inference.submit(job)
+    except DarkroomError as error:  # nobody works on it, so nobody else will end it
+        services.jobs.settle(job.id, error.problem())
+        raise
+
+
+async def waited_for(call: Call, job: Job, seconds: float, *, kept: bool) -> Job:
+    """The job as it is when it has finished or the caller's patience is over.
+
+    A caller who goes away takes the job along, unless it is `kept`: they asked for a job, or left a key to come back
+    with. Raises: ClientGone.
+    """
+    ended = await first(call.services.wait(job, seconds), call.gone())
+    if ended is not None:
+        return ended
+    if not kept:
+        with contextlib.suppress(JobFinished, JobStoreUnavailable):
+            await call.services.run(_cancel, call.services, job)
+    raise ClientGone
+
+
+def _cancel(services: Services, job: Job) -> None:
+    services.inference.withdraw(services.jobs.cancel(job.id, tenant=job.tenant))

@@ -1,0 +1,1 @@
+"""What clients of other services speak, translated into our own requests; nothing below these routes knows of them."""
