@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+from collections.abc import Sequence
 
 from api import submission, uploads
 from api.call import Call, ClientGone
@@ -43,20 +45,29 @@ def _handed_over(services: Services, job: Job) -> Job:
         raise
 
 
-async def waited_for(call: Call, job: Job, seconds: float, *, kept: bool) -> Job:
-    """The job as it is when it has finished or the caller's patience is over.
+async def waited_for(call: Call, jobs: Sequence[Job], seconds: float, *, kept: bool) -> list[Job]:
+    """The jobs as they are when all have finished or the caller's patience is over.
 
-    A caller who goes away takes the job along, unless it is `kept`: they asked for a job, or left a key to come back
+    A caller who goes away takes them along, unless they are `kept`: they asked for a job, or left a key to come back
     with. Raises: ClientGone.
     """
-    ended = await first(call.services.wait(job, seconds), call.gone())
-    if ended is not None:
-        return ended
+    clock = asyncio.get_running_loop().time
+    until = clock() + seconds
+
+    async def ended() -> list[Job]:
+        wait = call.services.wait
+        return [job if job.status.finished else await wait(job, max(0.0, until - clock())) for job in jobs]
+
+    finished = await first(ended(), call.gone())
+    if finished is not None:
+        return finished
     if not kept:
-        with contextlib.suppress(JobFinished, JobStoreUnavailable):
-            await call.services.run(_cancel, call.services, job)
+        await call.services.run(cancel, call.services, jobs)
     raise ClientGone
 
 
-def _cancel(services: Services, job: Job) -> None:
-    services.inference.withdraw(services.jobs.cancel(job.id, tenant=job.tenant))
+def cancel(services: Services, jobs: Sequence[Job]) -> None:
+    """Those that have not finished; nobody waits for them any more."""
+    for job in jobs:
+        with contextlib.suppress(JobFinished, JobStoreUnavailable):
+            services.inference.withdraw(services.jobs.cancel(job.id, tenant=job.tenant))

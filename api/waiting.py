@@ -6,11 +6,13 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from api.blocking import Run, in_thread
 from darkroom.contracts import Job, Progress
 from darkroom.jobs import JobStore
 
+T = TypeVar("T")
 FIRST_PAUSE, PAUSE_GROWTH, LONGEST_PAUSE = 0.05, 1.5, 0.5  # seconds between two looks at a running job
 
 
@@ -55,7 +57,7 @@ def polling(
     return wait
 
 
-async def first(work: Awaitable[Job], gone: Awaitable[None]) -> Job | None:
+async def first(work: Awaitable[T], gone: Awaitable[None]) -> T | None:
     """What `work` comes to, or None where `gone` returns before it. Neither goes on afterwards."""
     working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(gone)
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from dataclasses import dataclass
 
 from starlette.responses import Response
@@ -10,12 +9,12 @@ from starlette.responses import Response
 from api import accepting, submission
 from api.answers import answer
 from api.call import Call
+from api.clients import pictures
 from api.clients.openai_schemas import ImageData, ImagesAnswer, ImagesRequest
 from api.clients.sizes import nearest
 from api.schemas.jobs import problem_of
 from darkroom.bundles.manifest import EngineManifest
 from darkroom.contracts import GenerationRequest, Job, OutputFormat
-from darkroom.errors import StillAtWork
 
 _CHANGE_NOTHING = ("quality", "style", "moderation")
 
@@ -36,9 +35,9 @@ async def generations(call: Call) -> Response:
     await call.forget_body()
     if not job.status.finished:
         kept = "idempotency-key" in call.headers
-        job = await accepting.waited_for(call, job, services.settings.max_wait_seconds, kept=kept)
+        (job,) = await accepting.waited_for(call, [job], services.settings.max_wait_seconds, kept=kept)
     if not job.status.finished:
-        raise StillAtWork(f"Job {job.id} is still at work; GET /v1/jobs/{job.id} tells when it has ended.")
+        raise pictures.still_at_work(job)
     if job.result is None:
         return call.answers.problem(problem_of(job))
     return answer(200, await services.run(_answer, call, asked, job))
@@ -60,9 +59,10 @@ def _understood(requested: ImagesRequest, manifest: EngineManifest) -> _Asked:
     width = height = None
     if requested.size not in (None, "auto"):
         wanted = [int(side) for side in str(requested.size).split("x")]
-        width, height = nearest(wanted[0], wanted[1], manifest.limits)
+        native = manifest.defaults.width * manifest.defaults.height
+        width, height = nearest(wanted[0], wanted[1], manifest.limits, native)
         if [width, height] != wanted:
-            warnings.append(f"This model makes {width}x{height}, the nearest to {requested.size}.")
+            warnings.append(f"This model makes {width}x{height} instead of {requested.size}.")
     request = GenerationRequest(
         prompt=requested.prompt,
         negative_prompt=requested.negative_prompt,
@@ -81,14 +81,14 @@ def _understood(requested: ImagesRequest, manifest: EngineManifest) -> _Asked:
 
 def _answer(call: Call, asked: _Asked, job: Job) -> ImagesAnswer:
     """Raises: ValueError for a job without a result; ObjectNotFound, StorageUnavailable."""
-    result, store = job.result, call.services.store
+    result = job.result
     if result is None:
         raise ValueError("only a succeeded job has images")
 
     def shown(key: str) -> ImageData:
         if asked.urls:
-            return ImageData(url=store.url(key, expires=call.services.settings.image_url_seconds))
-        return ImageData(b64_json=base64.b64encode(store.get(key)).decode())
+            return ImageData(url=call.services.store.url(key, expires=call.services.settings.image_url_seconds))
+        return ImageData(b64_json=pictures.encoded(call, key))
 
     first = result.images[0]
     return ImagesAnswer(

@@ -8,9 +8,15 @@ import math
 from darkroom.bundles.manifest import Limits
 
 
-def nearest(width: int, height: int, limits: Limits) -> tuple[int, int]:
-    """Pixels within the model's limits: first of the most like aspect, then of the most like size."""
-    scale = min(1.0, limits.max_size / max(width, height), math.sqrt(limits.max_pixels / (width * height)))
+def nearest(width: int, height: int, limits: Limits, native: int) -> tuple[int, int]:
+    """Pixels within the model's limits: first of the most like aspect, then of the most like size.
+
+    What is larger than the model can make is made with as many pixels as it was trained on (`native`) and not with the
+    most that it can: there, such models draw what they are asked for twice.
+    """
+    scale = 1.0
+    if max(width, height) > limits.max_size or width * height > limits.max_pixels:
+        scale = min(limits.max_size / max(width, height), math.sqrt(native / (width * height)))
     scale = max(scale, limits.min_size / min(width, height))
 
     def steps(side: float, other: float) -> set[int]:

@@ -72,7 +72,11 @@ def _predict(name: str, description: str = "") -> Operation:
 _EVENTS = "`progress` (step, steps, preview) while the job runs, then `finished` with the job; the stream ends there."
 
 OPERATIONS: Operations = {
-    ("POST", "/v1/models/{model}:predict"): _predict("predict"),
+    ("POST", "/v1/models/{model}:predict"): _predict(
+        "predict",
+        "Also takes `{inputs, parameters}` as Hugging Face's clients send it (the answer is the image), `{instances, "
+        "parameters}` as KServe's and Imagen's do (`{predictions}`), and `Accept: image/png` for the image itself.",
+    ),
     ("POST", "/tione/v1/models/{model}:predict"): _predict(
         "predictTione", "As above; the model name `m` stands for the default model."
     ),

@@ -57,7 +57,7 @@ def test_all_that_it_may_be_asked_for(client: openai.OpenAI, deployment: Running
     told = answer.model_dump()
     assert told["seed"] == 7
     assert "quality changes nothing here." in told["warnings"]
-    assert any(warning.endswith("the nearest to 1024x1024.") for warning in told["warnings"])
+    assert any(warning.endswith("instead of 1024x1024.") for warning in told["warnings"])
     made = deployment.client.get(f"/v1/jobs/{told['id']}", headers={"x-api-key": "a-key"}).json()["request"]
     assert (made["num_images"], made["num_inference_steps"], made["negative_prompt"]) == (3, 4, "a cat")
     assert made["width"] == made["height"] < 1024

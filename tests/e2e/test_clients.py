@@ -1,0 +1,82 @@
+"""Clients that users own, unchanged but for the address: their pictures obey their prompts."""
+
+from __future__ import annotations
+
+import base64
+import io
+from typing import Any
+
+import httpx
+import numpy as np
+import openai
+import pytest
+from huggingface_hub import InferenceClient
+from PIL import Image
+
+from crayon.judge.judge import read, score
+from crayon.scenes.grammar import Background, Colour, Position, Shape, SingleScene, Size, Subject
+
+HEART = "a large red heart on a blue background"
+ASKED = SingleScene(Subject(Shape.HEART, Colour.RED), Size.LARGE, Position.CENTRE, Background.BLUE)
+PREDICT = "/v1/models/crayon:predict"
+
+
+def obeyed(image: bytes | Image.Image) -> bool:
+    opened = Image.open(io.BytesIO(image)) if isinstance(image, bytes) else image
+    (marks,) = score([ASKED], read(np.asarray(opened.convert("RGB"))[None]))
+    return bool(marks.all)
+
+
+@pytest.fixture
+def hugging_face(deployment: Any) -> InferenceClient:
+    url = str(deployment.client.base_url).rstrip("/") + PREDICT
+    return InferenceClient(model=url, provider="hf-inference", token="any")
+
+
+def test_openai(deployment: Any) -> None:
+    url = str(deployment.client.base_url).rstrip("/") + "/v1"
+    with openai.OpenAI(base_url=url, api_key="any") as client:
+        answer = client.images.generate(model="crayon", prompt=HEART, size="1024x1024", n=2, extra_body={"seed": 3})
+    assert answer.data
+    assert len(answer.data) == 2
+    assert all(obeyed(base64.b64decode(one.b64_json or "")) for one in answer.data)
+
+
+def test_text_to_image_of_hugging_face(hugging_face: InferenceClient) -> None:
+    assert obeyed(hugging_face.text_to_image(HEART))
+    image = hugging_face.text_to_image(
+        HEART, seed=5, num_inference_steps=30, guidance_scale=6.0, width=128, height=128, scheduler="ddim"
+    )
+    assert image.size == (128, 128)
+    assert obeyed(image)
+
+
+def test_image_to_image_of_hugging_face(deployment: Any, hugging_face: InferenceClient) -> None:
+    start = deployment.client.post(PREDICT, json={"prompt": HEART, "seed": 3}, headers={"Accept": "image/png"}).content
+    assert obeyed(start)
+    again = hugging_face.image_to_image(start, prompt=HEART, strength=0.5, seed=4)
+    assert obeyed(again)
+    near = np.asarray(Image.open(io.BytesIO(start)).convert("RGB")).astype(int) - np.asarray(again.convert("RGB"))
+    assert np.abs(near).mean() < 30  # it is the picture that was sent, drawn half again
+
+
+@pytest.mark.parametrize("form", ["png", "jpeg", "webp"])
+def test_the_bytes_themselves(deployment: Any, form: str) -> None:
+    headers = {"Accept": f"image/{form}, application/json;q=0.5"}
+    answer = deployment.client.post(PREDICT, json={"prompt": HEART, "seed": 3}, headers=headers)
+    assert (answer.status_code, answer.headers["content-type"]) == (200, f"image/{form}")
+    assert Image.open(io.BytesIO(answer.content)).format == form.upper()
+    assert obeyed(answer.content)
+
+
+def test_instances_of_kserve_and_of_imagen(deployment: Any) -> None:
+    kserve = {"instances": [{"prompt": HEART, "seed": 3}, {"prompt": HEART, "seed": 4}]}
+    answer: httpx.Response = deployment.client.post(PREDICT, json=kserve)
+    predictions = answer.json()["predictions"]
+    assert [one["seed"] for one in predictions] == [3, 4]
+    assert all(obeyed(base64.b64decode(one["bytesBase64Encoded"])) for one in predictions)
+    assert obeyed(deployment.client.get(predictions[0]["image"]).content)
+    imagen = {"instances": [{"prompt": HEART}], "parameters": {"sampleCount": 2, "seed": 3, "negativePrompt": "a fish"}}
+    predictions = deployment.client.post(PREDICT, json=imagen).json()["predictions"]
+    assert [one["mimeType"] for one in predictions] == ["image/png"] * 2
+    assert all(obeyed(base64.b64decode(one["bytesBase64Encoded"])) for one in predictions)
