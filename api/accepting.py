@@ -51,12 +51,14 @@ async def waited_for(call: Call, jobs: Sequence[Job], seconds: float, *, kept: b
     A caller who goes away takes them along, unless they are `kept`: they asked for a job, or left a key to come back
     with. Raises: ClientGone.
     """
-    clock = asyncio.get_running_loop().time
-    until = clock() + seconds
 
     async def ended() -> list[Job]:
-        wait = call.services.wait
-        return [job if job.status.finished else await wait(job, max(0.0, until - clock())) for job in jobs]
+        clock, left, seen = asyncio.get_running_loop().time, seconds, []
+        for job in jobs:
+            began = clock()
+            seen.append(job if job.status.finished else await call.services.wait(job, left))
+            left = max(0.0, left - (clock() - began))
+        return seen
 
     finished = await first(ended(), call.gone())
     if finished is not None:
