@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -138,7 +139,7 @@ def table(account: Account) -> str:
     from darkroom.database.records import TABLE
 
     dynamodb = account.client("dynamodb")
-    name = f"policies-{len(dynamodb.list_tables()['TableNames'])}"
+    name = f"policies-{secrets.token_hex(8)}"
     dynamodb.create_table(TableName=name, **TABLE)
     return name
 

@@ -1,9 +1,9 @@
 """The release routes as callers ask them; numbers are rows of the table of faults."""
 
 import json
+import secrets
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import count
 
 import boto3
 import pytest
@@ -18,7 +18,6 @@ from darkroom.storage.directory import DirectoryStore
 from tests.fakes import api, aws, bundle
 
 PATH, ROLLBACK = "/v1/models/crayon/release", "/v1/models/crayon/rollback"
-_tables = count()
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +30,7 @@ def endpoint() -> Iterator[str]:
 def releases(endpoint, monkeypatch):
     for name, value in aws.environment(endpoint).items():
         monkeypatch.setenv(name, value)
-    table = f"api-releases-{next(_tables)}"
+    table = f"api-releases-{secrets.token_hex(8)}"
     boto3.client("dynamodb").create_table(TableName=table, **TABLE)
     store = DynamoReleaseStore(table, wall=lambda: 1_800_000_000.0)
     yield store

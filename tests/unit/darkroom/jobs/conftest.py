@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,6 @@ from darkroom.jobs.schema import jobs
 from darkroom.jobs.sql import SqlJobStore
 
 LEASE_SECONDS = 10.0
-_tables = count()
 
 
 @dataclass
@@ -84,7 +83,7 @@ def jobs_table(dynamodb: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> str
 
     for name, value in dynamodb.items():
         monkeypatch.setenv(name, value)
-    name = f"jobs-{next(_tables)}"
+    name = f"jobs-{secrets.token_hex(8)}"
     boto3.client("dynamodb").create_table(TableName=name, **TABLE)
     return name
 

@@ -1,7 +1,7 @@
 """What a ReleaseStore owes: conditional requests with an audit, progress that overwrites none of them, and a fence."""
 
+import secrets
 from concurrent.futures import ThreadPoolExecutor
-from itertools import count
 
 import boto3
 import pytest
@@ -18,7 +18,6 @@ from tests.fakes import aws
 
 OLD, NEW = TrafficSplit("a" * 16), TrafficSplit("a" * 16, "b" * 16, 10)
 RELEASE = Release(goal=NEW, proven=OLD, pointer=OLD.version, since=5.5, phase=Phase.SHIFTING, earlier=("c" * 16,))
-_tables = count()
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +30,7 @@ def endpoint():
 def table(endpoint, monkeypatch):
     for name, value in aws.environment(endpoint).items():
         monkeypatch.setenv(name, value)
-    name = f"releases-{next(_tables)}"
+    name = f"releases-{secrets.token_hex(8)}"
     boto3.client("dynamodb").create_table(TableName=name, **TABLE)
     return name
 

@@ -1,9 +1,9 @@
 """What every PolicyStore owes: versions that never come twice, conditional writes, an audit, and a fence."""
 
 import json
+import secrets
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from itertools import count
 
 import boto3
 import pytest
@@ -20,7 +20,6 @@ from darkroom.scaling.storage.sql import SqlPolicyStore
 
 OLD, NEW = {"min": 0, "max": 2}, {"min": 1, "max": 4, "windows": [{"name": "w", "hours": "09:00-16:00", "min": 2}]}
 NONE_YET = Condition(exists=False)
-_tables = count()
 
 
 @pytest.fixture(params=["sqlite", "postgres", "dynamodb"])
@@ -33,7 +32,7 @@ def opened(request, tmp_path, monkeypatch):
     else:
         for name, value in request.getfixturevalue("dynamodb").items():
             monkeypatch.setenv(name, value)
-        kind, place = DynamoPolicyStore, f"policies-{next(_tables)}"
+        kind, place = DynamoPolicyStore, f"policies-{secrets.token_hex(8)}"
         boto3.client("dynamodb").create_table(TableName=place, **TABLE)
     stores: list[PolicyStore] = []
 
