@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from api.call import CALL, Call, ClientGone
 from api.endpoint import READ, HttpEndpoint
-from api.routes import deployment, jobs, models, openai, predict, releases, scaling, uploads
+from api.routes import deployment, jobs, models, openai, predict, releases, scaling, uploads, web_ui
 from api.services import Services
 from darkroom.errors import DarkroomError, Draining, MalformedRequest, ModelNotFound, NotFound
 
@@ -22,6 +22,15 @@ ROUTES: dict[str, HttpEndpoint] = {  # the first match wins
     "/v1/models/{model}:predict": HttpEndpoint({"POST": predict.predict}, most=None),
     "/tione/v1/models/{model}:predict": HttpEndpoint({"POST": predict.predict_as_the_seeds_do}, most=None),
     "/v1/images/generations": HttpEndpoint({"POST": openai.generations}, form=openai.written),
+    f"{web_ui.PREFIX}/txt2img": HttpEndpoint({"POST": web_ui.txt2img}, most=None, form=web_ui.written),
+    f"{web_ui.PREFIX}/img2img": HttpEndpoint({"POST": web_ui.img2img}, most=None, form=web_ui.written),
+    f"{web_ui.PREFIX}/interrupt": HttpEndpoint({"POST": web_ui.interrupt}, form=web_ui.written),
+    f"{web_ui.PREFIX}/options": HttpEndpoint({READ: web_ui.look, "POST": web_ui.set_options}, form=web_ui.written),
+    **{
+        f"{web_ui.PREFIX}/{name}": HttpEndpoint({READ: web_ui.look}, form=web_ui.written)
+        for name in web_ui.LISTS
+        if name != "options"
+    },
     "/v1/uploads": HttpEndpoint({"POST": uploads.grant}),
     "/v1/models": HttpEndpoint({READ: models.list_all}),
     "/v1/models/{model}": HttpEndpoint({READ: models.get}),

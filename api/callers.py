@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hmac
 import json
 import threading
@@ -42,18 +43,28 @@ def opened(settings: Settings) -> Tenant:
 
 
 def by_key(headers: Mapping[str, str], tenants: Mapping[str, str]) -> str:
-    """The tenant whose API key came in `x-api-key` or `Authorization: Bearer`; any, where there are no keys.
+    """The tenant whose API key came in `x-api-key`, or in `Authorization` as a bearer token or, with any user name, as
+    a password (HTTP Basic, RFC 7617); any, where there are no keys.
 
     Raises: Unauthorized.
     """
     if not tenants:
         return DEFAULT_TENANT
     scheme, _, token = headers.get("authorization", "").partition(" ")
-    given = headers.get("x-api-key") or (token.strip() if scheme.lower() == "bearer" else "")
+    given = headers.get("x-api-key") or _key_in(scheme.lower(), token.strip())
     matches = [tenant for key, tenant in tenants.items() if hmac.compare_digest(key.encode(), given.encode())]
     if not matches:
         raise Unauthorized("Send a valid API key as x-api-key, or as Authorization: Bearer.")
     return matches[0]
+
+
+def _key_in(scheme: str, token: str) -> str:
+    if scheme == "basic":
+        try:
+            return base64.b64decode(token, validate=True).decode().partition(":")[2]
+        except ValueError:
+            return ""
+    return token if scheme == "bearer" else ""
 
 
 def by_identity(identity: Identity | None, kind: str, refusal: str) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from api import callers
+from api.at_work import AtWork
 from api.blocking import Run, in_thread
 from api.callers import Tenant
 from api.limits.bodies import Bodies
@@ -78,6 +79,11 @@ class Services:
     def quota(self) -> UploadQuota:
         """The bytes of each tenant's uploads."""
         return UploadQuota(self.store, self.settings.max_tenant_upload_bytes)
+
+    @functools.cached_property
+    def at_work(self) -> AtWork:
+        """The jobs that callers of `progress` and `interrupt` mean."""
+        return AtWork()
 
     @functools.cached_property
     def turns(self) -> Turns:

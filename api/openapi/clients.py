@@ -4,17 +4,44 @@ from __future__ import annotations
 
 from typing import Any
 
-from api.clients.openai_schemas import ImagesAnswer, ImagesRequest, OpenAIProblem
-from api.openapi.vocabulary import Operations, content, returns
+from pydantic import BaseModel
 
-SCHEMAS = (ImagesRequest, ImagesAnswer, OpenAIProblem)
+from api.clients.a1111_schemas import Drawn, ImageToImage, TextToImage, WebUiError
+from api.clients.openai_schemas import ImagesAnswer, ImagesRequest, OpenAIProblem
+from api.clients.web_ui_addresses import LISTS, PREFIX
+from api.openapi.vocabulary import Operation, Operations, content, returns
+
+SCHEMAS = (ImagesRequest, ImagesAnswer, OpenAIProblem, TextToImage, ImageToImage, Drawn, WebUiError)
 
 
 def _problems(**reasons: str) -> dict[str, Any]:
     return {status.removeprefix("_"): returns(reason, OpenAIProblem) for status, reason in reasons.items()}
 
 
+def _web_ui(method: str, name: str, summary: str, body: type[BaseModel] | None, answer: dict[str, Any]) -> Operation:
+    return {
+        "operationId": f"webUi{method.title()}{''.join(word.title() for word in name.split('-'))}",
+        "summary": summary,
+        "tags": ["web UI"],
+        **({"requestBody": {"required": True, "content": content(body)}} if body else {}),
+        "responses": {"200": answer, "default": returns("refused, as the web UI says it", WebUiError)},
+    }
+
+
+_ANY = {"description": "as the web UI has it", "content": {"application/json": {"schema": {}}}}
+_WEB_UI: Operations = {
+    ("POST", f"{PREFIX}/txt2img"): _web_ui(
+        "post", "txt2img", "Images from a prompt", TextToImage, returns("the images", Drawn)
+    ),
+    ("POST", f"{PREFIX}/img2img"): _web_ui(
+        "post", "img2img", "An image drawn again", ImageToImage, returns("the images", Drawn)
+    ),
+    ("POST", f"{PREFIX}/interrupt"): _web_ui("post", "interrupt", "Cancel your jobs that are waited for", None, _ANY),
+    ("POST", f"{PREFIX}/options"): _web_ui("post", "options", "Only what holds already can be set", None, _ANY),
+    **{("GET", f"{PREFIX}/{name}"): _web_ui("get", name, f"The {name}", None, _ANY) for name in LISTS},
+}
 OPERATIONS: Operations = {
+    **_WEB_UI,
     ("POST", "/v1/images/generations"): {
         "operationId": "createImage",
         "summary": "Images, as OpenAI's clients ask for them",

@@ -10,6 +10,7 @@ import httpx
 import numpy as np
 import openai
 import pytest
+import webuiapi
 from huggingface_hub import InferenceClient
 from PIL import Image
 
@@ -80,3 +81,21 @@ def test_instances_of_kserve_and_of_imagen(deployment: Any) -> None:
     predictions = deployment.client.post(PREDICT, json=imagen).json()["predictions"]
     assert [one["mimeType"] for one in predictions] == ["image/png"] * 2
     assert all(obeyed(base64.b64decode(one["bytesBase64Encoded"])) for one in predictions)
+
+
+def test_automatic1111s(deployment: Any) -> None:
+    host, port = deployment.client.base_url.host, deployment.client.base_url.port
+    client = webuiapi.WebUIApi(host=host, port=port)
+    start = client.txt2img(prompt=HEART, seed=3, width=512, height=512, steps=25, cfg_scale=4.0, sampler_name="DDIM")
+    assert obeyed(start.image)
+    again = client.img2img(images=[start.image], prompt=HEART, denoising_strength=0.5, seed=4, width=128, height=128)
+    assert obeyed(again.image)
+    blue, mask = Image.new("RGB", (128, 128), (190, 214, 250)), Image.new("L", (128, 128), 255)
+    mask.paste(0, (0, 0, 128, 8))  # black stays
+    inpainted = client.img2img(
+        images=[blue], mask_image=mask, mask_blur=0, prompt=HEART, denoising_strength=1.0, seed=5, width=128, height=128
+    )
+    kept = np.asarray(inpainted.image.convert("RGB"))[:4].astype(int)
+    assert np.abs(kept - np.array((190, 214, 250))).max() < 3
+    assert obeyed(inpainted.image)
+    client.session.close()
