@@ -32,7 +32,8 @@ _CHANGE_NOTHING = ("mask_blur", "inpaint_full_res")  # where an image is drawn a
 
 @dataclass(frozen=True)
 class _Asked:
-    request: GenerationRequest
+    """What the answer says of the request; its images are not in it."""
+
     parameters: Mapping[str, Any]
     sampler: str
     images: bool
@@ -94,8 +95,8 @@ def _asks_for_something(script: Any) -> bool:
 def _created(call: Call, drawing: Drawing) -> tuple[_Asked, Job]:
     named = (drawing.override_settings or {}).get("sd_model_checkpoint")
     manifest = call.manifest_of(model_named(named) if isinstance(named, str) and named else "m")
-    asked = _understood(drawing, manifest)
-    return asked, accepting.accepted(call, manifest, asked.request).job
+    request, asked = _understood(drawing, manifest)
+    return asked, accepting.accepted(call, manifest, request).job
 
 
 def model_named(title: str) -> str:
@@ -103,7 +104,7 @@ def model_named(title: str) -> str:
     return title.partition(" [")[0].removesuffix(".safetensors")
 
 
-def _understood(drawing: Drawing, manifest: EngineManifest) -> _Asked:
+def _understood(drawing: Drawing, manifest: EngineManifest) -> tuple[GenerationRequest, _Asked]:
     warnings: list[str] = []
     count = (drawing.batch_size or 1) * (drawing.n_iter or 1)
     if count > _MOST_IMAGES:
@@ -129,7 +130,7 @@ def _understood(drawing: Drawing, manifest: EngineManifest) -> _Asked:
     parsed = parse_request(request)
     sampler = parsed.sampler or manifest.defaults.sampler
     shown = drawing.model_dump(mode="json", exclude={"init_images", "mask"})
-    return _Asked(parsed, shown, _name_of(sampler), drawing.send_images is not False, tuple(warnings))
+    return parsed, _Asked(shown, _name_of(sampler), drawing.send_images is not False, tuple(warnings))
 
 
 def _sampler(drawing: Drawing, manifest: EngineManifest, warnings: list[str]) -> str | None:

@@ -32,7 +32,7 @@ async def answered(call: Call, value: Any) -> Response:
     except DarkroomError:
         await services.run(accepting.cancel, services, jobs)
         raise
-    del value, requests
+    del value, requests, request
     await call.forget_body()
     kept = "idempotency-key" in call.headers
     jobs = await accepting.waited_for(call, jobs, services.settings.max_wait_seconds, kept=kept)

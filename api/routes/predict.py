@@ -54,7 +54,9 @@ async def _accepted(call: Call, *, curl_default: bool) -> Accepted | Response:
         return await call.services.run(_created, call, read)
     from api.clients import predict
 
-    return await predict.answered(call, read)
+    answering = predict.answered(call, read)
+    del read  # it lets go of what is in it as soon as it can
+    return await answering
 
 
 def _read(call: Call, *, curl_default: bool) -> GenerationRequest | dict[str, Any]:
