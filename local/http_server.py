@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import functools
 import resource
+import socket
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -23,7 +24,8 @@ _SHUTDOWN_SECONDS = 5
 _RETRY_SECONDS = 2
 _LINGER_SECONDS = 2.0
 _MOST_CONNECTIONS = 4096
-_ACCEPTED_AT_ONCE = 128  # of those that wait; then there is time to close idle ones
+_ACCEPTED_AT_ONCE = 16  # of those that wait; we hear of them some turns of the loop later
+_WAITING = 1024
 _FREE_PIECES, _PIECE_BYTES = 1000, 512  # of a body: so many at least, and one for so many bytes
 
 
@@ -53,6 +55,7 @@ class StrictH11(H11Protocol):
             if idle is None:
                 self._refuse(Overloaded("Too many requests are being answered.", retry_after=_RETRY_SECONDS))
                 return
+            del self._crowd[idle]  # now, not when the loop comes to tell us: the next one finds another
             idle.transport.abort()
         self._watch_headers()
 
@@ -141,6 +144,13 @@ def most_connections() -> int:
 
 class Server(uvicorn.Server):
     """Leaves the signals to whoever runs it."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        for listener in sockets or ():
+            # asyncio's backlog is both how many it accepts at once and how many may wait, of which there may be more:
+            # who finds no room to wait tries again after seconds.
+            listener.listen(_WAITING)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

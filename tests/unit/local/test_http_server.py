@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+import uvicorn
+import uvicorn.server
 
 from local import http_server
 
@@ -152,6 +154,32 @@ def test_idle_connections_make_room_oldest_first(few: int) -> None:
                 with contextlib.suppress(ConnectionResetError):
                     assert not await asyncio.wait_for(reader.read(), 30)
             assert (await answered(*idle[-1])).startswith(b"HTTP/1.1 200 ")
+
+    asyncio.run(crowd())
+
+
+def test_many_at_once_each_make_room(few: int) -> None:
+    """Of a crowd that comes in one turn of the loop each sends another one away, not all the same."""
+    aborted = []
+
+    class Transport(asyncio.Transport):
+        def get_extra_info(self, _name: str, default: object = None) -> object:
+            return default
+
+        def is_closing(self) -> bool:
+            return False
+
+        def abort(self) -> None:
+            aborted.append(self)
+
+    async def crowd() -> None:
+        config = http_server.server(app).config
+        make: Any = config.http
+        transports = [Transport() for _ in range(few + 10)]
+        state = uvicorn.server.ServerState()
+        for transport in transports:
+            make(config=config, server_state=state, app_state={}).connection_made(transport)
+        assert aborted == transports[:10]
 
     asyncio.run(crowd())
 
