@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, ScalarSelect, bindparam, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from darkroom.contracts import GenerationRequest, GenerationResult, Job, JobStatus, Progress
@@ -33,6 +33,22 @@ _SIGHTS = select(jobs.c.id, jobs.c.model, jobs.c.token, jobs.c.beat)
 _RUNNING = _SIGHTS.where(jobs.c.status == JobStatus.RUNNING.value).order_by(jobs.c.seq)
 _QUEUED = jobs.c.status == JobStatus.QUEUED.value
 _UNFINISHED = [status.value for status in JobStatus if not status.finished]
+
+
+def _one(what: Any, *where: ColumnElement[bool]) -> ScalarSelect[Any]:
+    return select(what).select_from(jobs).where(*where).scalar_subquery()
+
+
+_MODELS, _TENANTS = jobs.c.model == bindparam("of_model"), jobs.c.tenant == bindparam("of_tenant")
+# What a job that is accepted finds, in one statement: how many jobs are `queued`, how many of them are its `tenant`'s,
+# and in its model's queue the tags of what was begun last (`running`), of what is `next`, and of its tenant's `last`.
+_QUEUE = select(
+    _one(func.count(), _QUEUED).label("queued"),
+    _one(func.count(), _QUEUED, _TENANTS).label("tenant"),
+    _one(func.max(jobs.c.tag), _MODELS, jobs.c.status == JobStatus.RUNNING.value).label("running"),
+    _one(func.min(jobs.c.tag), _MODELS, _QUEUED).label("next"),
+    _one(func.max(jobs.c.tag), _MODELS, _TENANTS, jobs.c.status.in_(_UNFINISHED)).label("last"),
+)
 
 
 class SqlJobStore:
@@ -84,10 +100,10 @@ class SqlJobStore:
                 if (first.fingerprint, first.model) != (idempotency.fingerprint, job.model):
                     raise IdempotencyKeyReused
                 return Accepted(_job(first), replayed=first.id != job.id)
-            queued = select(func.count()).select_from(jobs).where(_QUEUED)
-            if connection.execute(queued).scalar_one() >= self._max_queued:
+            queue = connection.execute(_QUEUE, {"of_model": job.model, "of_tenant": job.tenant}).one()
+            if queue.queued >= self._max_queued:
                 raise Overloaded(retry_after=FULL_SECONDS)
-            if connection.execute(queued.where(jobs.c.tenant == job.tenant)).scalar_one() >= self._max_tenant_queued:
+            if queue.tenant >= self._max_tenant_queued:
                 raise RateLimited(f"You have {self._max_tenant_queued} jobs waiting.", retry_after=FULL_SECONDS)
             connection.execute(
                 insert(jobs).values(
@@ -103,7 +119,9 @@ class SqlJobStore:
                     beat=0,
                     idempotency_key=idempotency.key if idempotency else None,
                     fingerprint=idempotency.fingerprint if idempotency else None,
-                    tag=_tag(connection, job),
+                    tag=fairness.tag(
+                        fairness.work_of(job.readable_request()), queue.last, queue.running or queue.next or 0
+                    ),
                 )
             )
             return Accepted(job, replayed=False)
@@ -234,15 +252,6 @@ class SqlJobStore:
     def _row(self, job_id: str) -> Row[Any] | None:
         with self._database.read() as connection:
             return connection.execute(select(jobs).where(jobs.c.id == job_id)).one_or_none()
-
-
-def _tag(connection: Connection, job: Job) -> int:
-    """Of a job that is being accepted, in its model's queue."""
-    least, last, queue = func.min(jobs.c.tag), func.max(jobs.c.tag), jobs.c.model == job.model
-    running = select(last).where(queue, jobs.c.status == JobStatus.RUNNING.value)
-    now = connection.execute(running).scalar() or connection.execute(select(least).where(queue, _QUEUED)).scalar() or 0
-    own = select(last).where(jobs.c.tenant == job.tenant, queue, jobs.c.status.in_(_UNFINISHED))
-    return fairness.tag(fairness.work_of(job.readable_request()), connection.execute(own).scalar(), now)
 
 
 def _first(connection: Connection, tenant: str, idempotency: Idempotency) -> Row[Any] | None:
