@@ -7,7 +7,6 @@ import contextlib
 import socket
 import time
 from collections.abc import Callable, Sequence
-from urllib.parse import urlsplit
 
 import structlog
 
@@ -100,7 +99,7 @@ class Deployment:
             health=self.pool.health,
             draining=lambda: self.pool.draining,
             most_replicas=self.pool.most,
-            origins=Origins([urlsplit(self.settings.public_url).hostname or "", *self.settings.hosts()]),
+            origins=Origins(self.settings.hosts(), self.settings.public_url),
         )
         signed = SignedObjects(self.images) if isinstance(self.images, DirectoryStore) else None
         return ControlPlane(services, app.routes(signed, prometheus), answered)

@@ -21,14 +21,15 @@ _LOOKS = ("GET", "HEAD", "OPTIONS")
 
 
 class Origins:
-    """Takes `localhost`, IP addresses (nobody can make one point elsewhere), and `hosts`.
+    """Takes `localhost`, IP addresses (nobody can make one point elsewhere), the public URL's host, and `hosts`.
 
-    Of `hosts`, `*.example.com` stands for all names below it, `*` for any name. A page may change something where its
-    own host is the one it asks, or one of `hosts`.
+    Of `hosts`, `*.example.com` stands for all names below it, `*` for any name. A page may change something where it
+    comes from the very host and port that it asks, from the public URL's, or from one of `hosts`, whatever its port.
     """
 
-    def __init__(self, hosts: Iterable[str]) -> None:
-        self._hosts = [host.lower() for host in hosts]
+    def __init__(self, hosts: Iterable[str], public_url: str = "") -> None:
+        self._hosts = [host.lower() for host in hosts if host]
+        self._public = urlsplit(public_url)
 
     def check(self, method: str, headers: Mapping[str, str]) -> None:
         """Raises: MalformedRequest, HostNotAllowed, OriginNotAllowed."""
@@ -36,25 +37,27 @@ class Origins:
         match = _HOST.fullmatch(host)
         if match is None:
             raise MalformedRequest("Host is not the name of a host.")
-        if not self._named(match["name"]) and not _is_fixed(match["name"]):
+        name = match["name"].lower().rstrip(".")
+        if name != self._public.hostname and not self._listed(name) and not _is_fixed(name):
             raise HostNotAllowed("This deployment has another name; DARKROOM_ALLOWED_HOSTS lists those it goes by.")
         if method not in _LOOKS and "origin" in headers and not self._same(headers["origin"], host):
             raise OriginNotAllowed("Pages of that origin may change nothing here; see DARKROOM_ALLOWED_HOSTS.")
 
-    def _named(self, name: str) -> bool:
-        name = name.lower().rstrip(".")
+    def _listed(self, name: str) -> bool:
         return any(host in ("*", name) or (host.startswith("*.") and name.endswith(host[1:])) for host in self._hosts)
 
     def _same(self, origin: str, host: str) -> bool:
         try:
             page = urlsplit(origin)
-            return page.netloc.lower() == host.lower() or ("*" not in self._hosts and self._named(page.hostname or ""))
+            if page.netloc and page.netloc.lower() in (host.lower(), self._public.netloc.lower()):
+                return True
+            return bool(page.hostname) and "*" not in self._hosts and self._listed(page.hostname or "")
         except ValueError:
             return False
 
 
 def _is_fixed(name: str) -> bool:
-    if name.lower() == "localhost":
+    if name == "localhost":
         return True
     try:
         ipaddress.ip_address(name.strip("[]"))

@@ -175,7 +175,10 @@ def openapi() -> str:
                 "title": "Darkroom",
                 "version": "1",
                 "summary": "Prompts in, image URLs out.",
-                "description": "Every error is an RFC 9457 problem; `code` names it, `retryable` says if to try again.",
+                "description": (
+                    "Every error is an RFC 9457 problem; `code` names it, `retryable` says if to try again. Clients of "
+                    "other services get theirs in those services' form."
+                ),
                 "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
             },
             "servers": [{"url": "/"}],

@@ -72,6 +72,36 @@ def test_pages(origin: str, expected: str) -> None:
     assert verdict("GET", host="localhost:8080", origin=origin) == "taken"  # it may look: it is not shown the answer
 
 
+@pytest.mark.parametrize(
+    ("origin", "expected"),
+    [
+        ("http://127.0.0.1:8080", "taken"),
+        ("http://127.0.0.1:3000", "origin_not_allowed"),  # another program of this machine
+        ("http://127.0.0.1", "origin_not_allowed"),
+        ("null", "origin_not_allowed"),
+        ("", "origin_not_allowed"),
+    ],
+)
+@pytest.mark.parametrize("host", ["127.0.0.1:8080", "localhost:8080"])
+def test_of_the_public_url_its_port_counts_too(host: str, origin: str, expected: str) -> None:
+    for hosts in ([], [""]):
+        verdict_of = Origins(hosts, "http://127.0.0.1:8080")
+        try:
+            verdict_of.check("POST", {"host": host, "origin": origin})
+            found = "taken"
+        except DarkroomError as refused:
+            found = refused.code
+        assert found == expected
+
+
+def test_the_public_urls_name_is_ours() -> None:
+    Origins([], "https://img.example.com/").check(
+        "POST", {"host": "IMG.example.com.", "origin": "https://img.example.com"}
+    )
+    with pytest.raises(DarkroomError):
+        Origins([], "https://img.example.com/").check("GET", {"host": "example.com"})
+
+
 def test_any_name_is_not_any_page() -> None:
     assert verdict(hosts=("*",), host="evil.example") == "taken"
     assert verdict(hosts=("*",), host="localhost", origin="http://evil.example") == "origin_not_allowed"
