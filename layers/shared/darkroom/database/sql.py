@@ -83,6 +83,7 @@ def _sqlite(url: URL) -> Engine:
 
     @event.listens_for(engine, "connect")
     def configure(connection: Any, _record: object) -> None:
+        connection.text_factory = _readable  # one damaged row is not the end of all others
         connection.isolation_level = None  # the driver's own BEGIN is deferred, and upgrading one can fail at once
         connection.execute(f"PRAGMA busy_timeout={_BUSY_MILLISECONDS}")
         _write_ahead(connection)
@@ -94,6 +95,11 @@ def _sqlite(url: URL) -> Engine:
         connection.exec_driver_sql(f"BEGIN {mode}")
 
     return engine
+
+
+def _readable(text: bytes) -> str:
+    """Text as it was stored; what is no UTF-8 in it is spelled out."""
+    return text.decode(errors="backslashreplace")
 
 
 def _write_ahead(connection: sqlite3.Connection) -> None:

@@ -20,7 +20,7 @@ def work_of(request: GenerationRequest) -> int:
     return max(1, request.num_images * (request.num_inference_steps or _STEPS) * pixels // _PIXELS)
 
 
-def tag(work: int, own: int | None, now: int) -> int:
-    """The tag of a job that takes so much work; `own` is the last tag of its tenant's unfinished jobs, `now` virtual
-    time."""
-    return max(now, own or 0) + work
+def tag(work: int, own: int, now: int) -> int:
+    """The tag of a job that takes so much work; `own` is the last tag of its tenant's unfinished jobs (0: it has none),
+    `now` virtual time."""
+    return max(now, own) + work

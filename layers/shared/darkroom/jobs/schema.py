@@ -35,7 +35,9 @@ jobs = Table(
     UniqueConstraint("tenant", "idempotency_key", name="darkroom_jobs_idempotency"),
     Index("darkroom_jobs_queue", "status", "seq"),
     Index("darkroom_jobs_turns", "model", "status", "tag", "seq"),
-    Index("darkroom_jobs_turns_of_tenant", "tenant", "model", "status", "tag"),
+    # By status first: what a tenant has finished is not read when its next job is accepted.
+    Index("darkroom_jobs_turns_of_tenant", "tenant", "status", "model", "tag"),
+    Index("darkroom_jobs_of_tenant", "tenant", "seq"),
     sqlite_autoincrement=True,
 )
 
@@ -50,6 +52,11 @@ SCHEMA = Schema(
             "DROP INDEX darkroom_jobs_queue_of_model",
             "CREATE INDEX darkroom_jobs_turns ON darkroom_jobs (model, status, tag, seq)",
             "CREATE INDEX darkroom_jobs_turns_of_tenant ON darkroom_jobs (tenant, model, status, tag)",
+        ),
+        (
+            "DROP INDEX darkroom_jobs_turns_of_tenant",
+            "CREATE INDEX darkroom_jobs_turns_of_tenant ON darkroom_jobs (tenant, status, model, tag)",
+            "CREATE INDEX darkroom_jobs_of_tenant ON darkroom_jobs (tenant, seq)",
         ),
     ),
     lock=0x6461726B,

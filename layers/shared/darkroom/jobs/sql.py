@@ -25,7 +25,7 @@ from darkroom.errors import (
 from darkroom.jobs import fairness
 from darkroom.jobs.lease_watch import LeaseWatch, Sight
 from darkroom.jobs.schema import SCHEMA, jobs
-from darkroom.jobs.store import FULL_SECONDS, Accepted, Idempotency, Lease, job_of
+from darkroom.jobs.store import FULL_SECONDS, Accepted, Idempotency, Lease, job_of, whole
 from darkroom.retry import Retry
 
 _RACES = Retry(tries=3)  # Postgres only: another writer took this idempotency key since we looked
@@ -101,6 +101,7 @@ class SqlJobStore:
                     raise IdempotencyKeyReused
                 return Accepted(_job(first), replayed=first.id != job.id)
             queue = connection.execute(_QUEUE, {"of_model": job.model, "of_tenant": job.tenant}).one()
+            begun, last = whole(queue.running) or whole(queue.next), whole(queue.last)
             if queue.queued >= self._max_queued:
                 raise Overloaded(retry_after=FULL_SECONDS)
             if queue.tenant >= self._max_tenant_queued:
@@ -119,9 +120,7 @@ class SqlJobStore:
                     beat=0,
                     idempotency_key=idempotency.key if idempotency else None,
                     fingerprint=idempotency.fingerprint if idempotency else None,
-                    tag=fairness.tag(
-                        fairness.work_of(job.readable_request()), queue.last, queue.running or queue.next or 0
-                    ),
+                    tag=fairness.tag(fairness.work_of(job.readable_request()), last, begun),
                 )
             )
             return Accepted(job, replayed=False)
@@ -169,7 +168,7 @@ class SqlJobStore:
                     row = connection.execute(queued.with_for_update(skip_locked=True)).one_or_none()
                 if row is None:
                     return None
-                if row.attempts < self._max_attempts:
+                if whole(row.attempts) < self._max_attempts:
                     return self._lease(connection, row, worker)
                 values = self._finished(JobStatus.FAILED) | {"error": Poisoned().problem().model_dump_json()}
                 connection.execute(update(jobs).where(jobs.c.seq == row.seq).values(values))
@@ -182,7 +181,7 @@ class SqlJobStore:
             .values(
                 status=JobStatus.RUNNING.value,
                 started_at=self._wall(),
-                attempts=row.attempts + 1,
+                attempts=whole(row.attempts) + 1,
                 step=0,
                 steps=0,
                 worker=worker,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -13,6 +14,8 @@ from darkroom.errors import Problem, Unreadable
 
 D = TypeVar("D", bound=BaseModel)
 _STATUSES = {status.value: status for status in JobStatus}
+
+_END_OF_TIME = 253_402_300_800  # the year 10000, which no date has
 
 FULL_SECONDS = 5  # after which a caller whom a full queue turned away may come again
 
@@ -52,19 +55,29 @@ def job_of(record: Mapping[str, Any], request: str | bytes) -> Job:
     if (status is JobStatus.SUCCEEDED and result is None) or (status is JobStatus.FAILED and error is None):
         status, error = JobStatus.FAILED, Unreadable().problem()
     return Job(
-        id=record["id"],
-        tenant=record["tenant"],
-        model=record["model"],
+        id=str(record["id"]),
+        tenant=str(record["tenant"]),
+        model=str(record["model"]),
         request=_read(GenerationRequest, request),
         status=status,
-        created_at=record["created_at"],
-        started_at=record.get("started_at"),
-        finished_at=record.get("finished_at"),
-        attempts=record["attempts"],
-        progress=Progress(step=record["step"], steps=record["steps"]),
+        created_at=_epoch(record["created_at"]) or 0.0,
+        started_at=_epoch(record.get("started_at")),
+        finished_at=_epoch(record.get("finished_at")),
+        attempts=whole(record["attempts"]),
+        progress=Progress(step=whole(record["step"]), steps=whole(record["steps"])),
         result=result,
         error=error,
     )
+
+
+def whole(value: Any) -> int:
+    """A number that a record should hold; 0 for what is none (SQLite keeps text in a column of numbers)."""
+    return int(value) if isinstance(value, int | float) and math.isfinite(value) else 0
+
+
+def _epoch(value: Any) -> float | None:
+    """Seconds since the epoch, if they are a date's."""
+    return float(value) if isinstance(value, int | float) and 0 <= value < _END_OF_TIME else None
 
 
 def _read(kind: type[D], text: str | bytes | None) -> D | None:

@@ -77,5 +77,5 @@ def _split(text: str) -> TrafficSplit:
 def _read(how: Callable[[str], T], text: str | None) -> T | None:
     try:
         return None if text is None else how(text)
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None

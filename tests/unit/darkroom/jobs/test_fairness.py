@@ -123,3 +123,27 @@ def test_a_tenant_has_a_share_of_the_queue(url: str) -> None:
         claim(store)
         claim(store)
         accept(store, "greedy", SMALL)
+
+
+def test_what_a_tenant_has_finished_does_not_slow_down_its_next_job(tmp_path: Path) -> None:
+    """Counted in the steps of SQLite's virtual machine; it read every job that the tenant had ever had."""
+
+    def steps_of_an_acceptance(finished: int) -> int:
+        steps = 0
+
+        def step() -> None:
+            nonlocal steps
+            steps += 1
+
+        with closing(SqlJobStore(f"sqlite:///{tmp_path}/{finished}.db")) as store:
+            accept(store, "one", *[SMALL] * finished)
+            served(store, finished)
+            with store._database.read() as connection:
+                assert connection.connection.driver_connection is not None
+                connection.connection.driver_connection.set_progress_handler(step, 1)
+            accept(store, "one", SMALL)
+        return steps
+
+    few, many = steps_of_an_acceptance(1), steps_of_an_acceptance(50)
+    assert few > 100
+    assert many < few + 20

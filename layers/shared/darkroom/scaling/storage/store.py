@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from darkroom import strict_json
 from darkroom.database.condition import ANYWAY, Condition, Hold
+from darkroom.errors import RequestError
 
 if TYPE_CHECKING:
     from darkroom.scaling.policy import ScalingPolicy
@@ -21,10 +22,10 @@ def document_of(text: str | None) -> Document | None:
     if text is None:
         return None
     try:
-        document = json.loads(text)
+        document = strict_json.parse(text.encode(errors="replace"))
         if isinstance(document, dict):
             return document
-    except ValueError:
+    except RequestError:
         pass
     return {"unreadable": text[:_SHOWN]}
 

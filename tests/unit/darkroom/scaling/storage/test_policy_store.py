@@ -192,12 +192,15 @@ def overwrite(store, text):
         client.put_item(TableName=store._records._table.name, Item={**item, attribute: {"S": text}})
 
 
-@pytest.mark.parametrize("text", ["no JSON", "[]", '{"min": 0, "max": 2, "of_a_newer_release": 1}', "{}"])
+DEEP = '{"a":' * 1000 + "1" + "}" * 1000
+
+
+@pytest.mark.parametrize("text", ["no JSON", "[]", '{"min": 0, "max": 2, "of_a_newer_release": 1}', "{}", DEEP])
 def test_a_policy_that_cannot_be_read_is_shown_and_can_be_replaced(store, opened, text):
     stored = store.put("crayon", OLD, by="a")
     overwrite(store, text)
     damaged = opened().get("crayon")
-    assert text in (json.dumps(damaged.document), damaged.document.get("unreadable"))
+    assert text[:1000] in (json.dumps(damaged.document), damaged.document.get("unreadable"))
     with pytest.raises(InvalidPolicy):
         _ = damaged.policy
     assert [one.model for one in store.all()] == ["crayon"]
