@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from api import submission, uploads
+from api import finished_images, submission, uploads
 from api.call import Call, ClientGone
 from api.services import Services
 from api.waiting import first
@@ -17,14 +17,22 @@ from darkroom.jobs import Accepted
 from darkroom.resolving import resolve
 
 
-def accepted(call: Call, manifest: EngineManifest, requested: GenerationRequest) -> Accepted:
+def accepted(
+    call: Call, manifest: EngineManifest, requested: GenerationRequest, files: Mapping[str, bytes] = uploads.NO_FILES
+) -> Accepted:
     """The job of a request, handed over to whoever makes its images; nothing of one that is refused is kept.
 
-    Raises: what `resolve`, `uploads.without_data`, `JobStore.create` and `Inference.submit` raise.
+    `files` are images that came along, by the `upload:` reference that the request has for each.
+    Raises: what `resolve`, `finished_images.taken`, `uploads.without_data`, `JobStore.create` and `Inference.submit`
+    raise.
     """
     services, tenant = call.services, call.tenant
-    idempotency = submission.idempotency_of(call.headers, manifest.model, requested)
-    stored = uploads.without_data(resolve(requested, manifest), tenant, services.store, services.quota)
+    idempotency = submission.idempotency_of(call.headers, manifest.model, requested, files)
+    request = resolve(requested, manifest)
+    if any(finished_images.may_be(source) for source in request.sources):
+        request, found = finished_images.taken(services, request, tenant)
+        files = {**files, **found}
+    stored = uploads.without_data(request, tenant, services.store, services.quota, files)
     try:
         job = services.jobs.create(manifest.model, stored.request, tenant=tenant, idempotency=idempotency)
         if not job.replayed:

@@ -12,18 +12,19 @@ from starlette.routing import BaseRoute, Route, Router
 from starlette.types import Receive, Scope, Send
 
 from api.call import CALL, Call, ClientGone
-from api.endpoint import READ, HttpEndpoint
+from api.endpoint import MOST_OF_A_BODY, MOST_OF_A_FORM, READ, HttpEndpoint
 from api.routes import deployment, jobs, models, openai, predict, releases, scaling, uploads, web_ui
 from api.services import Services
 from darkroom.errors import DarkroomError, Draining, MalformedRequest, ModelNotFound, NotFound
 
 _POLICY_BYTES = 256 * 1024
 ROUTES: dict[str, HttpEndpoint] = {  # the first match wins
-    "/v1/models/{model}:predict": HttpEndpoint({"POST": predict.predict}, most=None),
-    "/tione/v1/models/{model}:predict": HttpEndpoint({"POST": predict.predict_as_the_seeds_do}, most=None),
+    "/v1/models/{model}:predict": HttpEndpoint({"POST": predict.predict}, most=MOST_OF_A_BODY),
+    "/tione/v1/models/{model}:predict": HttpEndpoint({"POST": predict.predict_as_the_seeds_do}, most=MOST_OF_A_BODY),
     "/v1/images/generations": HttpEndpoint({"POST": openai.generations}, form=openai.written),
-    f"{web_ui.PREFIX}/txt2img": HttpEndpoint({"POST": web_ui.txt2img}, most=None, form=web_ui.written),
-    f"{web_ui.PREFIX}/img2img": HttpEndpoint({"POST": web_ui.img2img}, most=None, form=web_ui.written),
+    "/v1/images/edits": HttpEndpoint({"POST": openai.edits}, most=MOST_OF_A_FORM, form=openai.written),
+    f"{web_ui.PREFIX}/txt2img": HttpEndpoint({"POST": web_ui.txt2img}, most=MOST_OF_A_BODY, form=web_ui.written),
+    f"{web_ui.PREFIX}/img2img": HttpEndpoint({"POST": web_ui.img2img}, most=MOST_OF_A_BODY, form=web_ui.written),
     f"{web_ui.PREFIX}/interrupt": HttpEndpoint({"POST": web_ui.interrupt}, form=web_ui.written),
     f"{web_ui.PREFIX}/options": HttpEndpoint({READ: web_ui.look, "POST": web_ui.set_options}, form=web_ui.written),
     **{

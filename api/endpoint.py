@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
+from operator import attrgetter
 from typing import cast
 
 from starlette.responses import Response
@@ -12,11 +13,14 @@ from starlette.types import Receive, Scope, Send
 from api.answers import ProblemForm, rfc_9457
 from api.call import CALL, Call
 from darkroom.errors import MethodNotAllowed
+from darkroom.settings import Settings
 
 Handler = Callable[[Call], Response | Awaitable[Response]]
 Handlers = Mapping[str, Handler]
 READ = "GET, HEAD"  # both, by one handler
 DOCUMENT_BYTES = 65_536  # of a body that holds no image
+MOST_OF_A_BODY: Callable[[Settings], int] = attrgetter("max_body_bytes")
+MOST_OF_A_FORM: Callable[[Settings], int] = attrgetter("max_form_bytes")
 BODY_SECONDS = 20.0
 
 
@@ -24,7 +28,7 @@ class HttpEndpoint:
     """Asks who calls, reads the body, then calls the method's handler: a coroutine on the loop, any other off it.
 
     Any other method gets the answer that names those there are. `open`: to everybody, nobody is asked for a key. The
-    body may have `most` bytes, with None as many as the settings say; with `reads=False` it is the handlers' business.
+    body may have `most` bytes, or what that says of the settings; with `reads=False` it is the handlers' business.
     `form` is how its callers read errors.
     Raises: what handlers, `Call.identify`, `Bodies.room` and `Call.read` raise.
     """
@@ -34,7 +38,7 @@ class HttpEndpoint:
         handlers: Handlers,
         *,
         open: bool = False,
-        most: int | None = DOCUMENT_BYTES,
+        most: int | Callable[[Settings], int] = DOCUMENT_BYTES,
         reads: bool = True,
         form: ProblemForm = rfc_9457,
     ) -> None:
@@ -58,8 +62,8 @@ class HttpEndpoint:
         if not self._reads:
             response = await self._answer(call, handler)
         else:
-            largest = call.services.settings.max_body_bytes
-            limit = largest if self._most is None else min(self._most, largest)
+            settings = call.services.settings
+            limit = min(self._most, settings.max_body_bytes) if isinstance(self._most, int) else self._most(settings)
             size = call.announced(limit=limit)
             async with call.services.bodies.room(call.tenant, size, seconds=BODY_SECONDS) as call.give_back:
                 await call.read(limit=limit, seconds=BODY_SECONDS)

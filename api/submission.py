@@ -77,14 +77,22 @@ def preference_of(headers: Mapping[str, str], settings: Settings) -> Preference:
     return Preference(min(settings.wait_seconds, settings.max_wait_seconds))
 
 
-def idempotency_of(headers: Mapping[str, str], model: str, request: GenerationRequest) -> Idempotency | None:
-    """The caller's key with the fingerprint of what they ask for. Raises: InvalidParameter.
+def idempotency_of(
+    headers: Mapping[str, str], model: str, request: GenerationRequest, files: Mapping[str, bytes]
+) -> Idempotency | None:
+    """The caller's key, in quotes or not, with the fingerprint of what they ask for. Raises: InvalidParameter.
 
-    The fingerprint is over the parsed request: white space and the order of members do not make another request.
+    The fingerprint is over the parsed request: white space and the order of members do not make another request. Of an
+    image that came along (`files`, by its name in the request) the bytes count.
     """
     key = headers.get("idempotency-key")
     if key is None:
         return None
+    if len(key) > 2 and key[0] == key[-1] == '"':  # a string, as draft-ietf-httpapi-idempotency-key-header has it
+        key = key[1:-1]
+    if files:
+        digests = {name: f"sha256:{hashlib.sha256(file).hexdigest()}" for name, file in files.items()}
+        request = request.with_sources(lambda source: digests.get(source, source))
     if not _IDEMPOTENCY_KEY.fullmatch(key):
         raise InvalidParameter("Idempotency-Key must be 1 to 255 visible ASCII characters.")
     return Idempotency(key, hashlib.sha256(f"{model}\n{request.model_dump_json()}".encode()).hexdigest())

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, Field
@@ -62,6 +63,9 @@ def grant(
     )
 
 
+NO_FILES: Mapping[str, bytes] = MappingProxyType({})
+
+
 @dataclass(frozen=True)
 class Stored:
     """A request whose data URIs are uploads now, and the keys and sizes of these."""
@@ -82,26 +86,28 @@ def without_data(
     tenant: str,
     store: ObjectStore,
     quota: UploadQuota,
+    files: Mapping[str, bytes] = NO_FILES,
     now: Callable[[], float] = time.time,
 ) -> Stored:
     """The request with each data URI kept as an upload: jobs, queues and answers need not carry the bytes.
 
+    `files` are images that the request names as uploads and that are kept with them: bytes by `upload:` reference.
     Raises: InvalidBase64; RateLimited, StorageUnavailable, StorageFull, and then nothing is kept.
     """
     images: dict[str, bytes] = {}
 
-    def kept(source: str | None) -> str | None:
-        if source is None or not data_uri.is_data_uri(source):
+    def kept(source: str) -> str:
+        if source in files:
+            reference, image = source, files[source]
+        elif data_uri.is_data_uri(source):
+            reference, image = uploads.reference(uploads.new_id(now())), data_uri.decode(source)
+        else:
             return source
-        upload_id = uploads.new_id(now())
-        images[uploads.key(tenant, upload_id)] = data_uri.decode(source)
-        return uploads.reference(upload_id)
+        images[uploads.key_of(tenant, reference) or ""] = image
+        return reference
 
-    controls = request.control and [
-        control.model_copy(update={"image": kept(control.image)}) for control in request.control
-    ]
-    update = {"image": kept(request.image), "mask": kept(request.mask), "control": controls}
-    stored = Stored(request.model_copy(update=update), {key: len(image) for key, image in images.items()})
+    request = request.with_sources(kept)
+    stored = Stored(request, {key: len(image) for key, image in images.items()})
     if images:
         quota.take(tenant, stored.images.values())
     try:

@@ -16,12 +16,12 @@ from api.answers import JSON, Written, answer
 from api.call import Call
 from api.clients import pictures
 from api.clients.a1111_schemas import ONLY, Drawing, Drawn, ImageToImage, TextToImage, WebUiError
-from api.clients.sizes import nearest
 from api.schemas.jobs import problem_of
 from darkroom.bundles.manifest import EngineManifest
 from darkroom.contracts import GenerationRequest, Job
 from darkroom.errors import InvalidParameter, OutOfRange, Problem
 from darkroom.parsing import from_validation, parse_request
+from darkroom.sizes import nearest
 
 SAMPLERS = {"Euler a": "euler_a", "Euler": "euler", "DPM++ 2M": "dpmpp_2m", "DDIM": "ddim", "LCM": "lcm"}
 _MOST_IMAGES = 8

@@ -1,22 +1,40 @@
-"""OpenAI's images API: `/v1/images/generations`."""
+"""OpenAI's images API: `/v1/images/generations` and `/v1/images/edits`."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
+from pydantic import ValidationError
 from starlette.responses import Response
 
 from api import accepting, submission
 from api.answers import answer
 from api.call import Call
 from api.clients import pictures
-from api.clients.openai_schemas import ImageData, ImagesAnswer, ImagesRequest
-from api.clients.sizes import nearest
+from api.clients.openai_schemas import EditsRequest, ImageData, ImagesAnswer, ImagesRequest
 from api.schemas.jobs import problem_of
 from darkroom.bundles.manifest import EngineManifest
 from darkroom.contracts import GenerationRequest, Job, OutputFormat
+from darkroom.errors import ImageTooLarge, InvalidParameter
+from darkroom.image_use import DEFAULT_MASK_STRENGTH, DEFAULT_STRENGTH
+from darkroom.images import uploads
+from darkroom.parsing import from_validation
+from darkroom.sizes import nearest
 
-_CHANGE_NOTHING = ("quality", "style", "moderation")
+_CHANGE_NOTHING = ("quality", "style", "moderation", "input_fidelity")
+_IMAGES = ("image", "image[]")
+
+
+@dataclass(frozen=True)
+class _Read:
+    """What was asked for, and the files that came along by the `upload:` references that `image` and `mask` are."""
+
+    requested: ImagesRequest
+    image: str | None = None
+    mask: str | None = None
+    files: Mapping[str, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -30,8 +48,17 @@ class _Asked:
 
 async def generations(call: Call) -> Response:
     """POST /v1/images/generations: the images themselves, never a promise of them."""
+    return await _made(call, _generation)
+
+
+async def edits(call: Call) -> Response:
+    """POST /v1/images/edits: an image drawn again, with a mask where that is transparent."""
+    return await _made(call, _edit)
+
+
+async def _made(call: Call, read: Callable[[Call], _Read]) -> Response:
     services = call.services
-    asked, job = await _accepted(call)
+    asked, job = await _accepted(call, read)
     await call.forget_body()
     if not job.status.finished:
         kept = "idempotency-key" in call.headers
@@ -43,20 +70,56 @@ async def generations(call: Call) -> Response:
     return answer(200, await services.run(_answer, call, asked, job))
 
 
-async def _accepted(call: Call) -> tuple[_Asked, Job]:
-    requested = await call.services.turns.take(call.tenant, submission.document, ImagesRequest, call.body, call.headers)
-    return await call.services.run(_created, call, requested)
+async def _accepted(call: Call, read: Callable[[Call], _Read]) -> tuple[_Asked, Job]:
+    """Nothing of the files that came along is held any more once it returns."""
+    return await call.services.run(_created, call, await call.services.turns.take(call.tenant, read, call))
 
 
-def _created(call: Call, requested: ImagesRequest) -> tuple[_Asked, Job]:
-    manifest = call.manifest_of(requested.model or "m")
-    asked = _understood(requested, manifest)
-    return asked, accepting.accepted(call, manifest, asked.request).job
+def _generation(call: Call) -> _Read:
+    return _Read(submission.document(ImagesRequest, call.body, call.headers))
 
 
-def _understood(requested: ImagesRequest, manifest: EngineManifest) -> _Asked:
-    warnings = [f"{name} changes nothing here." for name in _CHANGE_NOTHING if getattr(requested, name) is not None]
-    width = height = None
+def _edit(call: Call) -> _Read:
+    """Raises: InvalidParameter, ImageTooLarge; what `read_form` and `from_validation` raise."""
+    from api.clients.forms import read_form
+
+    texts, given = read_form(call.body, call.headers)
+    if unknown := next((name for name in given if name not in (*_IMAGES, "mask")), None):
+        raise InvalidParameter("Files are sent as image and mask.", field=f"/{unknown[:100]}")
+    if misplaced := next((name for name in (*_IMAGES, "mask") if name in texts), None):
+        raise InvalidParameter(f"{misplaced} must be a file.", field=f"/{misplaced}")
+    images, masks = [file for name in _IMAGES for file in given.get(name, [])], given.get("mask", [])
+    if len(images) != 1 or len(masks) > 1:
+        raise InvalidParameter("Send one image, and one mask at most.", field="/image" if not masks[1:] else "/mask")
+    if texts.get("stream", "").lower() == "false":
+        del texts["stream"]
+    try:
+        requested = EditsRequest.model_validate(texts)
+    except ValidationError as refused:
+        raise from_validation(refused) from None
+    most, files = call.services.settings.max_upload_bytes, {}
+    for name, file in (("image", images[0]), *(("mask", mask) for mask in masks)):
+        if len(file) > most:
+            raise ImageTooLarge(f"An image may have at most {most} bytes.", field=f"/{name}")
+        files[uploads.reference(uploads.new_id(time.time()))] = file
+    image, mask, *_ = *files, None
+    return _Read(requested, image, mask, files)
+
+
+def _created(call: Call, read: _Read) -> tuple[_Asked, Job]:
+    manifest = call.manifest_of(read.requested.model or "m")
+    asked = _understood(read, manifest)
+    return asked, accepting.accepted(call, manifest, asked.request, read.files).job
+
+
+def _understood(read: _Read, manifest: EngineManifest) -> _Asked:
+    requested = read.requested
+    warnings = [
+        f"{name} changes nothing here." for name in _CHANGE_NOTHING if getattr(requested, name, None) is not None
+    ]
+    width = height = strength = None
+    if isinstance(requested, EditsRequest):
+        strength = requested.strength or (DEFAULT_STRENGTH if read.mask is None else DEFAULT_MASK_STRENGTH)
     if requested.size not in (None, "auto"):
         wanted = [int(side) for side in str(requested.size).split("x")]
         native = manifest.defaults.width * manifest.defaults.height
@@ -75,6 +138,9 @@ def _understood(requested: ImagesRequest, manifest: EngineManifest) -> _Asked:
         num_images=requested.n or 1,
         output_format=requested.output_format or OutputFormat.PNG,
         cache=requested.cache,
+        image=read.image,
+        mask=read.mask,
+        strength=strength,
     )
     return _Asked(request, requested.response_format == "url", tuple(warnings))
 

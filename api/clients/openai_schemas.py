@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from api.schemas import Document
 from darkroom.contracts import MAX_PROMPT_CHARACTERS, MAX_SEED, Contract, OutputFormat
@@ -36,6 +36,22 @@ class ImagesRequest(Contract):
     guidance_scale: Annotated[float, Field(ge=0, le=50, allow_inf_nan=False)] | None = None
     sampler: Annotated[str, Field(pattern=r"^[a-z0-9_]{1,32}$")] | None = None
     cache: Literal["auto", "on", "off"] = "auto"
+
+
+class EditsRequest(ImagesRequest):
+    """What a form says beside its files: numbers are texts there. `strength` is ours: how much is drawn again."""
+
+    model_config = ConfigDict(strict=False)
+
+    input_fidelity: Annotated[str, Field(max_length=20)] | None = None
+    strength: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None = None
+
+
+class EditsForm(EditsRequest):
+    """A form as it is sent, files among its members (for /openapi.json)."""
+
+    image: Annotated[bytes, Field(description="the image: PNG, JPEG or WebP; also as `image[]`")]
+    mask: Annotated[bytes | None, Field(description="as large as the image; transparent: draw again")] = None
 
 
 class ImageData(Document):

@@ -7,11 +7,11 @@ from typing import Any
 from pydantic import BaseModel
 
 from api.clients.a1111_schemas import Drawn, ImageToImage, TextToImage, WebUiError
-from api.clients.openai_schemas import ImagesAnswer, ImagesRequest, OpenAIProblem
+from api.clients.openai_schemas import EditsForm, ImagesAnswer, ImagesRequest, OpenAIProblem
 from api.clients.web_ui_addresses import LISTS, PREFIX
 from api.openapi.vocabulary import Operation, Operations, content, returns
 
-SCHEMAS = (ImagesRequest, ImagesAnswer, OpenAIProblem, TextToImage, ImageToImage, Drawn, WebUiError)
+SCHEMAS = (ImagesRequest, EditsForm, ImagesAnswer, OpenAIProblem, TextToImage, ImageToImage, Drawn, WebUiError)
 
 
 def _problems(**reasons: str) -> dict[str, Any]:
@@ -40,6 +40,20 @@ _WEB_UI: Operations = {
     ("POST", f"{PREFIX}/options"): _web_ui("post", "options", "Only what holds already can be set", None, _ANY),
     **{("GET", f"{PREFIX}/{name}"): _web_ui("get", name, f"The {name}", None, _ANY) for name in LISTS},
 }
+_MADE = {
+    "200": returns("the images", ImagesAnswer),
+    **_problems(
+        _400="a member is missing, unknown or out of range",
+        _401="no valid API key",
+        _404="no such model",
+        _413="the body is too large",
+        _415="the body is of another type",
+        _429="more under way than is your share",
+        _500="our fault",
+        _503="overloaded, draining, or a store is down",
+        _504="not made in time; the message names the job, which goes on",
+    ),
+}
 OPERATIONS: Operations = {
     **_WEB_UI,
     ("POST", "/v1/images/generations"): {
@@ -48,19 +62,14 @@ OPERATIONS: Operations = {
         "description": "The images themselves, once they are made; errors are in OpenAI's form.",
         "tags": ["images"],
         "requestBody": {"required": True, "content": content(ImagesRequest)},
-        "responses": {
-            "200": returns("the images", ImagesAnswer),
-            **_problems(
-                _400="a member is missing, unknown or out of range",
-                _401="no valid API key",
-                _404="no such model",
-                _413="the body is too large",
-                _415="not application/json",
-                _429="more under way than is your share",
-                _500="our fault",
-                _503="overloaded, draining, or a store is down",
-                _504="not made in time; the message names the job, which goes on",
-            ),
-        },
+        "responses": _MADE,
+    },
+    ("POST", "/v1/images/edits"): {
+        "operationId": "editImage",
+        "summary": "An image drawn again, as OpenAI's clients ask for it",
+        "description": "With a mask it is drawn again where that is transparent, else all of it, by `strength`.",
+        "tags": ["images"],
+        "requestBody": {"required": True, "content": content(EditsForm, "multipart/form-data")},
+        "responses": _MADE,
     },
 }

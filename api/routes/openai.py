@@ -16,6 +16,13 @@ async def generations(call: Call) -> Response:
     return await openai.generations(call)
 
 
+async def edits(call: Call) -> Response:
+    """POST /v1/images/edits"""
+    from api.clients import openai
+
+    return await openai.edits(call)
+
+
 def written(problem: Problem) -> Written:
     """An error, as these clients read it."""
     from api.clients import openai_errors

@@ -121,13 +121,10 @@ def problem_of(job: Job) -> Problem:
 def _shortened(request: GenerationRequest) -> GenerationRequest:
     """Without the bytes of images it brought: who asks for a job again and again need not be sent them each time."""
 
-    def short(source: str | None) -> str | None:
-        return f"{source.partition(',')[0]}," if source and source[:5].lower() == "data:" else source
+    def short(source: str) -> str:
+        return f"{source.partition(',')[0]}," if source[:5].lower() == "data:" else source
 
-    controls = request.control and [
-        control.model_copy(update={"image": short(control.image)}) for control in request.control
-    ]
-    return request.model_copy(update={"image": short(request.image), "mask": short(request.mask), "control": controls})
+    return request.with_sources(short)
 
 
 def _utc(epoch: float) -> datetime:

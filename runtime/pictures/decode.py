@@ -5,8 +5,8 @@ What is done with it, in this order, wherever it came from:
 1. PNG, JPEG or WebP, by its first bytes; at most `max_pixels` by its header, before anything is decoded.
 2. One frame: animations are refused. Of a JPEG with several pictures in it (MPO) the first counts.
 3. Turned and mirrored as its EXIF orientation says.
-4. Made RGB, 8 bits a channel: 16-bit is scaled, CMYK converted without a profile, transparency laid over white (in a
-   mask: over black). Colour profiles are ignored: numbers are taken as sRGB.
+4. Made RGB, 8 bits a channel: 16-bit is scaled, CMYK converted without a profile, transparency laid over white. Colour
+   profiles are ignored: numbers are taken as sRGB. Of a mask with transparency the alpha alone counts.
 5. Cropped around the centre to the aspect that is asked for, and resized with Lanczos.
 """
 
@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import io
 from contextlib import suppress
-from typing import NoReturn
+from dataclasses import dataclass
+from typing import Literal, NoReturn
 
 import numpy as np
 import structlog
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from darkroom.errors import (
     DarkroomError,
@@ -36,6 +37,7 @@ from runtime.pictures.header import Header, read_header
 MAX_PIXELS = 25_000_000
 MIN_SIDE = 8
 MAX_ASPECT = 8
+_TURNED = (5, 6, 7, 8)  # EXIF orientations whose rows are columns
 
 
 def decode(data: bytes, width: int, height: int, *, max_pixels: int = MAX_PIXELS) -> Pixels:
@@ -44,19 +46,54 @@ def decode(data: bytes, width: int, height: int, *, max_pixels: int = MAX_PIXELS
     Raises: ImageFormatUnsupported, ImageInvalid, ImageTooLarge, ImageAnimated, InvalidDimensions, OutOfMemory.
     """
     image = _load(data, max_pixels)
-    fitted = ImageOps.fit(_over(image, "white"), (width, height), Image.Resampling.LANCZOS)
+    fitted = ImageOps.fit(_over_white(image), (width, height), Image.Resampling.LANCZOS)
     return np.asarray(fitted)
 
 
-def decode_mask(data: bytes, width: int, height: int, *, max_pixels: int = MAX_PIXELS) -> Pixels:
-    """A mask as uint8 [height, width]: 255 where the file is rather white than black, 0 elsewhere.
+@dataclass(frozen=True, eq=False)
+class Mask:
+    """`pixels`: uint8 [H, W], 255 where to draw again, 0 elsewhere; `by_alpha`: the file's transparency said so."""
+
+    pixels: Pixels
+    by_alpha: bool
+
+
+def decode_mask(
+    data: bytes,
+    width: int,
+    height: int,
+    *,
+    alpha: Literal["transparent", "opaque"] = "transparent",
+    max_pixels: int = MAX_PIXELS,
+) -> Mask:
+    """Where a mask file is rather white than black, or, where something of it is transparent, rather as `alpha` says.
 
     It is cropped and resized as the image is, so that a mask of the image's aspect lies where it was drawn.
     Raises as `decode` does.
     """
     image = _load(data, max_pixels)
-    fitted = ImageOps.fit(_over(image, "black").convert("L"), (width, height), Image.Resampling.BILINEAR)
-    return np.where(np.asarray(fitted) >= 128, np.uint8(255), np.uint8(0))
+    opacity = image.convert("RGBA").getchannel("A") if image.has_transparency_data else None
+    by_alpha = opacity is not None and opacity.getextrema() != (255, 255)
+    if opacity is None or not by_alpha:
+        redrawn = image.convert("RGB").convert("L")
+    else:
+        redrawn = opacity if alpha == "opaque" else ImageOps.invert(opacity)
+    fitted = ImageOps.fit(redrawn, (width, height), Image.Resampling.BILINEAR)
+    return Mask(np.where(np.asarray(fitted) >= 128, np.uint8(255), np.uint8(0)), by_alpha)
+
+
+def size_of(data: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    """Width and height of an image file, upright, before anything of it is decoded.
+
+    Raises: ImageFormatUnsupported, ImageInvalid, ImageTooLarge, ImageAnimated, InvalidDimensions.
+    """
+    header = _checked(data, max_pixels)
+    turned = False
+    with suppress(Exception), Image.open(io.BytesIO(data), formats=[header.format]) as image:
+        exif = Image.Exif()
+        exif.load(image.info.get("exif", b""))  # `getexif` would decode a PNG in search of it
+        turned = exif.get(ExifTags.Base.Orientation) in _TURNED
+    return (header.height, header.width) if turned else (header.width, header.height)
 
 
 def _load(data: bytes, max_pixels: int) -> Image.Image:
@@ -116,8 +153,8 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     return Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))
 
 
-def _over(image: Image.Image, background: str) -> Image.Image:
+def _over_white(image: Image.Image) -> Image.Image:
     if not image.has_transparency_data:
         return image.convert("RGB")
     seen = image.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", seen.size, background), seen).convert("RGB")
+    return Image.alpha_composite(Image.new("RGBA", seen.size, "white"), seen).convert("RGB")

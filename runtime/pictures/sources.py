@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from darkroom.errors import ImageTooLarge, ObjectNotFound, ObjectTooLarge, RequestError, UploadNotFound
 from darkroom.fetch.fetcher import Fetcher
@@ -11,7 +11,7 @@ from darkroom.images import data_uri, uploads
 from darkroom.storage import ObjectStore
 from runtime.arrays import Pixels
 from runtime.config import RuntimeConfig
-from runtime.pictures.decode import decode, decode_mask
+from runtime.pictures.decode import Mask, decode, decode_mask, size_of
 from runtime.pictures.slots import Slots
 
 Result = TypeVar("Result")
@@ -55,10 +55,23 @@ class InputImages:
         with self._decoding.taken(tenant):
             return _naming(field, lambda: decode(data, width, height, max_pixels=self._max_pixels))
 
-    def decode_mask(self, data: bytes, tenant: str, width: int, height: int, *, field: str = "/mask") -> Pixels:
-        """uint8 [height, width], 0 or 255. Raises: as `runtime.pictures.decode` does."""
+    def decode_mask(
+        self,
+        data: bytes,
+        tenant: str,
+        width: int,
+        height: int,
+        *,
+        alpha: Literal["transparent", "opaque"] = "transparent",
+        field: str = "/mask",
+    ) -> Mask:
+        """Raises: as `runtime.pictures.decode` does."""
         with self._decoding.taken(tenant):
-            return _naming(field, lambda: decode_mask(data, width, height, max_pixels=self._max_pixels))
+            return _naming(field, lambda: decode_mask(data, width, height, alpha=alpha, max_pixels=self._max_pixels))
+
+    def size(self, data: bytes, *, field: str = "/image") -> tuple[int, int]:
+        """Width and height of the image in a file, upright. Raises: as `runtime.pictures.decode.size_of` does."""
+        return _naming(field, lambda: size_of(data, max_pixels=self._max_pixels))
 
     def _read(self, source: str, tenant: str) -> bytes:
         if data_uri.is_data_uri(source):

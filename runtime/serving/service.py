@@ -159,7 +159,8 @@ class Service:
         inputs = NO_INPUTS
         if request.brings_images:
             self.admission.check()
-            inputs = read_inputs(self._images, request, invocation.tenant, manifest.latents.downscale)
+            inputs = read_inputs(self._images, request, invocation.tenant, manifest)
+            request = request.model_copy(update={"width": inputs.width, "height": inputs.height})
         tokens = self._bundle.tokenizer.encode(request.prompt)
         negative = self._bundle.tokenizer.encode(request.negative_prompt)
         return Generation(
@@ -175,6 +176,7 @@ class Service:
                 *self._fallback,
                 *_truncation("prompt", tokens),
                 *_truncation("negative_prompt", negative),
+                *inputs.warnings,
             ],
             listener=listener,
         )

@@ -43,6 +43,34 @@ def test_openai(deployment: Any) -> None:
     assert all(obeyed(base64.b64decode(one.b64_json or "")) for one in answer.data)
 
 
+def test_edits_of_openai(deployment: Any) -> None:
+    """The mask's transparent part is drawn again, and nothing else; without a mask it is the picture, drawn half again;
+    and a finished image is an image like any other."""
+    url = str(deployment.client.base_url).rstrip("/") + "/v1"
+    blue, mask = Image.new("RGB", (128, 128), (190, 214, 250)), Image.new("RGBA", (128, 128), (0, 0, 0, 0))
+    mask.paste((0, 0, 0, 255), (0, 0, 128, 8))  # opaque stays
+    with openai.OpenAI(base_url=url, api_key="any") as client:
+        drawn = client.images.edit(image=png(blue), mask=png(mask), prompt=HEART, extra_body={"seed": 5})
+        assert drawn.data
+        picture = base64.b64decode(drawn.data[0].b64_json or "")
+        again = client.images.edit(image=picture, prompt=HEART, extra_body={"seed": 4, "strength": 0.5})
+    assert obeyed(picture)
+    kept = np.asarray(Image.open(io.BytesIO(picture)).convert("RGB"))[:4].astype(int)
+    assert np.abs(kept - np.array((190, 214, 250))).max() < 3
+    assert again.data
+    assert obeyed(base64.b64decode(again.data[0].b64_json or ""))
+    job = drawn.model_dump()["id"]
+    body = {"prompt": HEART, "image": f"job:{job}/0", "strength": 0.5, "seed": 4}
+    same = deployment.client.post(PREDICT, json=body, headers={"Accept": "image/png"})
+    assert same.content == base64.b64decode(again.data[0].b64_json or "")
+
+
+def png(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "png")
+    return buffer.getvalue()
+
+
 def test_text_to_image_of_hugging_face(hugging_face: InferenceClient) -> None:
     assert obeyed(hugging_face.text_to_image(HEART))
     image = hugging_face.text_to_image(

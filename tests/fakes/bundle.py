@@ -45,7 +45,7 @@ def manifest(model: str = "crayon", *, checkpoint: str = "0" * 64) -> EngineMani
             tokenizer="tokenizer.json", max_length=77, bos_token_id=1, eos_token_id=2, pad_token_id=0, embedding_dim=8
         ),
         latents=LatentSpec(channels=4, downscale=8, scaling_factor=1.0, preview=[[0.0] * 3] * 5),
-        samplers=SamplerSpec(tables="samplers.safetensors", names=["ddim", "euler"], max_steps=100),
+        samplers=SamplerSpec(tables="samplers.safetensors", names=["ddim", "euler"], max_steps=100, entries=True),
         defaults=Defaults(width=64, height=64, num_inference_steps=4, guidance_scale=2.0, sampler="ddim"),
         limits=Limits(min_size=32, max_size=128, max_pixels=128 * 96),
         built_with={},

@@ -244,11 +244,17 @@ def test_row_47_sixteen_bits() -> None:
     assert tuple(rgb[0, 0]) == (255, 128, 0)
 
 
-def test_row_47_alpha_is_laid_over_white_and_in_a_mask_over_black() -> None:
+def test_row_47_alpha_is_laid_over_white_and_in_a_mask_says_what_is_drawn_again() -> None:
     image = quarters().convert("RGBA")
     image.putalpha(Image.linear_gradient("L").resize(SIZE).point(lambda value: 0 if value < 128 else 255))
     assert corners(decode(file(image), *SIZE)) == [WHITE, WHITE, BLUE, WHITE]
-    assert decode_mask(file(image), *SIZE)[[12, 12, 36, 36], [16, 48, 16, 48]].tolist() == [0, 0, 0, 255]
+    corner = ([12, 12, 36, 36], [16, 48, 16, 48])
+    mask = decode_mask(file(image), *SIZE)
+    assert (mask.pixels[corner].tolist(), mask.by_alpha) == ([255, 255, 0, 0], True)
+    assert decode_mask(file(image), *SIZE, alpha="opaque").pixels[corner].tolist() == [0, 0, 255, 255]
+    image.putalpha(255)
+    mask = decode_mask(file(image), *SIZE)
+    assert (mask.pixels[corner].tolist(), mask.by_alpha) == ([0, 255, 0, 255], False)
     half = Image.new("RGBA", SIZE, (0, 0, 0, 128))
     assert tuple(decode(file(half), *SIZE)[0, 0]) == (127, 127, 127)
 

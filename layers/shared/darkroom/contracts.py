@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
@@ -74,7 +75,8 @@ class GenerationRequest(Contract):
 
     `image` with `control` keeps what the control image shows; with `strength` the image is noised and drawn again
     (image-to-image), with `mask` only where the mask is white (inpainting). Alone, it is the control image of a model
-    with one ControlNet, and is drawn again with strength 0.8 by a model with none.
+    with one ControlNet, and is drawn again with strength 0.8 by a model with none. Without `width` and `height` the
+    size made is that of `image` (or of the first control image), as near to it as the model can.
     """
 
     prompt: Annotated[str, Field(max_length=MAX_PROMPT_CHARACTERS, examples=["a large red heart on a blue background"])]
@@ -99,7 +101,16 @@ class GenerationRequest(Contract):
         Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None,
         Field(exclude_if=_unset, description="how much of the image is drawn again; 1: all of it"),
     ] = None
-    mask: Annotated[ImageSource | None, Field(exclude_if=_unset, description="white: draw again; black: keep")] = None
+    mask: Annotated[
+        ImageSource | None, Field(exclude_if=_unset, description="white or transparent: draw again; black: keep")
+    ] = None
+    mask_alpha: Annotated[
+        Literal["transparent", "opaque"],
+        Field(
+            exclude_if=lambda alpha: alpha == "transparent",
+            description="which part of a mask with transparency is drawn again, whatever its colours",
+        ),
+    ] = "transparent"
     control: Annotated[
         Annotated[
             list[Control],
@@ -128,10 +139,26 @@ class GenerationRequest(Contract):
         return self.image is not None or self.control is not None
 
     @property
+    def sources(self) -> list[str]:
+        """Where its images come from."""
+        sources = (self.image, self.mask, *(control.image for control in self.control or ()))
+        return [source for source in sources if source is not None]
+
+    @property
     def names_urls(self) -> bool:
         """Whether images of it lie on somebody's server."""
-        sources = (self.image, self.mask, *(control.image for control in self.control or ()))
-        return any(source is not None and source[:4].lower() == "http" for source in sources)
+        return any(source[:4].lower() == "http" for source in self.sources)
+
+    def with_sources(self, change: Callable[[str], str]) -> GenerationRequest:
+        """The same request with each of its images from where `change` says."""
+
+        def changed(source: str | None) -> str | None:
+            return None if source is None else change(source)
+
+        controls = self.control and [
+            control.model_copy(update={"image": changed(control.image)}) for control in self.control
+        ]
+        return self.model_copy(update={"image": changed(self.image), "mask": changed(self.mask), "control": controls})
 
     def seeded(self) -> GenerationRequest:
         """The same request with its seed drawn, so that a retry makes the same image; `auto` then means `on`."""

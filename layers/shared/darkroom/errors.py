@@ -18,6 +18,10 @@ class MalformedJson(RequestError):
     code, status, title = "malformed_json", 400, "The body is not valid JSON"
 
 
+class MalformedForm(RequestError):
+    code, status, title = "malformed_form", 400, "The body is not a valid form"
+
+
 class JsonTooDeep(RequestError):
     code, status, title = "json_too_deep", 400, "The body is nested too deeply"
 

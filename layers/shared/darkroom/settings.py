@@ -55,6 +55,7 @@ class Settings(Configured):
     signing_key: str = Field("", description="secret that signs the directory store's URLs", repr=False)
     image_url_seconds: int = Field(3600, ge=1, le=604_800, description="how long an image URL works")
     max_body_bytes: int = Field(2_097_152, ge=1024, description="largest request body; the seeds send up to 600 KB")
+    max_form_bytes: int = Field(8 << 20, ge=1024, description="largest form with image files (OpenAI's edits)")
     max_upload_bytes: int = Field(20 << 20, ge=1, description="largest image that POST /v1/uploads gives a place to")
     max_tenant_upload_bytes: int = Field(2 << 30, ge=1, description="of one tenant's uploads together; beyond it 429")
     upload_url_seconds: int = Field(900, ge=1, le=604_800, description="how long an upload may be sent")

@@ -6,10 +6,14 @@ import base64
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import openai
 import pytest
+from PIL import Image
 
+from darkroom.images import uploads
+from tests.fakes import pictures
 from tests.fakes.deployment import Running, running
 
 
@@ -61,6 +65,67 @@ def test_all_that_it_may_be_asked_for(client: openai.OpenAI, deployment: Running
     made = deployment.client.get(f"/v1/jobs/{told['id']}", headers={"x-api-key": "a-key"}).json()["request"]
     assert (made["num_images"], made["num_inference_steps"], made["negative_prompt"]) == (3, 4, "a cat")
     assert made["width"] == made["height"] < 1024
+
+
+def test_an_edit_with_all_that_it_may_be_asked_for(client: openai.OpenAI, deployment: Running) -> None:
+    image, mask = pictures.file(Image.new("RGB", (64, 32), "red")), pictures.file(Image.new("RGBA", (64, 32)))
+    answer = client.images.edit(
+        model="crayon",
+        image=("image.png", image, "image/png"),
+        mask=("mask.png", mask, "image/png"),
+        prompt="a dog",
+        n=2,
+        size="auto",
+        response_format="url",
+        output_format="jpeg",
+        quality="high",
+        input_fidelity="high",
+        user="somebody",
+        extra_body={"seed": 7, "strength": 0.75, "num_inference_steps": 4, "guidance_scale": 3.5},
+    )
+    assert answer.data
+    assert [bool(one.url) for one in answer.data] == [True, True]
+    told = answer.model_dump()
+    assert told["warnings"][:2] == ["quality changes nothing here.", "input_fidelity changes nothing here."]
+    made = deployment.client.get(f"/v1/jobs/{told['id']}", headers={"x-api-key": "a-key"}).json()["request"]
+    asked = ("num_images", "seed", "strength", "num_inference_steps", "guidance_scale", "output_format")
+    assert [made[name] for name in asked] == [2, 7, 0.75, 4, 3.5, "jpeg"]
+    assert "width" not in made, "it is the image's"
+    for name, sent in (("image", image), ("mask", mask)):
+        key = uploads.key_of("ann", made[name])
+        assert key
+        assert deployment.deployment.images.get(key) == sent
+
+
+def test_an_edit_without_a_mask_draws_all_of_it_again(client: openai.OpenAI, deployment: Running) -> None:
+    image = pictures.file(Image.new("RGB", (64, 32), "red"))
+    told = client.images.edit(image=[("image.png", image)], prompt="a dog", stream=False).model_dump()
+    made = deployment.client.get(f"/v1/jobs/{told['id']}", headers={"x-api-key": "a-key"}).json()["request"]
+    assert (made["strength"], "mask" in made) == (0.8, False)
+
+
+@pytest.mark.parametrize(
+    ("asked", "code", "param"),
+    [
+        ({"image": [b"a", b"b"]}, "invalid_parameter", "image"),
+        ({"n": 9}, "out_of_range", "n"),
+        ({"size": "huge"}, "invalid_parameter", "size"),
+        ({"background": "transparent"}, "invalid_parameter", "background"),
+        ({"extra_body": {"strength": 2}}, "out_of_range", "strength"),
+        ({"extra_body": {"steps": 4}}, "unknown_field", "steps"),
+        ({"extra_body": {"seed": "many"}}, "invalid_parameter", "seed"),
+    ],
+)
+def test_edits_that_are_refused(client: openai.OpenAI, asked: dict[str, Any], code: str, param: str) -> None:
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.images.edit(**{"image": b"a", "prompt": "a dog", **asked})
+    assert (refused.value.code, refused.value.param) == (code, param)
+
+
+def test_an_edit_that_is_too_large(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.APIStatusError) as refused:
+        client.images.edit(image=b"a" * (9 << 20), prompt="a dog")
+    assert (refused.value.status_code, refused.value.code) == (413, "payload_too_large")
 
 
 def test_urls_on_request(client: openai.OpenAI) -> None:

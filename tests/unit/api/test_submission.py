@@ -53,7 +53,7 @@ def test_only_the_seeds_address_takes_what_curl_says_by_itself() -> None:
 
 def test_the_fingerprint_is_of_what_is_asked_for() -> None:
     def fingerprint(model: str, body: bytes) -> str:
-        found = submission.idempotency_of({"idempotency-key": "k"}, model, parse_request(strict_json.parse(body)))
+        found = submission.idempotency_of({"idempotency-key": "k"}, model, parse_request(strict_json.parse(body)), {})
         assert found
         return found.fingerprint
 
@@ -66,8 +66,23 @@ def test_the_fingerprint_is_of_what_is_asked_for() -> None:
 @pytest.mark.parametrize("key", ["", " ", "a b", "k" * 256, "ключ"])
 def test_a_key_that_is_none(key: str) -> None:
     with pytest.raises(InvalidParameter):
-        submission.idempotency_of({"idempotency-key": key}, "m", DOG)
+        submission.idempotency_of({"idempotency-key": key}, "m", DOG, {})
+
+
+def test_a_key_in_quotes_is_the_same_key() -> None:
+    plain, quoted = (submission.idempotency_of({"idempotency-key": key}, "m", DOG, {}) for key in ("k-1", '"k-1"'))
+    assert plain == quoted
+
+
+def test_of_images_that_came_along_their_bytes_count() -> None:
+    def fingerprint(name: str, image: bytes) -> str:
+        request = DOG.model_copy(update={"image": name, "strength": 0.5})
+        found = submission.idempotency_of({"idempotency-key": "k"}, "m", request, {name: image})
+        assert found
+        return found.fingerprint
+
+    assert fingerprint("upload:1", b"a") == fingerprint("upload:2", b"a") != fingerprint("upload:1", b"b")
 
 
 def test_no_key_no_idempotency() -> None:
-    assert submission.idempotency_of({}, "m", DOG) is None
+    assert submission.idempotency_of({}, "m", DOG, {}) is None

@@ -95,7 +95,7 @@ def test_data_uris_become_uploads(store: DirectoryStore) -> None:
     request = GenerationRequest(
         prompt="a", image=URI, mask=URI.replace("data:", "DATA:"), control=[Control(image=URI), Control()]
     )
-    kept = uploads.without_data(request, "alice", store, plenty(store), lambda: NOW).request
+    kept = uploads.without_data(request, "alice", store, plenty(store), now=lambda: NOW).request
     sources = [kept.image, kept.mask, (kept.control or [])[0].image]
     for source in sources:
         key = shared.key_of("alice", source or "")

@@ -82,11 +82,19 @@ def with_control(content: dict[str, Any]) -> None:
 
 def test_parts_that_a_bundle_lacks_are_not_in_it() -> None:
     assert "control" not in MANIFEST.model_dump()
-    assert "entries" not in MANIFEST.model_dump()["samplers"]
+    assert "entries" not in MANIFEST.samplers.model_copy(update={"entries": False}).model_dump()
     having = EngineManifest.model_validate(changed(with_control))
     assert (having.control_types, MANIFEST.control_types) == (["canny"], [])
     assert EngineManifest.model_validate_json(having.model_dump_json()) == having
     assert having.content_version() != MANIFEST.content_version()
+
+
+def test_an_image_brings_its_own_size() -> None:
+    image = GenerationRequest(prompt="a cat", image="https://example.com/a.png", strength=0.5)
+    for asked, resolved in (({}, (None, None)), ({"width": 96}, (96, 64)), ({"height": 96, "width": 32}, (32, 96))):
+        made = resolve(image.model_copy(update=asked), MANIFEST)
+        assert (made.width, made.height) == resolved
+    assert resolve(GenerationRequest(prompt="a cat"), MANIFEST).width == 64
 
 
 def test_an_image_finds_its_use() -> None:

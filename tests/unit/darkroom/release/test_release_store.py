@@ -128,7 +128,10 @@ def test_a_table_that_is_not_there_is_a_store_that_does_not_answer(table):
         DynamoReleaseStore("gone").get("crayon")
 
 
-@pytest.mark.parametrize("text", ["no JSON", "[]", "{}", '{"of_a_newer_release": 1}', "5", '{"a":' * 1000 + "1" + "}" * 1000])
+DEEP = '{"a":' * 1000 + "1" + "}" * 1000
+
+
+@pytest.mark.parametrize("text", ["no JSON", "[]", "{}", '{"of_a_newer_release": 1}', "5", DEEP])
 def test_a_release_that_cannot_be_read_is_looked_at_and_asked_for_anew(store, table, text):
     store.ask("crayon", OLD, by="a")
     assert store.save(store.take("crayon"), RELEASE)

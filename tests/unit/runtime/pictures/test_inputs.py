@@ -7,9 +7,9 @@ import io
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
-from darkroom.errors import Draining, InvalidParameter, Overloaded, StorageFull
+from darkroom.errors import Draining, InvalidDimensions, InvalidParameter, Overloaded, StorageFull
 from tests.fakes import pictures
 
 PATIENCE = 10
@@ -87,6 +87,64 @@ def test_inpainting_changes_nothing_outside_the_masks_reach(finish, store) -> No
     made = pixels(store, finish(image=uri(SQUARE), mask=uri(MASK)).images[0])
     assert np.array_equal(made[:, 12:], np.asarray(SQUARE)[:, 12:])
     assert (made[:, :8] != np.asarray(SQUARE)[:, :8]).mean() > 0.9
+
+
+@pytest.mark.parametrize("alpha", ["transparent", "opaque"])
+def test_a_mask_with_transparency_is_drawn_again_where_it_says(finish, store, alpha) -> None:
+    """It was laid over black: nothing was drawn again, or the inverse, and nobody was told."""
+    mask = Image.new("RGBA", (32, 32), (0, 0, 0, 255) if alpha == "transparent" else (0, 0, 0, 0))
+    mask.paste((0, 0, 0, 0) if alpha == "transparent" else (0, 0, 0, 255), (0, 0, 8, 32))
+    result = finish(image=uri(SQUARE), mask=uri(mask), mask_alpha=alpha)
+    made = pixels(store, result.images[0])
+    assert np.array_equal(made[:, 12:], np.asarray(SQUARE)[:, 12:])
+    assert (made[:, :8] != np.asarray(SQUARE)[:, :8]).mean() > 0.9
+    assert [warning.code for warning in result.warnings] == ["mask_alpha"]
+
+
+def test_a_mask_is_scaled_to_lie_over_its_image(finish, store) -> None:
+    result = finish(image=uri(SQUARE), mask=uri(MASK.resize((64, 64))))
+    assert np.array_equal(pixels(store, result.images[0])[:, 12:], np.asarray(SQUARE)[:, 12:])
+    assert [(warning.code, warning.detail) for warning in result.warnings] == [
+        ("mask_scaled", "mask, 64x64, was scaled to lie over image, 32x32.")
+    ]
+
+
+def test_a_mask_of_another_shape_than_its_image_is_refused(service, admit) -> None:
+    with pytest.raises(InvalidDimensions, match="mask, 32x48, must have the shape of image, 32x32") as refused:
+        admit(service, image=uri(SQUARE), mask=uri(MASK.resize((32, 48))))
+    assert refused.value.field == "/mask"
+
+
+@pytest.mark.parametrize(
+    ("size", "made", "warned"),
+    [
+        ((32, 64), (32, 64), []),
+        ((64, 32), (64, 32), []),
+        ((44, 66), (24, 40), ["image_cropped"]),
+        ((640, 1280), (24, 48), []),
+    ],
+)
+def test_without_a_size_an_image_keeps_its_own(finish, size, made, warned) -> None:
+    """A 128x256 image was cropped to 128x128 in silence."""
+    for use in ({"strength": 0.5}, {"control": [{"type": "canny"}]}):
+        result = finish(image=uri(Image.new("RGB", size)), **use)
+        assert (result.images[0].width, result.images[0].height) == made
+        assert [warning.code for warning in result.warnings] == warned
+    alone = finish(control=[{"type": "canny", "image": uri(Image.new("RGB", size))}])
+    assert (alone.images[0].width, alone.images[0].height) == made
+
+
+def test_an_image_turned_by_its_exif_is_measured_upright(finish) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    turned = pictures.file(Image.new("RGB", (64, 32)), "JPEG", exif=exif)
+    result = finish(image=uri(turned), strength=0.5)
+    assert (result.images[0].width, result.images[0].height) == (32, 64)
+
+
+def test_a_crop_to_the_size_that_is_asked_for_is_told(finish) -> None:
+    result = finish(image=uri(Image.new("RGB", (64, 32))), strength=0.5, width=32, height=32)
+    assert [warning.detail for warning in result.warnings] == ["image, 64x32, was cropped to make 32x32."]
 
 
 def test_control_and_image_to_image_together_in_a_batch_with_text(service, admit, turn_until_idle, engine) -> None:

@@ -83,7 +83,7 @@ def test_the_pixel_cap_follows_the_configuration(store) -> None:
 def test_pixels_masks_and_edges(images) -> None:
     pixels = images.decode(PNG, "alice", 64, 48)
     assert np.array_equal(pixels, np.asarray(quarters()))
-    mask = images.decode_mask(PNG, "alice", 64, 48)
+    mask = images.decode_mask(PNG, "alice", 64, 48).pixels
     assert mask.shape == (48, 64)
     assert (mask[36, 16], mask[36, 48], mask[12, 16], mask[12, 48]) == (0, 255, 0, 255)  # green is light, red is not
     drawn = canny(pixels, 100, 200)

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.clients.sizes import nearest
 from darkroom.bundles.manifest import Limits
+from darkroom.sizes import nearest
 
 CRAYON = Limits(min_size=64, max_size=256, max_pixels=256 * 256, multiple_of=16)
 WIDE = Limits(min_size=256, max_size=1024, max_pixels=768 * 768, multiple_of=8)
