@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ from starlette.responses import Response
 from api.schemas.jobs import JobDocument, image_answer, job_document, problem_of
 from api.submission import Preference
 from darkroom.contracts import Job
-from darkroom.errors import DarkroomError, Problem
+from darkroom.errors import DarkroomError, ImageNotFound, Problem
 from darkroom.settings import Settings
 from darkroom.storage import ObjectStore
 
@@ -57,6 +58,8 @@ class Answers:
     def predicted(self, job: Job, preference: Preference) -> Response:
         """200 with the image, the job's own problem, or 202 where it has not finished."""
         headers = {"Preference-Applied": preference.applied} if preference.applied else {}
+        if job.result is not None and self._deleted(job):
+            return self.problem(ImageNotFound("The images of this job were kept for as long as was promised."))
         if job.result is not None:
             expires = self.settings.image_url_seconds
             document = image_answer(job, self.store, expires=expires, request_id=self.request_id)
@@ -65,9 +68,9 @@ class Answers:
             return self.problem(problem_of(job))
         return answer(202, self.document(job), {**headers, "Location": job_path(job), "Retry-After": "1"})
 
-    def job(self, job: Job) -> Response:
+    def job(self, job: Job, ahead: int | None = None) -> Response:
         """The job as it is; a finished one with freshly signed URLs."""
-        return answer(200, self.document(job), {} if job.status.finished else {"Retry-After": "1"})
+        return answer(200, self.document(job, ahead), {} if job.status.finished else {"Retry-After": "1"})
 
     def cancelled(self, job: Job) -> Response:
         return answer(202, self.document(job), {"Location": job_path(job)})
@@ -84,9 +87,15 @@ class Answers:
         written = self.form(document)
         return answer(written.status, written.document, {**headers, **written.headers}, written.media_type)
 
-    def document(self, job: Job) -> JobDocument:
-        """What `GET /v1/jobs/{id}` tells, and the events that end a stream."""
-        return job_document(job, self.store, expires=self.settings.image_url_seconds, request_id=self.request_id)
+    def document(self, job: Job, ahead: int | None = None) -> JobDocument:
+        """What `GET /v1/jobs/{id}` tells, and the events that end a stream; `ahead` jobs are begun before it."""
+        expires, deleted = self.settings.image_url_seconds, self._deleted(job)
+        return job_document(job, self.store, expires=expires, request_id=self.request_id, deleted=deleted, ahead=ahead)
+
+    def _deleted(self, job: Job) -> bool:
+        """Whether its images are older than they are kept."""
+        days = self.settings.image_days
+        return bool(days and job.finished_at is not None and job.finished_at < time.time() - days * 86_400)
 
 
 def job_path(job: Job) -> str:

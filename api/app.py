@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from api.call import CALL, Call, ClientGone
 from api.endpoint import MOST_OF_A_BODY, MOST_OF_A_FORM, READ, HttpEndpoint
-from api.routes import deployment, jobs, models, openai, predict, releases, scaling, uploads, web_ui
+from api.routes import deployment, images, jobs, models, openai, predict, releases, scaling, uploads, web_ui
 from api.services import Services
 from darkroom.errors import DarkroomError, Draining, MalformedRequest, ModelNotFound, NotFound
 
@@ -43,7 +43,10 @@ ROUTES: dict[str, HttpEndpoint] = {  # the first match wins
     "/v1/models/{model}/release": HttpEndpoint({READ: releases.get, "PUT": releases.put}),
     "/v1/models/{model}/release/changes": HttpEndpoint({READ: releases.changes}),
     "/v1/models/{model}/rollback": HttpEndpoint({"POST": releases.roll_back}),
-    "/v1/jobs/{id}": HttpEndpoint({READ: jobs.get, "DELETE": jobs.cancel}),
+    "/v1/images/{id}": HttpEndpoint({READ: images.get}),
+    "/v1/jobs": HttpEndpoint({READ: jobs.page}),
+    "/v1/jobs/{id}": HttpEndpoint({READ: jobs.get, "DELETE": jobs.delete}),
+    "/v1/jobs/{id}/cancel": HttpEndpoint({"POST": jobs.cancel}),
     "/v1/jobs/{id}/events": HttpEndpoint({READ: jobs.events}),
     "/ping": HttpEndpoint({READ: deployment.ping}, open=True),
     "/openapi.json": HttpEndpoint({READ: deployment.openapi}, open=True),

@@ -98,6 +98,12 @@ def idempotency_of(
     return Idempotency(key, hashlib.sha256(f"{model}\n{request.model_dump_json()}".encode()).hexdigest())
 
 
+def not_modified(headers: Mapping[str, str], etag: str) -> bool:
+    """Whether `If-None-Match` (RFC 9110, 13.1.2) has this ETag, so that the answer is 304."""
+    asked = headers.get("if-none-match", "").strip()
+    return asked == "*" or etag in (tag.removeprefix("W/") for tag in _ETAG.findall(asked))
+
+
 def condition_of(headers: Mapping[str, str]) -> Condition:
     """`If-Match: *` or ETags, and `If-None-Match: *` (RFC 9110); without them any write goes ahead.
 

@@ -16,7 +16,7 @@ from api.limits.origins import Origins
 from api.manifests import Manifests
 from api.services import Services, open_job_store
 from darkroom.errors import DarkroomError, JobStoreUnavailable, StorageUnavailable
-from darkroom.images import uploads
+from darkroom.images import finished, uploads
 from darkroom.scaling.storage import open_policies
 from darkroom.settings import Settings
 from darkroom.storage import open_store
@@ -117,6 +117,7 @@ class Deployment:
             Deadlines(self.jobs, self.bulletin, self.settings.job_seconds).run(),
             self._hourly(self._forget_old_jobs),
             self._hourly(self._forget_uploads),
+            self._hourly(self._forget_images),
         )
         beside = [asyncio.create_task(work) for work in works]
         try:
@@ -154,6 +155,10 @@ class Deployment:
 
     def _forget_old_jobs(self) -> None:
         self.jobs.purge(finished_before=time.time() - self.settings.job_days * 86_400)
+
+    def _forget_images(self) -> None:
+        if days := self.settings.image_days:
+            finished.purge(self.images, made_before=time.time() - days * 86_400)
 
     def _forget_uploads(self) -> None:
         uploads.purge(self.images, made_before=time.time() - self.settings.upload_hours * _HOUR)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from starlette.responses import FileResponse, Response
 
+from api import submission
 from api.blocking import in_thread
 from api.call import Call
 from darkroom.contracts import OutputFormat
@@ -66,9 +67,13 @@ class SignedObjects:
         headers = {
             "Cache-Control": f"private, max-age={max(0, int(expires) - int(now))}, immutable",
         }
-        if refused := _without_bad_range(call, path.stat().st_size):
+        file = path.stat()
+        if refused := _without_bad_range(call, file.st_size):
             return refused
-        return FileResponse(path, media_type=content_type, headers=headers)
+        response = FileResponse(path, media_type=content_type, headers=headers, stat_result=file)
+        if submission.not_modified(call.headers, etag := response.headers["etag"]):
+            return Response(status_code=304, headers={**headers, "ETag": etag})
+        return response
 
 
 def _without_bad_range(call: Call, size: int) -> Response | None:

@@ -279,7 +279,7 @@ $("reuse").addEventListener("click", () => { if (shown) $("seed").value = shown.
 $("cancel").addEventListener("click", async () => {
   if (!job) return
   cancelled = true
-  await call(`/v1/jobs/${job.id}`, {method: "DELETE"}).catch(() => { cancelled = false })
+  await call(`/v1/jobs/${job.id}/cancel`, {method: "POST"}).catch(() => { cancelled = false })
 })
 $("copy").addEventListener("click", async () => {
   try {

@@ -125,6 +125,7 @@ def _understood(drawing: Drawing, manifest: EngineManifest) -> tuple[GenerationR
         request["image"], request["strength"] = _source(drawing.init_images[0]), drawing.denoising_strength
         if drawing.mask is not None:
             request["mask"] = _source(drawing.mask)
+            request["mask_alpha"] = "opaque"  # what was painted: modules/processing.py, `create_binary_mask`
             extra = drawing.model_extra or {}
             warnings += [f"{name} changes nothing here." for name in _CHANGE_NOTHING if extra.get(name)]
     parsed = parse_request(request)

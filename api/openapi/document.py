@@ -21,12 +21,12 @@ from api.openapi.vocabulary import (
     operation,
     returns,
 )
-from api.schemas.jobs import ImageAnswer, JobDocument
+from api.schemas.jobs import ImageAnswer, JobDocument, JobList
 from api.schemas.models import Health, ModelDocument, ModelList
 from api.schemas.releases import ReleaseChanges, ReleaseDocument, ReleaseRequest
 from api.schemas.scaling import ScalingChanges, ScalingPlan
 from api.uploads import UploadDocument, UploadRequest
-from darkroom.contracts import GenerationRequest
+from darkroom.contracts import GenerationRequest, JobStatus, OutputFormat
 from darkroom.errors import Problem
 from darkroom.scaling.policy import ScalingPolicy
 
@@ -69,6 +69,15 @@ def _predict(name: str, description: str = "") -> Operation:
     )
 
 
+_LIST = (
+    {"name": "status", "in": "query", "schema": {"type": "string", "enum": list(JobStatus)}},
+    {"name": "cursor", "in": "query", "description": "`next` of the page before", "schema": {"type": "string"}},
+    {
+        "name": "limit",
+        "in": "query",
+        "schema": {"type": "integer", "minimum": 1, "maximum": 100, "default": 20},
+    },
+)
 _EVENTS = "`progress` (step, steps, preview) while the job runs, then `finished` with the job; the stream ends there."
 
 OPERATIONS: Operations = {
@@ -98,7 +107,26 @@ OPERATIONS: Operations = {
         answers={"200": returns("the job", JobDocument)},
         _404="no such job",
     ),
+    ("GET", "/v1/jobs"): operation(
+        "listJobs",
+        "Your jobs, newest first",
+        "jobs",
+        *_LIST,
+        answers={"200": returns("a page of them; image URLs are freshly signed", JobList)},
+        _422="a parameter that is not known, or out of range",
+    ),
     ("DELETE", "/v1/jobs/{id}"): operation(
+        "deleteJob",
+        "Cancel a job, or forget a finished one with its images",
+        "jobs",
+        _JOB,
+        answers={
+            "202": returns("cancelled; the engine drops it within one step", JobDocument, **LOCATION),
+            "204": {"description": "it had finished, and is forgotten"},
+        },
+        _404="no such job",
+    ),
+    ("POST", "/v1/jobs/{id}/cancel"): operation(
         "cancelJob",
         "Cancel a job",
         "jobs",
@@ -106,6 +134,22 @@ OPERATIONS: Operations = {
         answers={"202": returns("cancelled; the engine drops it within one step", JobDocument, **LOCATION)},
         _404="no such job",
         _409="the job has already finished",
+    ),
+    ("GET", "/v1/images/{id}"): operation(
+        "getImage",
+        "A finished image itself",
+        "images",
+        {"name": "id", "in": "path", "required": True, "schema": {"type": "string", "pattern": "^[\\w-]+-[0-7]$"}},
+        description="`{job}-0` is the first image of a job. Its address never expires; `If-None-Match` is heeded.",
+        answers={
+            "200": {
+                "description": "the image",
+                "headers": {"ETag": {"description": "of its bytes", "schema": {"type": "string"}}},
+                "content": {form.content_type: {} for form in OutputFormat},
+            },
+            "304": {"description": "the one that you have"},
+        },
+        _404="no such image",
     ),
     ("GET", "/v1/jobs/{id}/events"): operation(
         "getJobEvents",
@@ -152,6 +196,7 @@ def openapi() -> str:
         UploadRequest,
         UploadDocument,
         JobDocument,
+        JobList,
         ModelDocument,
         ModelList,
         Health,

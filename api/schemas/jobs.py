@@ -47,6 +47,9 @@ class JobDocument(Document):
         GenerationRequest | None,
         Field(description="with every default filled in, and the seed drawn; absent where it cannot be read"),
     ] = None
+    position: Annotated[
+        int | None, Field(description="of a queued job, its place among those of its model: 1 is begun next")
+    ] = None
     request_id: str
     image: str | None = None
     images: list[str] | None = None
@@ -59,6 +62,13 @@ class JobDocument(Document):
     cache: CacheReport | None = None
     warnings: list[GenerationWarning] | None = None
     error: Problem | None = None
+
+
+class JobList(Document):
+    """A page of the caller's own jobs, newest first."""
+
+    jobs: list[JobDocument]
+    next: Annotated[str | None, Field(description="`cursor` of the following page; absent on the last one")] = None
 
 
 def image_answer(job: Job, store: ObjectStore, *, expires: int, request_id: str) -> ImageAnswer:
@@ -85,8 +95,11 @@ def image_answer(job: Job, store: ObjectStore, *, expires: int, request_id: str)
     )
 
 
-def job_document(job: Job, store: ObjectStore, *, expires: int, request_id: str) -> JobDocument:
-    """The job with, where it has succeeded, URLs signed for `expires` seconds."""
+def job_document(
+    job: Job, store: ObjectStore, *, expires: int, request_id: str, deleted: bool = False, ahead: int | None = None
+) -> JobDocument:
+    """The job with, where it has succeeded, URLs signed for `expires` seconds; none where its images were `deleted`
+    since. `ahead`: how many jobs are begun before it."""
     document = JobDocument(
         id=job.id,
         status=job.status,
@@ -96,14 +109,23 @@ def job_document(job: Job, store: ObjectStore, *, expires: int, request_id: str)
         finished_at=None if job.finished_at is None else _utc(job.finished_at),
         progress=_progress_of(job),
         request=job.request and _shortened(job.request),
+        position=None if ahead is None else ahead + 1,
         request_id=request_id,
     )
     if job.result is not None:
         answer = image_answer(job, store, expires=expires, request_id=request_id)
-        return document.model_copy(update={name: getattr(answer, name) for name in ImageAnswer.model_fields})
+        told = {name: getattr(answer, name) for name in ImageAnswer.model_fields}
+        if deleted:
+            told |= dict.fromkeys(_URLS)
+            told["warnings"] = [*answer.warnings, _DELETED]
+        return document.model_copy(update=told)
     if job.status.finished:
         return document.model_copy(update={"error": problem_of(job)})
     return document
+
+
+_URLS = ("image", "images", "control_image", "control_images")
+_DELETED = GenerationWarning(code="images_deleted", detail="Its images were kept for as long as was promised.")
 
 
 def _progress_of(job: Job) -> Progress:

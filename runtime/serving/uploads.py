@@ -10,6 +10,7 @@ import structlog
 
 from darkroom.contracts import GeneratedImage, OutputFormat, StoredImage
 from darkroom.errors import DarkroomError, StorageFull, StorageUnavailable
+from darkroom.images.finished import control_key, image_key
 from darkroom.storage import ObjectStore
 from runtime.arrays import Pixels
 from runtime.metrics import Metrics
@@ -19,16 +20,6 @@ from runtime.serving.unsent import Unsent
 
 _WORKERS = 4
 _DELAYS = (0.25, 1.0, 3.0)  # seconds; on top of the store's own retries
-
-
-def image_key(invocation_id: str, index: int, extension: str) -> str:
-    """Depends on nothing but the invocation, so that a retry overwrites an image with itself."""
-    return f"images/{invocation_id}/{index}.{extension}"
-
-
-def control_key(invocation_id: str, index: int) -> str:
-    """Of the control image of the request's `index`th ControlNet; always a PNG."""
-    return f"images/{invocation_id}/control-{index}.png"
 
 
 class Uploader:

@@ -92,9 +92,20 @@ def test_row_54_cancel_a_queued_job(tmp_path: Path) -> None:
 
 def test_row_54_cancel_a_finished_job(deployment: Running) -> None:
     job = deployment.predict("a dog").json()["id"]
-    answer = deployment.client.delete(f"/v1/jobs/{job}")
+    answer = deployment.client.post(f"/v1/jobs/{job}/cancel")
     assert (answer.status_code, answer.json()["code"]) == (409, "job_finished")
     assert deployment.job(job)["status"] == "succeeded"
+
+
+def test_row_54_delete_a_finished_job(deployment: Running) -> None:
+    told = deployment.predict("a dog", num_images=2).json()
+    path = f"/v1/jobs/{told['id']}"
+    assert deployment.client.get(told["images"][1]).status_code == 200
+    assert deployment.client.delete(path).status_code == 204
+    assert {deployment.client.get(url).status_code for url in told["images"]} == {404}
+    assert deployment.client.get(path).json()["code"] == "job_not_found"
+    assert deployment.client.delete(path).json()["code"] == "job_not_found"
+    assert list(deployment.deployment.images.keys(f"images/{told['id']}/")) == []
 
 
 def test_row_54_who_waits_for_a_job_that_is_cancelled(deployment: Running) -> None:

@@ -139,6 +139,10 @@ class JobFinished(RequestError):
     code, status, title = "job_finished", 409, "The job has already finished"
 
 
+class JobUnfinished(RequestError):
+    code, status, title, retryable = "job_unfinished", 409, "The job has not finished", True
+
+
 class JobCancelled(RequestError):
     code, status, title = "job_cancelled", 409, "The job was cancelled"
 
@@ -260,6 +264,10 @@ class Unreadable(DarkroomError):
 
 
 # ---- storage and engines ------------------------------------------------------------------------------------------
+
+
+class ImageNotFound(NotFound):
+    code, title = "image_not_found", "There is no such image"
 
 
 class ObjectNotFound(NotFound):

@@ -87,6 +87,7 @@ class Settings(Configured):
     allowed_hosts: str = Field("", description="names this deployment goes by beside that of its public URL; * for any")
     data_dir: str = Field(".darkroom", description="where one machine keeps bundles, images, jobs and its signing key")
     bundle: str = Field("", description="store whose bundles seed an empty one; empty: the bundled crayon")
+    image_days: float = Field(0.0, ge=0, description="how long finished images are kept; 0: until they are deleted")
     job_days: float = Field(30.0, gt=0, description="how long finished jobs are remembered")
     upload_hours: float = Field(24.0, ge=1, description="how long uploads and the images of data URIs are kept")
     runtimes: int = Field(1, ge=1, description="runtime processes on this machine")

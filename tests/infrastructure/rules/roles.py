@@ -79,13 +79,14 @@ def needs(stack: Stack) -> dict[str, list[Need]]:
         "ApiRole": [
             *_logging("/aws/lambda/darkroom-api"),
             *_TRACING,
-            *(one for one in jobs if one.action != "dynamodb:DeleteItem"),
+            *jobs,
+            *_needs("dynamodb", ("Query",), f"{_JOBS[0]}/index/tenant"),
             *policies,
             *_needs(
                 "s3", ("GetObject",), bundle, pointer, image, request, upload, never=(results[0], *_OBJECTS_ELSEWHERE)
             ),
             *_needs("s3", ("PutObject",), request, upload, never=(bundle, pointer, image, results[0])),
-            *_needs("s3", ("DeleteObject",), upload, never=(bundle, pointer, image, request, results[0])),
+            *_needs("s3", ("DeleteObject",), upload, image, never=(bundle, pointer, request, results[0])),
             *_needs("s3", ("ListBucket",), _ENGINES, _IMAGES, never=("arn:aws:s3:::another",)),
             *_needs("sagemaker", (invoke,), _ENDPOINT, never=(_OTHER,)),
             *(keys if given["Access"] == "api-key" else []),

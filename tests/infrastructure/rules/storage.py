@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from darkroom.database import records as policies
+from darkroom.images.finished import image_key
 from darkroom.images.uploads import PREFIX
 from darkroom.jobs import items as jobs
 from runtime.cache.shared import PREFIX as SHARED
-from runtime.serving.uploads import image_key
 from tests.infrastructure.iam import allows
 from tests.infrastructure.rulebook import rule, states, wants
 from tests.infrastructure.stack import Resource, Stack

@@ -180,7 +180,10 @@ def test_a_cancelled_job_stays_cancelled(stack: Make) -> None:
     assert deployed.ask("DELETE", headers["Location"])[0] == 202
     deployed.settle()
     assert deployed.ask("GET", headers["Location"])[2]["status"] == "cancelled"
-    assert deployed.ask("DELETE", headers["Location"])[2]["code"] == "job_finished"
+    assert deployed.ask("POST", f"{headers['Location']}/cancel")[2]["code"] == "job_finished"
+    assert [job["id"] for job in deployed.ask("GET", "/v1/jobs")[2]["jobs"]] == [headers["Location"].rpartition("/")[2]]
+    assert deployed.ask("DELETE", headers["Location"])[0] == 204
+    assert deployed.ask("GET", headers["Location"])[0] == 404
 
 
 def test_an_endpoint_that_takes_nothing_leaves_no_job_behind(stack: Make) -> None:

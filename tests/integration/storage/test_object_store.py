@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -185,6 +186,14 @@ def test_what_is_put_to_an_s3_upload_url_is_an_object(bucket: str, s3_environmen
     assert {"content-length", "content-type", "host"} <= set(signed)
     assert httpx.put(given.url, content=b"12345", headers=given.headers).status_code == 200
     assert store.get("uploads/a") == b"12345"
+
+
+def test_what_was_changed_before_an_instant(store: ObjectStore) -> None:
+    for key in ("images/a/0.png", "images/b/0.png", "uploads/1"):
+        store.put(key, b"1")
+    now = time.time()
+    assert list(store.changed_before("images/", now + 60)) == ["images/a/0.png", "images/b/0.png"]
+    assert list(store.changed_before("images/", now - 60)) == []
 
 
 def test_the_sizes_of_all_below_a_prefix(store: ObjectStore) -> None:

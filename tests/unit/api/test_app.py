@@ -52,7 +52,9 @@ def test_a_job_over_its_life(services: Services) -> None:
     assert snapshot.text.startswith("retry: 1000\nevent: progress\n")
     assert api.ask(app, "DELETE", path).status_code == 202
     assert "event: finished\n" in api.ask(app, "GET", f"{path}/events").text
-    assert refusal(api.ask(app, "DELETE", path)) == (409, "job_finished")
+    assert refusal(api.ask(app, "POST", f"{path}/cancel")) == (409, "job_finished")
+    assert api.ask(app, "DELETE", path).status_code == 204
+    assert refusal(api.ask(app, "GET", path)) == (404, "job_not_found")
 
 
 def test_an_address_that_comes_encoded(services: Services) -> None:

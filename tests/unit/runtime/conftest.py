@@ -143,6 +143,9 @@ class MemoryStore:
     def keys(self, prefix: str) -> Iterator[str]:
         return iter(sorted(key for key in self.objects if key.startswith(prefix)))
 
+    def changed_before(self, prefix: str, when: float) -> Iterator[str]:
+        raise NotImplementedError
+
     def delete(self, key: str) -> None:
         self.objects.pop(key, None)
 

@@ -106,11 +106,18 @@ class Table:
             )
 
     def query(
-        self, which: str, values: Mapping[str, Value], *, index: str | None = None, limit: int | None = None
+        self,
+        which: str,
+        values: Mapping[str, Value],
+        *,
+        index: str | None = None,
+        limit: int | None = None,
+        newest_first: bool = False,
     ) -> Iterator[Item]:
-        """The items under one key, in the order of the range key; an index is read as of a moment ago."""
+        """The items under one key, in the order of the range key or against it; an index is read as of a moment ago."""
         left = limit
-        for page in self._pages(which, values, index, {} if limit is None else {"Limit": limit}):
+        order = {"ScanIndexForward": False} if newest_first else {}
+        for page in self._pages(which, values, index, order | ({} if limit is None else {"Limit": limit})):
             for item in page["Items"]:
                 if left == 0:
                     return

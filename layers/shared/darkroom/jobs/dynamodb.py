@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import secrets
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 
 from darkroom.contracts import GenerationRequest, GenerationResult, Job, JobStatus, Progress
 from darkroom.database.dynamodb import ConditionFailed, Item, Table, Value, contested, recognised
-from darkroom.errors import IdempotencyKeyReused, JobFinished, JobNotFound, Overloaded, Poisoned, Problem
+from darkroom.errors import IdempotencyKeyReused, JobFinished, JobNotFound, JobUnfinished, Overloaded, Poisoned, Problem
 from darkroom.jobs import items
 from darkroom.jobs.lease_watch import LeaseWatch
-from darkroom.jobs.store import FULL_SECONDS, Accepted, Idempotency, Lease
+from darkroom.jobs.store import FULL_SECONDS, Accepted, Idempotency, Lease, Page
 
 _UNFINISHED: dict[str, Value] = {"queued": JobStatus.QUEUED.value, "running": JobStatus.RUNNING.value}
 _IS_UNFINISHED = "#status IN (:queued, :running)"
@@ -95,6 +96,27 @@ class DynamoJobStore:
             return self._job(self._end(job_id, JobStatus.CANCELLED, {}))
         except ConditionFailed:
             raise JobFinished from None
+
+    def page(self, tenant: str, *, status: JobStatus | None = None, before: int | None = None, limit: int = 20) -> Page:
+        which, values = "#tenant = :tenant", dict[str, Value](tenant=tenant)
+        if before is not None:
+            which, values = f"{which} AND #seq < :before", {**values, "before": before}
+        read = limit + 1 if status is None else None
+        found = self._table.query(which, values, index="tenant", limit=read, newest_first=True)
+        those = (item for item in found if status is None or item["status"] == status.value)
+        listed = list(itertools.islice(those, limit + 1))
+        stored = (self._table.get({"id": item["id"]}) for item in listed[:limit])
+        next_ = listed[limit - 1]["seq"] if len(listed) > limit else None
+        return Page([self._job(item) for item in stored if item], next_)
+
+    def ahead(self, job: Job) -> int | None:  # noqa: ARG002
+        """SageMaker keeps the queue that these jobs wait in, and does not tell."""
+        return None
+
+    def forget(self, job_id: str, *, tenant: str) -> None:
+        if not self.get(job_id, tenant=tenant).status.finished:
+            raise JobUnfinished
+        self._forget(job_id)
 
     def counts(self) -> dict[JobStatus, int]:
         return {status: self._count(status) for status in JobStatus}

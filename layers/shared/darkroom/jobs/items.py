@@ -17,6 +17,7 @@ TABLE: dict[str, Any] = {
         {"AttributeName": "id", "AttributeType": "S"},
         {"AttributeName": "status", "AttributeType": "S"},
         {"AttributeName": "seq", "AttributeType": "N"},
+        {"AttributeName": "tenant", "AttributeType": "S"},
     ],
     "KeySchema": [{"AttributeName": "id", "KeyType": "HASH"}],
     "GlobalSecondaryIndexes": [
@@ -30,7 +31,15 @@ TABLE: dict[str, Any] = {
                 "ProjectionType": "INCLUDE",
                 "NonKeyAttributes": ["token", "beat", "created_at", "finished_at"],
             },
-        }
+        },
+        {
+            "IndexName": "tenant",
+            "KeySchema": [
+                {"AttributeName": "tenant", "KeyType": "HASH"},
+                {"AttributeName": "seq", "KeyType": "RANGE"},
+            ],
+            "Projection": {"ProjectionType": "INCLUDE", "NonKeyAttributes": ["status"]},
+        },
     ],
     "BillingMode": "PAY_PER_REQUEST",
 }

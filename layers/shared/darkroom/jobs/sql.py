@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, ScalarSelect, bindparam, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from darkroom.contracts import GenerationRequest, GenerationResult, Job, JobStatus, Progress
@@ -17,38 +17,20 @@ from darkroom.errors import (
     JobFinished,
     JobNotFound,
     JobStoreUnavailable,
+    JobUnfinished,
     Overloaded,
     Poisoned,
     Problem,
     RateLimited,
 )
-from darkroom.jobs import fairness
+from darkroom.jobs import fairness, statements
 from darkroom.jobs.lease_watch import LeaseWatch, Sight
 from darkroom.jobs.schema import SCHEMA, jobs
-from darkroom.jobs.store import FULL_SECONDS, Accepted, Idempotency, Lease, job_of, whole
+from darkroom.jobs.statements import QUEUE, QUEUED, RUNNING, UNFINISHED
+from darkroom.jobs.store import FULL_SECONDS, Accepted, Idempotency, Lease, Page, job_of, whole
 from darkroom.retry import Retry
 
 _RACES = Retry(tries=3)  # Postgres only: another writer took this idempotency key since we looked
-_SIGHTS = select(jobs.c.id, jobs.c.model, jobs.c.token, jobs.c.beat)
-_RUNNING = _SIGHTS.where(jobs.c.status == JobStatus.RUNNING.value).order_by(jobs.c.seq)
-_QUEUED = jobs.c.status == JobStatus.QUEUED.value
-_UNFINISHED = [status.value for status in JobStatus if not status.finished]
-
-
-def _one(what: Any, *where: ColumnElement[bool]) -> ScalarSelect[Any]:
-    return select(what).select_from(jobs).where(*where).scalar_subquery()
-
-
-_MODELS, _TENANTS = jobs.c.model == bindparam("of_model"), jobs.c.tenant == bindparam("of_tenant")
-# What a job that is accepted finds, in one statement: how many jobs are `queued`, how many of them are its `tenant`'s,
-# and in its model's queue the tags of what was begun last (`running`), of what is `next`, and of its tenant's `last`.
-_QUEUE = select(
-    _one(func.count(), _QUEUED).label("queued"),
-    _one(func.count(), _QUEUED, _TENANTS).label("tenant"),
-    _one(func.max(jobs.c.tag), _MODELS, jobs.c.status == JobStatus.RUNNING.value).label("running"),
-    _one(func.min(jobs.c.tag), _MODELS, _QUEUED).label("next"),
-    _one(func.max(jobs.c.tag), _MODELS, _TENANTS, jobs.c.status.in_(_UNFINISHED)).label("last"),
-)
 
 
 class SqlJobStore:
@@ -100,7 +82,7 @@ class SqlJobStore:
                 if (first.fingerprint, first.model) != (idempotency.fingerprint, job.model):
                     raise IdempotencyKeyReused
                 return Accepted(_job(first), replayed=first.id != job.id)
-            queue = connection.execute(_QUEUE, {"of_model": job.model, "of_tenant": job.tenant}).one()
+            queue = connection.execute(QUEUE, {"of_model": job.model, "of_tenant": job.tenant}).one()
             begun, last = whole(queue.running) or whole(queue.next), whole(queue.last)
             if queue.queued >= self._max_queued:
                 raise Overloaded(retry_after=FULL_SECONDS)
@@ -138,6 +120,26 @@ class SqlJobStore:
             raise JobFinished
         return _job(row)
 
+    def page(self, tenant: str, *, status: JobStatus | None = None, before: int | None = None, limit: int = 20) -> Page:
+        with self._database.read() as connection:
+            rows = connection.execute(statements.page(tenant, status, before, limit + 1)).all()
+        return Page([_job(row) for row in rows[:limit]], rows[limit - 1].seq if len(rows) > limit else None)
+
+    def ahead(self, job: Job) -> int | None:
+        with self._database.read() as connection:
+            own = connection.execute(select(jobs.c.tag, jobs.c.seq).where(jobs.c.id == job.id, QUEUED)).one_or_none()
+            if own is None:
+                return None
+            return int(connection.execute(statements.ahead(job.model, own.tag, own.seq)).scalar_one())
+
+    def forget(self, job_id: str, *, tenant: str) -> None:
+        finished = (jobs.c.id == job_id, jobs.c.tenant == tenant, jobs.c.status.not_in(UNFINISHED))
+        with self._database.write() as connection:
+            if connection.execute(delete(jobs).where(*finished)).rowcount:
+                return
+        self.get(job_id, tenant=tenant)
+        raise JobUnfinished
+
     def counts(self) -> dict[JobStatus, int]:
         with self._database.read() as connection:
             rows = connection.execute(select(jobs.c.status, func.count()).group_by(jobs.c.status)).all()
@@ -152,10 +154,10 @@ class SqlJobStore:
 
     def claim(self, worker: str, *, models: Collection[str], but_not_of: Collection[str] = ()) -> Lease | None:
         ours = (jobs.c.model.in_(sorted(models)), jobs.c.tenant.not_in(sorted(but_not_of)))
-        queued = select(jobs).where(*ours, _QUEUED).order_by(jobs.c.tag, jobs.c.seq).limit(1)
+        queued = select(jobs).where(*ours, QUEUED).order_by(jobs.c.tag, jobs.c.seq).limit(1)
         while True:
             with self._database.read() as connection:  # an idle worker that looks for work takes no lock
-                running = connection.execute(_RUNNING).all()
+                running = connection.execute(RUNNING).all()
                 waiting = connection.execute(queued).first()
             served = {row.id for row in running if row.model in models}
             silent = self._watch.silent({row.id: (row.token, row.beat) for row in running})
@@ -236,7 +238,7 @@ class SqlJobStore:
 
     def _while_unfinished(self, job_id: str, values: dict[str, Any], *when: ColumnElement[bool]) -> Row[Any] | None:
         """The job's row as it is then; None where it has ended, or `when` does not hold. Raises: JobNotFound."""
-        unfinished = update(jobs).where(jobs.c.id == job_id, jobs.c.status.in_(_UNFINISHED), *when)
+        unfinished = update(jobs).where(jobs.c.id == job_id, jobs.c.status.in_(UNFINISHED), *when)
         with self._database.write() as connection:
             row = connection.execute(unfinished.values(values).returning(jobs)).one_or_none()
         if row is None:
@@ -244,7 +246,7 @@ class SqlJobStore:
         return row
 
     def overdue(self, *, accepted_before: float) -> list[Job]:
-        late = select(jobs).where(jobs.c.status.in_(_UNFINISHED), jobs.c.created_at < accepted_before)
+        late = select(jobs).where(jobs.c.status.in_(UNFINISHED), jobs.c.created_at < accepted_before)
         with self._database.read() as connection:
             return [_job(row) for row in connection.execute(late.order_by(jobs.c.seq))]
 

@@ -37,6 +37,14 @@ class Accepted:
 
 
 @dataclass(frozen=True)
+class Page:
+    """Some of a tenant's jobs, newest first; those before `next` are the following page, None: there are no more."""
+
+    jobs: list[Job]
+    next: int | None = None
+
+
+@dataclass(frozen=True)
 class Lease:
     """The right to work on a job. A token is never reused: a stale holder's writes are refused (fencing)."""
 
@@ -108,6 +116,15 @@ class JobStore(Protocol):
 
     def get(self, job_id: str, *, tenant: str) -> Job:
         """Raises JobNotFound, also for another tenant's job."""
+
+    def page(self, tenant: str, *, status: JobStatus | None = None, before: int | None = None, limit: int = 20) -> Page:
+        """At most `limit` of a tenant's jobs, of one status or of all, from before `before` (of the page that was)."""
+
+    def ahead(self, job: Job) -> int | None:
+        """How many jobs of its model are begun before this queued one, as it looks now; None where that is unknown."""
+
+    def forget(self, job_id: str, *, tenant: str) -> None:
+        """Remove a finished job for good. Raises: JobNotFound, also for another tenant's; JobUnfinished."""
 
     def claim(self, worker: str, *, models: Collection[str], but_not_of: Collection[str] = ()) -> Lease | None:
         """The queued job of these models whose turn it is, or a running one whose holder has stopped beating; None

@@ -114,6 +114,12 @@ class DirectoryStore:
                 with suppress(FileNotFoundError):  # deleted since
                     yield (self._root / key).stat().st_size
 
+    def changed_before(self, prefix: str, when: float) -> Iterator[str]:
+        for key in self.keys(prefix):
+            with suppress(FileNotFoundError), translated():
+                if (self._root / key).stat().st_mtime < when:
+                    yield key
+
     def delete(self, key: str) -> None:
         if not object_keys.is_valid(key):
             return

@@ -46,6 +46,9 @@ class ObjectStore(ObjectReader, Protocol):
     def sizes(self, prefix: str) -> Iterator[int]:
         """The bytes of each object whose key starts with `prefix`."""
 
+    def changed_before(self, prefix: str, when: float) -> Iterator[str]:
+        """The keys that start with `prefix` whose objects were last written before an instant (epoch seconds)."""
+
     def delete(self, key: str) -> None:
         """Remove an object; one that is not there is no error."""
 

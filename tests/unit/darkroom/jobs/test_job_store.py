@@ -24,6 +24,7 @@ from darkroom.errors import (
     IdempotencyKeyReused,
     JobFinished,
     JobNotFound,
+    JobUnfinished,
     Overloaded,
     Poisoned,
     Unreadable,
@@ -592,3 +593,90 @@ def test_a_tenant_who_has_none_at_work_is_found_behind_anothers_jobs(database: D
     following = store.claim("w", models=MODELS)
     assert following is not None
     assert following.job.id in {greedy[0].id, modest.id}
+
+
+# ---- a tenant's own jobs ------------------------------------------------------------------------------------------
+
+
+def accepted(store: JobStore, number: int, tenant: str = "one", model: str = "crayon") -> list[str]:
+    return [store.create(model, REQUEST, tenant=tenant, idempotency=None).job.id for _ in range(number)]
+
+
+def test_a_tenants_jobs_are_listed_newest_first_page_by_page(database: Database) -> None:
+    store = database.open()
+    mine = []
+    for _ in range(5):
+        mine += accepted(store, 1)
+        accepted(store, 1, tenant="two")
+    first = store.page("one", limit=2)
+    second = store.page("one", limit=2, before=first.next)
+    last = store.page("one", limit=2, before=second.next)
+    assert [job.id for page in (first, second, last) for job in page.jobs] == mine[::-1]
+    assert [job.id for job in store.page("one", limit=5).jobs] == mine[::-1]
+    assert (last.next, store.page("one", limit=5).next, store.page("three").jobs) == (None, None, [])
+    assert first.jobs[0].request == REQUEST
+
+
+def test_a_page_goes_on_where_it_was_though_jobs_come_and_go(database: Database) -> None:
+    store = database.open()
+    mine = accepted(store, 4)
+    first = store.page("one", limit=2)
+    store.cancel(mine[2], tenant="one")
+    store.forget(mine[2], tenant="one")
+    accepted(store, 2)
+    assert [job.id for job in store.page("one", limit=2, before=first.next).jobs] == mine[1::-1]
+
+
+def test_jobs_are_listed_by_their_status(database: Database) -> None:
+    store = database.open()
+    mine = accepted(store, 5)
+    lease = store.claim("w", models=MODELS)
+    assert lease
+    store.succeed(lease, RESULT)
+    store.cancel(mine[3], tenant="one")
+    for status, those in (
+        (JobStatus.SUCCEEDED, [mine[0]]),
+        (JobStatus.CANCELLED, [mine[3]]),
+        (JobStatus.QUEUED, [mine[4], mine[2], mine[1]]),
+        (JobStatus.FAILED, []),
+    ):
+        assert [job.id for job in store.page("one", status=status).jobs] == those
+    page = store.page("one", status=JobStatus.QUEUED, limit=2)
+    assert [job.id for job in page.jobs] == [mine[4], mine[2]]
+    assert [job.id for job in store.page("one", status=JobStatus.QUEUED, limit=2, before=page.next).jobs] == [mine[1]]
+
+
+def test_a_finished_job_is_forgotten_and_no_other(database: Database) -> None:
+    store = database.open()
+    (mine,) = accepted(store, 1)
+    for tenant, refusal in (("one", JobUnfinished), ("two", JobNotFound)):
+        with pytest.raises(refusal):
+            store.forget(mine, tenant=tenant)
+    lease = store.claim("w", models=MODELS)
+    assert lease
+    with pytest.raises(JobUnfinished):
+        store.forget(mine, tenant="one")
+    store.succeed(lease, RESULT)
+    with pytest.raises(JobNotFound):
+        store.forget(mine, tenant="two")
+    store.forget(mine, tenant="one")
+    assert store.page("one").jobs == []
+    for ask in (store.get, store.forget):
+        with pytest.raises(JobNotFound):
+            ask(mine, tenant="one")
+
+
+def test_the_place_in_the_queue(database: Database) -> None:
+    store = database.open()
+    mine = accepted(store, 3)
+    accepted(store, 2, model="another")
+    (other,) = accepted(store, 1, tenant="two")
+    places = [store.ahead(store.find(job)) for job in (*mine, other)]
+    if places[0] is None:  # the service that these jobs wait in does not tell
+        assert set(places) == {None}
+        return
+    assert places == [0, 1, 3, 2], "tenants take turns"
+    lease = store.claim("w", models=MODELS)
+    assert lease
+    assert lease.job.id == mine[0]
+    assert [store.ahead(store.find(job)) for job in (*mine, other)] == [None, 0, 2, 1]

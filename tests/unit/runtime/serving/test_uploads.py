@@ -9,7 +9,7 @@ import pytest
 
 from darkroom.contracts import GenerationRequest, Invocation
 from darkroom.errors import DarkroomError, JobCancelled, StorageFull, StorageUnavailable
-from runtime.serving.uploads import image_key
+from darkroom.images.finished import image_key
 
 PATIENCE = 10
 
