@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.routing import BaseRoute, Route, Router
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.call import CALL, Call, ClientGone
 from api.endpoint import MOST_OF_A_BODY, MOST_OF_A_FORM, READ, HttpEndpoint
@@ -52,6 +54,11 @@ ROUTES: dict[str, HttpEndpoint] = {  # the first match wins
     "/openapi.json": HttpEndpoint({READ: deployment.openapi}, open=True),
     "/docs": HttpEndpoint({READ: deployment.docs}, open=True),
 }
+_CORS: dict[str, Any] = {
+    "allow_methods": ["*"],
+    "allow_headers": ["*"],
+    "expose_headers": ["ETag", "Location", "Preference-Applied", "Retry-After", "X-Request-Id"],
+}
 _COMPRESSED = {"/docs": [Middleware(GZipMiddleware)]}
 _BELOW_MODELS = ("/v1/models/", "/tione/v1/models/")
 
@@ -73,11 +80,18 @@ class ControlPlane:
         self._answered = answered
         ours = [Route(path, endpoint, middleware=_COMPRESSED.get(path)) for path, endpoint in ROUTES.items()]
         self._router = Router([*routes, *ours], redirect_slashes=False, default=_unknown)
+        pages = services.settings.pages()
+        self._app: ASGIApp = CORSMiddleware(self._serve, pages, **_CORS) if pages else self._serve
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._app(scope, receive, send)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._router(scope, receive, send)
             return
+        if scope["path"].endswith("/") and not scope["path"].startswith("/objects/"):
+            scope["path"] = scope["path"].rstrip("/") or "/"
         call, started = Call(scope, receive, send, self.services), time.monotonic()
         scope[CALL] = call
         try:

@@ -12,13 +12,14 @@ from starlette.types import Message, Receive, Scope, Send
 
 from api.answers import Answers, ProblemForm, rfc_9457
 from api.callers import Identity
-from api.limits.bodies import GiveBack
+from api.limits.bodies import GiveBack, unpacked
 from api.services import Services
 from darkroom.bundles.manifest import EngineManifest
-from darkroom.errors import AdministratorNeeded, MalformedRequest, PayloadTooLarge, RequestTimeout
+from darkroom.errors import AdministratorNeeded, MalformedRequest, PayloadTooLarge, RequestTimeout, UnsupportedMediaType
 
 CALL = "darkroom.call"  # where an ASGI scope carries the call
 _LONGEST_NUMBER = 20
+_PLAIN, _GZIP = "identity", "gzip"
 _LINGER_SECONDS = 2.0
 _LINGER_BYTES = 64 << 20
 # No answer is taken for a page but those that are one: they say what they load.
@@ -116,8 +117,11 @@ class Call:
     def announced(self, *, limit: int) -> int:
         """How many bytes the body has, or may have where its length is not told.
 
-        Raises: PayloadTooLarge, before anything is read; MalformedRequest, for a length that is no number.
+        Raises: PayloadTooLarge, before anything is read; MalformedRequest, for a length that is no number;
+        UnsupportedMediaType, for an encoding other than gzip.
         """
+        if self.headers.get("content-encoding", _PLAIN) not in (_PLAIN, _GZIP):
+            raise UnsupportedMediaType("A body may be compressed by gzip; send it plain or so.")
         if "transfer-encoding" in self.headers:
             return limit
         length = self.headers.get("content-length", "0")
@@ -125,7 +129,7 @@ class Call:
             raise MalformedRequest("Content-Length is not a number.")
         if len(length) > _LONGEST_NUMBER or int(length) > limit:
             raise PayloadTooLarge(f"The body may have at most {limit} bytes.")
-        return int(length)
+        return limit if self.headers.get("content-encoding") == _GZIP else int(length)
 
     def _with_ours(self, headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
         """A handler's own headers stand before ours of the same name."""
@@ -137,7 +141,8 @@ class Call:
     async def read(self, *, limit: int, seconds: float) -> bytes:
         """The whole request body; one that is too large is refused at the byte where it shows, or before.
 
-        Raises: RequestTimeout, ClientGone; what `announced` raises.
+        `limit` is for its bytes as they come and as they are unpacked. Raises: RequestTimeout, ClientGone; what
+        `announced` and `unpacked` raise.
         """
         body = bytearray()
 
@@ -146,6 +151,8 @@ class Call:
 
         await self.pass_on(keep, limit=limit, seconds=seconds)
         self.body = bytes(body)
+        if self.headers.get("content-encoding") == _GZIP:
+            self.body = await self.services.run(unpacked, self.body, limit)
         return self.body
 
     async def pass_on(self, take: Callable[[bytes], Awaitable[object]], *, limit: int, seconds: float) -> None:

@@ -16,6 +16,7 @@ from api.limits.origins import Origins
 from api.limits.quota import UploadQuota
 from api.limits.turns import Turns
 from api.manifests import Manifests
+from api.readiness import Readiness
 from api.schemas.models import Health
 from api.waiting import Follow, Wait, polling
 from darkroom.endpoints import Endpoints
@@ -84,6 +85,11 @@ class Services:
     def at_work(self) -> AtWork:
         """The jobs that callers of `progress` and `interrupt` mean."""
         return AtWork()
+
+    @functools.cached_property
+    def readiness(self) -> Readiness:
+        """Whether the stores answer."""
+        return Readiness(self.jobs, self.store, self.run)
 
     @functools.cached_property
     def turns(self) -> Turns:

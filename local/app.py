@@ -12,6 +12,7 @@ from starlette.types import Scope
 
 from api.call import Call
 from api.endpoint import READ, Handlers, HttpEndpoint
+from api.routes import deployment
 from local import metrics, objects
 from local.metrics import Metrics
 from local.objects import SignedObjects
@@ -21,7 +22,7 @@ log = structlog.get_logger(part="api")
 WEB = Path(__file__).resolve().parent.parent / "web"
 _STUDIO = {"/": "studio.html", "/studio.css": "studio.css", "/studio.js": "studio.js"}
 _MEDIA_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
-_ROUTINE = ("/ping", "/metrics")  # asked every few seconds by machines
+_ROUTINE = ("/ping", "/live", "/metrics")  # asked every few seconds by machines
 _STUDIO_HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self' https:; "
@@ -36,6 +37,7 @@ def routes(signed_objects: SignedObjects | None, prometheus: Metrics) -> list[Ba
     scraped = HttpEndpoint({"GET": prometheus.scraped})
     ours: list[BaseRoute] = [
         *(_Exactly(path, HttpEndpoint({READ: studio}, open=True), methods=["GET"]) for path in _STUDIO),
+        _Exactly("/live", HttpEndpoint({READ: deployment.live}, open=True), methods=["GET"]),
         _Exactly(metrics.PATH, scraped, methods=["GET"]),
         _Exactly(f"{metrics.PATH}/{{replica:path}}", scraped, methods=["GET"]),
     ]

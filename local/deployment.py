@@ -99,7 +99,7 @@ class Deployment:
             health=self.pool.health,
             draining=lambda: self.pool.draining,
             most_replicas=self.pool.most,
-            origins=Origins(self.settings.hosts(), self.settings.public_url),
+            origins=Origins(self.settings.hosts(), self.settings.public_url, self.settings.pages()),
         )
         signed = SignedObjects(self.images) if isinstance(self.images, DirectoryStore) else None
         return ControlPlane(services, app.routes(signed, prometheus), answered)

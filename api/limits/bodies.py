@@ -3,16 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+import zlib
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-from darkroom.errors import Overloaded
+from darkroom.errors import MalformedRequest, Overloaded, PayloadTooLarge
 
 _SHARE = 4  # a caller may hold one part in so many
 _RETRY_SECONDS = 2
+_GZIP_WINDOW = 31  # zlib: 15 bits of window, and gzip's header and trailer
 
 GiveBack = Callable[[], Awaitable[None]]  # once; after that it does nothing
+
+
+def unpacked(body: bytes, most: int) -> bytes:
+    """The content of a gzip file (RFC 1952) of one member. Raises: MalformedRequest; PayloadTooLarge, and no more than
+    `most` bytes were unpacked."""
+    reader = zlib.decompressobj(_GZIP_WINDOW)
+    try:
+        content = reader.decompress(body, most + 1)
+    except zlib.error:
+        raise MalformedRequest("The body is not the gzip file that Content-Encoding says.") from None
+    if len(content) > most:
+        raise PayloadTooLarge(f"The body may have at most {most} bytes, unpacked too.")
+    if not reader.eof or reader.unused_data:
+        raise MalformedRequest("The body is not one whole gzip file.")
+    return content
 
 
 class Bodies:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from urllib.parse import urlsplit
 
 from darkroom.errors import HostNotAllowed, MalformedRequest, OriginNotAllowed
@@ -24,10 +24,12 @@ class Origins:
     """Takes `localhost`, IP addresses (nobody can make one point elsewhere), the public URL's host, and `hosts`.
 
     Of `hosts`, `*.example.com` stands for all names below it, `*` for any name. A page may change something where it
-    comes from the very host and port that it asks, from the public URL's, or from one of `hosts`, whatever its port.
+    comes from the very host and port that it asks, from the public URL's, from one of `hosts`, whatever its port, or is
+    one of `pages` (`*`: any).
     """
 
-    def __init__(self, hosts: Iterable[str], public_url: str = "") -> None:
+    def __init__(self, hosts: Iterable[str], public_url: str = "", pages: Collection[str] = ()) -> None:
+        self._pages = pages
         self._hosts = [host.lower() for host in hosts if host]
         self._public = urlsplit(public_url)
 
@@ -47,6 +49,8 @@ class Origins:
         return any(host in ("*", name) or (host.startswith("*.") and name.endswith(host[1:])) for host in self._hosts)
 
     def _same(self, origin: str, host: str) -> bool:
+        if origin in self._pages or "*" in self._pages:
+            return True
         try:
             page = urlsplit(origin)
             if page.netloc and page.netloc.lower() in (host.lower(), self._public.netloc.lower()):

@@ -145,7 +145,7 @@ OPERATIONS: Operations = {
             "200": {
                 "description": "the image",
                 "headers": {"ETag": {"description": "of its bytes", "schema": {"type": "string"}}},
-                "content": {form.content_type: {} for form in OutputFormat},
+                "content": {form.content_type: {"schema": {}} for form in OutputFormat},
             },
             "304": {"description": "the one that you have"},
         },

@@ -6,6 +6,7 @@ from starlette.responses import Response
 
 from api.answers import JSON, answer
 from api.call import Call
+from api.schemas.models import Health
 
 _KEPT = {"Cache-Control": "max-age=3600"}
 _PAGE = _KEPT | {
@@ -17,9 +18,16 @@ _PAGE = _KEPT | {
 
 
 async def ping(call: Call) -> Response:
-    """GET /ping"""
+    """GET /ping: whether a request could be served now."""
     health = call.services.health()
+    if health.status == "ready" and (missing := await call.services.readiness.missing()):
+        health = Health(status="unavailable", detail=f"The {' and the '.join(missing)} does not answer.")
     return answer(200 if health.status == "ready" else 503, health)
+
+
+async def live(_call: Call) -> Response:
+    """GET /live: whether this process answers at all; what it needs of others is not looked at."""
+    return answer(200, Health(status="live"))
 
 
 def openapi(_call: Call) -> Response:

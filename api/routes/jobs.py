@@ -70,11 +70,12 @@ def delete(call: Call) -> Response:
 async def events(call: Call) -> Response:
     """GET /v1/jobs/{id}/events: every step as it is made; the state at this moment where answers are no streams."""
     run, follow = call.services.run, call.services.follow
-    job = await run(_job, call)
-    snapshot = server_sent.snapshot(await run(call.answers.document, job))
+    job, seen = await run(_job, call), server_sent.last_seen(call.headers)
+    snapshot = server_sent.snapshot(await run(call.answers.document, job), seen)
     if job.status.finished or follow is None or call.method == "HEAD":
         return Response(snapshot, headers=server_sent.HEADERS)
-    stream = server_sent.stream(snapshot, follow(job), lambda ended: run(call.answers.document, ended))
+    seen = max(seen, job.progress.step)
+    stream = server_sent.stream(snapshot, seen, follow(job), lambda ended: run(call.answers.document, ended))
     return StreamingResponse(stream, headers=server_sent.STREAM_HEADERS)
 
 

@@ -47,7 +47,8 @@ class ModelList(Document):
 
 
 class Health(Document):
-    status: Annotated[str, Field(examples=["ready", "starting", "draining", "stopped"])]
+    status: Annotated[str, Field(examples=["ready", "starting", "draining", "stopped", "unavailable"])]
+    detail: Annotated[str | None, Field(description="what does not answer")] = None
 
 
 def model_document(manifest: EngineManifest, *, default: bool) -> ModelDocument:

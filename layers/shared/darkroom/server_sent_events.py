@@ -9,11 +9,13 @@ KEEP_ALIVE = ": keep-alive\n\n"
 """A comment: shows that the connection lives."""
 
 
-def event(name: str, data: str, *, retry_milliseconds: int | None = None) -> str:
-    """One event. With `retry_milliseconds`, a browser whose stream ends comes back after so long."""
+def event(name: str, data: str, *, id: int | None = None, retry_milliseconds: int | None = None) -> str:
+    """One event. With `retry_milliseconds`, a browser whose stream ends comes back after so long; the `id` of the last
+    event that it has seen it then sends as Last-Event-ID."""
+    known = "" if id is None else f"id: {id}\n"
     retry = "" if retry_milliseconds is None else f"retry: {retry_milliseconds}\n"
     lines = "".join(f"data: {line}\n" for line in data.split("\n"))
-    return f"{retry}event: {name}\n{lines}\n"
+    return f"event: {name}\n{known}{retry}{lines}\n"
 
 
 async def events(lines: AsyncIterator[str]) -> AsyncGenerator[tuple[str, str], None]:

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Mapping
 from typing import ClassVar, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -70,6 +71,7 @@ class Settings(Configured):
     job_seconds: float = Field(900.0, gt=0, description="deadline of one job")
     api_keys: str = Field("", description="tenant=key,tenant=key; empty: no key is asked for", repr=False)
     admins: str = Field("", description="tenants who may change scaling and releases; without keys everybody may")
+    cors_origins: str = Field("", description="origins whose pages may ask, such as https://app.example; * for any")
     log_level: str = "INFO"
 
     # AWS only
@@ -101,6 +103,25 @@ class Settings(Configured):
             raise ValueError("every entry must be tenant=key")
         if len({key for _, key in pairs}) != len(pairs):
             raise ValueError("two entries have the same key")
+        return value
+
+    @field_validator("public_url")
+    @classmethod
+    def _an_address(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+            raise ValueError("it must be an address such as https://images.example.com")
+        return value.rstrip("/")
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _each_is_an_origin(cls, value: str) -> str:
+        for origin in _names(value):
+            parts = urlsplit(origin)
+            if origin != "*" and (
+                parts.scheme not in ("http", "https") or origin != f"{parts.scheme}://{parts.netloc}"
+            ):
+                raise ValueError("every entry must be an origin such as https://app.example.com, or *")
         return value
 
     @field_validator("endpoints")
@@ -140,6 +161,10 @@ class Settings(Configured):
     def hosts(self) -> list[str]:
         """The names of `allowed_hosts`."""
         return _names(self.allowed_hosts)
+
+    def pages(self) -> list[str]:
+        """The origins of `cors_origins`."""
+        return _names(self.cors_origins)
 
     @property
     def tells_tenants_apart(self) -> bool:

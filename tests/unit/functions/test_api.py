@@ -121,10 +121,11 @@ def test_jobs_over_their_life(call: Lambda) -> None:
     assert json.loads(call("GET", path)["body"])["status"] == "queued"
     snapshot = call("GET", f"{path}/events")
     assert snapshot["headers"]["content-type"] == "text/event-stream"
-    assert snapshot["body"].startswith("retry: 1000\nevent: progress\n")
+    assert snapshot["body"].startswith("event: progress\nid: 0\nretry: 1000\ndata: ")
     assert call("DELETE", path)["statusCode"] == 202
     assert "event: finished\n" in call("GET", f"{path}/events")["body"]
-    assert call("DELETE", path)["statusCode"] == 409
+    assert call("POST", f"{path}/cancel")["statusCode"] == 409
+    assert call("DELETE", path)["statusCode"] == 204
 
 
 def test_a_stored_problem_carries_this_requests_id(call: Lambda) -> None:
