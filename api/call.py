@@ -12,10 +12,10 @@ from starlette.types import Message, Receive, Scope, Send
 
 from api.answers import Answers, ProblemForm, rfc_9457
 from api.callers import Identity
-from api.limits.bodies import GiveBack, unpacked
+from api.limits.bodies import GiveBack, too_large, unpacked
 from api.services import Services
 from darkroom.bundles.manifest import EngineManifest
-from darkroom.errors import AdministratorNeeded, MalformedRequest, PayloadTooLarge, RequestTimeout, UnsupportedMediaType
+from darkroom.errors import AdministratorNeeded, MalformedRequest, RequestTimeout, UnsupportedMediaType
 
 CALL = "darkroom.call"  # where an ASGI scope carries the call
 _LONGEST_NUMBER = 20
@@ -128,7 +128,7 @@ class Call:
         if not length.isascii() or not length.isdigit():
             raise MalformedRequest("Content-Length is not a number.")
         if len(length) > _LONGEST_NUMBER or int(length) > limit:
-            raise PayloadTooLarge(f"The body may have at most {limit} bytes.")
+            raise too_large(limit)
         return limit if self.headers.get("content-encoding") == _GZIP else int(length)
 
     def _with_ours(self, headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
@@ -168,7 +168,7 @@ class Call:
                     part = message.get("body", b"")
                     length += len(part)
                     if length > limit:
-                        raise PayloadTooLarge(f"The body may have at most {limit} bytes.")
+                        raise too_large(limit)
                     await take(part)
                     if not message.get("more_body", False):
                         return

@@ -39,12 +39,20 @@ class Manifests:
     def current(self, model: str) -> EngineManifest:
         """Raises ModelNotFound (before the store is asked, where no model can have that name), EngineIntegrity."""
         if self._served is not None and model not in self._served:
-            raise ModelNotFound("There is no model of this name.")
+            raise self._not_found()
         read_at, manifest = self._known.get(model, (0.0, None))
         if manifest is not None and self._clock() - read_at < _FRESH_SECONDS:
             return manifest
-        version = catalog.current_version(self._store, model)
+        try:
+            version = catalog.current_version(self._store, model)
+        except ModelNotFound:
+            raise self._not_found() from None
         if manifest is None or manifest.version != version:
             manifest = catalog.load_manifest(self._store, model, version)
         self._known[model] = (self._clock(), manifest)
         return manifest
+
+    def _not_found(self) -> ModelNotFound:
+        """With the names that are known without asking the store."""
+        names = ", ".join(sorted(self._served or self._known))
+        return ModelNotFound(f"There is no model of this name; there is {names}.") if names else ModelNotFound()

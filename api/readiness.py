@@ -12,6 +12,7 @@ from darkroom.jobs import JobStore
 from darkroom.storage import ObjectStore
 
 _FRESH_SECONDS = 2.0  # anybody may ask, as often as they like
+NOTHING = "ready/"  # a folder that there is not: a listing of it fails where the bucket is missing, a look-up does not
 _NOBODYS = "0" * 32  # a job that there is not
 
 
@@ -32,7 +33,7 @@ class Readiness:
         self._clock = clock
         self._looks: dict[str, Callable[[], object]] = {
             "job store": lambda: jobs.find(_NOBODYS),
-            "object store": lambda: images.exists("ready"),
+            "object store": lambda: list(images.keys(NOTHING)),
         }
         self._looking: dict[str, asyncio.Future[bool]] = {}
         self._looked_at = -float("inf")

@@ -53,7 +53,7 @@ def document(kind: type[D], body: bytes, headers: Mapping[str, str]) -> D:
     try:
         return kind.model_validate(json_body(body, headers))
     except ValidationError as refused:
-        raise from_validation(refused) from None
+        raise from_validation(refused, kind.model_fields) from None
 
 
 def media_type(headers: Mapping[str, str]) -> str:

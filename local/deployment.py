@@ -14,8 +14,9 @@ from api.app import ControlPlane
 from api.call import Call
 from api.limits.origins import Origins
 from api.manifests import Manifests
+from api.readiness import NOTHING
 from api.services import Services, open_job_store
-from darkroom.errors import DarkroomError, JobStoreUnavailable, StorageUnavailable
+from darkroom.errors import JobStoreUnavailable, StorageUnavailable
 from darkroom.images import finished, uploads
 from darkroom.scaling.storage import open_policies
 from darkroom.settings import Settings
@@ -25,6 +26,7 @@ from local import app, http_server, seeding
 from local.errors import CannotStart
 from local.metrics import Metrics
 from local.objects import SignedObjects
+from local.opening import opening
 from local.replicas.arrival_rate import ArrivalRate
 from local.replicas.autoscaler import Autoscaler, Clock
 from local.replicas.bulletin import Bulletin
@@ -59,18 +61,18 @@ class Deployment:
         self._listener = listener
         self._announce = announce
         self._stops = 0
-        try:
-            key = settings.signing_key.encode()
-            self.store = open_store(settings.store_url, public_url=settings.public_url, signing_key=key)
-            self.images = open_store(settings.images_store, public_url=settings.public_url, signing_key=key)
+        key = settings.signing_key.encode()
+        with opening("DARKROOM_JOBS_URL"):
             self.jobs = open_job_store(settings)
+        with opening("DARKROOM_POLICIES_URL" if settings.policies_url else "DARKROOM_JOBS_URL"):
             self.policies = open_policies(settings.policies_store)
+        with opening("DARKROOM_STORE_URL"):
+            self.store = open_store(settings.store_url, public_url=settings.public_url, signing_key=key)
             for published in seeding.seed(self.store, settings):
                 log.info("bundle published", bundle=published)
-        except DarkroomError as failed:
-            raise CannotStart(f"{failed.detail}; look at DARKROOM_STORE_URL and DARKROOM_JOBS_URL.") from failed
-        except ValueError as refused:  # a URL that names no store
-            raise CannotStart(f"{refused}.") from refused
+        with opening("DARKROOM_IMAGES_URL" if settings.images_url else "DARKROOM_STORE_URL"):
+            self.images = open_store(settings.images_store, public_url=settings.public_url, signing_key=key)
+            list(self.images.keys(NOTHING))
         clock = clock or Clock()
         arrival_rate = ArrivalRate(clock.monotonic)
         self.bulletin = Bulletin(arrival_rate=arrival_rate)

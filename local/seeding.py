@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from darkroom.bundles import catalog
-from darkroom.errors import DarkroomError, ModelNotFound, ObjectNotFound
+from darkroom.errors import DarkroomError, ModelNotFound, ObjectNotFound, StorageUnavailable
 from darkroom.settings import Settings
 from darkroom.storage import ObjectStore
 from darkroom.storage.directory import DirectoryStore
@@ -31,6 +31,8 @@ def seed(store: ObjectStore, settings: Settings) -> list[str]:
                 if _seeded(store, model) != version or not _is_served(store, model):
                     _publish(bundles, store, model, version)
                     published.append(f"{model} {version}")
+            except StorageUnavailable:  # of the store that it goes to; the bundle is well
+                raise
             except DarkroomError as broken:
                 raise CannotStart(f"The bundle of {model} in {source} cannot be used: {broken.detail}") from None
     elif settings.bundle:

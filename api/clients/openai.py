@@ -96,7 +96,7 @@ def _edit(call: Call) -> _Read:
     try:
         requested = EditsRequest.model_validate(texts)
     except ValidationError as refused:
-        raise from_validation(refused) from None
+        raise from_validation(refused, EditsRequest.model_fields) from None
     most, files = call.services.settings.max_upload_bytes, {}
     for name, file in (("image", images[0]), *(("mask", mask) for mask in masks)):
         if len(file) > most:

@@ -17,6 +17,10 @@ _GZIP_WINDOW = 31  # zlib: 15 bits of window, and gzip's header and trailer
 GiveBack = Callable[[], Awaitable[None]]  # once; after that it does nothing
 
 
+def too_large(most: int) -> PayloadTooLarge:
+    return PayloadTooLarge(f"The body may have at most {most} bytes; send images ahead of it, by POST /v1/uploads.")
+
+
 def unpacked(body: bytes, most: int) -> bytes:
     """The content of a gzip file (RFC 1952) of one member. Raises: MalformedRequest; PayloadTooLarge, and no more than
     `most` bytes were unpacked."""
@@ -26,7 +30,7 @@ def unpacked(body: bytes, most: int) -> bytes:
     except zlib.error:
         raise MalformedRequest("The body is not the gzip file that Content-Encoding says.") from None
     if len(content) > most:
-        raise PayloadTooLarge(f"The body may have at most {most} bytes, unpacked too.")
+        raise too_large(most)
     if not reader.eof or reader.unused_data:
         raise MalformedRequest("The body is not one whole gzip file.")
     return content

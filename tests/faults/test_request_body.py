@@ -332,5 +332,7 @@ def test_row_30_the_job_store_is_down(tmp_path: Path) -> None:
         named = refused(deployment, a_dog_with(), 503, "job_store_unavailable")
         assert int(named["retry-after"]) > 0
         assert deployment.client.get("/v1/jobs/any").status_code == 503
-        assert deployment.client.get("/ping").json() == {"status": "ready"}
+        ping = deployment.until(lambda: (told := deployment.client.get("/ping")).status_code == 503 and told)
+        assert ping.json() == {"status": "unavailable", "detail": "The job store does not answer."}
+        assert deployment.client.get("/live").json() == {"status": "live"}
         assert not deployment.made()

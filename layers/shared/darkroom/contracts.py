@@ -85,7 +85,7 @@ class GenerationRequest(Contract):
     height: Annotated[int, Field(ge=8, le=8192, description="pixels, a multiple of 8")] | None = None
     num_inference_steps: Annotated[int, Field(ge=1, le=100)] | None = None
     guidance_scale: Annotated[float, Field(ge=0, le=50, allow_inf_nan=False)] | None = None
-    sampler: Annotated[str, Field(pattern=r"^[a-z0-9_]{1,32}$", examples=["ddim"])] | None = None
+    sampler: Annotated[str, Field(pattern=r"^[A-Za-z0-9_ +.-]{1,64}$", examples=["ddim"])] | None = None
     seed: Annotated[int, Field(ge=0, le=MAX_SEED)] | None = None
     num_images: Annotated[int, Field(ge=1, le=8)] = 1
     output_format: Annotated[OutputFormat, Field(strict=False)] = OutputFormat.PNG

@@ -33,7 +33,7 @@ def resolve(request: GenerationRequest, manifest: EngineManifest) -> GenerationR
         raise InvalidDimensions(f"width x height may be at most {limits.max_pixels} pixels.", field="/width")
     if filled.sampler not in manifest.samplers.names:
         known = ", ".join(manifest.samplers.names)
-        raise InvalidParameter(f"This model has the samplers {known}.", field="/sampler")
+        raise InvalidParameter(f"sampler must be one of this model's: {known}.", field="/sampler")
     if steps > manifest.samplers.max_steps:
         raise OutOfRange(f"At most {manifest.samplers.max_steps} steps.", field="/num_inference_steps")
     return filled.model_copy(update=image_use(filled, steps, manifest.control_types, enters=manifest.samplers.entries))

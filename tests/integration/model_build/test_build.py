@@ -265,7 +265,7 @@ def test_unchanged_stages_are_skipped_and_said_so(
 def test_defaults_that_the_limits_refuse(tiny_checkpoint: Path, tiny_work: Path, tmp_path: Path) -> None:
     with pytest.raises(BuildRefused, match=r"^The defaults cannot be made: width must lie between 32 and 128"):
         build(tiny_checkpoint, tiny_work, tmp_path / "store", width=1024)
-    with pytest.raises(BuildRefused, match=r"^The defaults cannot be made: This model has the samplers ddim"):
+    with pytest.raises(BuildRefused, match=r"^The defaults cannot be made: sampler must be one of this model's: ddim"):
         build(tiny_checkpoint, tiny_work, tmp_path / "store", sampler="heun")
 
 

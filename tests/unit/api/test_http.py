@@ -77,6 +77,27 @@ def test_a_slash_at_the_end_changes_nothing(services: Services) -> None:
     assert api.ask(app, "POST", f"{PREDICT}/", DOG, headers=NOW).status_code == 202
 
 
+# ---- what refusals say --------------------------------------------------------------------------------------------
+
+
+def test_refusals_say_what_there_is(services: Services) -> None:
+    services.manifests.current("crayon")
+    for path, body, headers, detail in (
+        (
+            PREDICT,
+            b" " * 3_000_000,
+            {},
+            "The body may have at most 2097152 bytes; send images ahead of it, by POST /v1/",
+        ),
+        (PREDICT, {**DOG, "sampler": "Euler a"}, {}, "sampler must be one of this model's: ddim, euler."),
+        (PREDICT, {**DOG, "steps": 4}, {}, "This member is not part of the request; did you mean num_inference_steps."),
+        ("/v1/models/cryon:predict", DOG, {}, "There is no model of this name; there is crayon."),
+        ("/v1/uploads", {"sise": 4, "size": 5}, {}, "This member is not part of the request; did you mean size."),
+    ):
+        answer = api.ask(ControlPlane(services), "POST", path, body, headers=headers)
+        assert answer.json()["detail"].startswith(detail)
+
+
 # ---- pages elsewhere ----------------------------------------------------------------------------------------------
 
 
@@ -189,7 +210,7 @@ def test_ping_is_ready_while_both_stores_answer(services: Services, monkeypatch:
     assert api.ask(ControlPlane(services), "GET", "/ping").json() == {"status": "ready"}
     for attribute, name, failure, says in (
         (services.jobs, "find", JobStoreUnavailable(), "The job store does not answer."),
-        (services.store, "exists", StorageUnavailable(), "The object store does not answer."),
+        (services.store, "keys", StorageUnavailable(), "The object store does not answer."),
     ):
         with monkeypatch.context() as broken:
             broken.setattr(attribute, name, failing(failure))

@@ -18,7 +18,7 @@ from darkroom.contracts import (
     JobStatus,
     OutputFormat,
 )
-from darkroom.errors import DarkroomError
+from darkroom.errors import DarkroomError, UnknownField
 from darkroom.parsing import parse_request
 
 PIXEL = "data:image/png;base64,iVBORw0KGgo="
@@ -114,6 +114,28 @@ def test_what_is_wrong_is_said_with_its_place(said: Any, code: str, field: str |
         parse_request(whole)
     assert (refused.value.code, refused.value.field) == (code, field)
     assert refused.value.status == 422
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        ({"promt": "a"}, "prompt"),
+        ({"negative-prompt": "a"}, "negative_prompt"),
+        ({"steps": 4}, "num_inference_steps"),
+        ({"cfg_scale": 4}, "guidance_scale"),
+        ({"Seed": 4}, "seed"),
+        ({"scheduler": "ddim"}, "sampler"),
+        ({"control": {"scales": 1}, "image": "https://a"}, "scale"),
+    ],
+)
+def test_a_member_that_is_nearly_one_is_named(said: dict[str, Any], meant: str) -> None:
+    with pytest.raises(UnknownField, match=f"did you mean {meant}[.]$"):
+        parse_request({"prompt": "a"} | said)
+
+
+def test_a_member_like_no_other_is_not_guessed() -> None:
+    with pytest.raises(UnknownField, match=r"see /openapi\.json"):
+        parse_request({"prompt": "a", "x" * 9999: 1})
 
 
 def test_a_refusal_never_repeats_what_was_sent() -> None:

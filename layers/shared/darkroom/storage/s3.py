@@ -115,20 +115,20 @@ class S3Store:
         return True
 
     def keys(self, prefix: str) -> Iterator[str]:
-        for key, _, _ in self._listed(prefix):
+        for key, _ in self._listed(prefix):
             yield key
 
     def sizes(self, prefix: str) -> Iterator[int]:
-        for _, size, _ in self._listed(prefix):
-            yield size
+        for _, entry in self._listed(prefix):
+            yield entry["Size"]
 
     def changed_before(self, prefix: str, when: float) -> Iterator[str]:
-        for key, _, changed in self._listed(prefix):
-            if changed < when:
+        for key, entry in self._listed(prefix):
+            if entry["LastModified"].timestamp() < when:
                 yield key
 
-    def _listed(self, prefix: str) -> Iterator[tuple[str, int, float]]:
-        """Keys, each object's bytes, and when it was written (epoch seconds)."""
+    def _listed(self, prefix: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Keys, and what the listing says of each."""
         with _translated():
             # The first version of the listing: every compatible service has it, and it sorts alike.
             pages = self._client.get_paginator("list_objects")
@@ -136,7 +136,7 @@ class S3Store:
                 for entry in page.get("Contents", ()):
                     key = entry["Key"].removeprefix(self._prefix)
                     if object_keys.is_valid(key):  # consoles make `folder/` objects
-                        yield key, entry["Size"], entry["LastModified"].timestamp()
+                        yield key, entry
 
     def delete(self, key: str) -> None:
         if object_keys.is_valid(key):
