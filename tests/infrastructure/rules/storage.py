@@ -11,6 +11,7 @@ from darkroom.jobs import items as jobs
 from runtime.cache.shared import PREFIX as SHARED
 from tests.infrastructure.iam import allows
 from tests.infrastructure.rulebook import rule, states, wants
+from tests.infrastructure.rules.functions import environment
 from tests.infrastructure.stack import Resource, Stack
 
 BUCKET_BLOCKS = ("BlockPublicAcls", "BlockPublicPolicy", "IgnorePublicAcls", "RestrictPublicBuckets")
@@ -88,6 +89,9 @@ def images_expire_and_bundles_do_not(stack: Stack) -> Iterator[str]:
     days = {key: _expires(images, key) for key in (image_key("j", 0, "png"), "async/in/j", "async/out/j.out")}
     kept = int(stack.parameters["ImageDays"])
     yield from wants(days[image_key("j", 0, "png")] == kept, "images are not deleted after ImageDays")
+    told = float(environment(stack.functions()["api"])["DARKROOM_IMAGE_DAYS"])
+    promised = 0 if stack.parameters["StoreEndpoint"] else kept
+    yield from wants(told == promised, "the API promises to keep images for as long as nobody does")
     yield from wants(all(1 <= (days[f"async/{one}"] or 99) <= 7 for one in ("in/j", "out/j.out")), "async/ piles up")
     yield from wants(_expires(images, f"{PREFIX}0123") == 2, "uploads pile up, or end before their day is over")
     yield from wants(_expires(images, f"{SHARED}m/v/15.latents") == 30, "latents of retired versions pile up")
