@@ -30,7 +30,7 @@ def accepted(
     idempotency = submission.idempotency_of(call.headers, manifest.model, requested, files)
     request = resolve(requested, manifest)
     if any(finished_images.may_be(source) for source in request.sources):
-        request, found = finished_images.taken(services, request, tenant)
+        request, found = finished_images.taken(services.jobs, call.store, request, tenant)
         files = {**files, **found}
     stored = uploads.without_data(request, tenant, services.store, services.quota, files)
     try:

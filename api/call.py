@@ -16,6 +16,7 @@ from api.limits.bodies import GiveBack, too_large, unpacked
 from api.services import Services
 from darkroom.bundles.manifest import EngineManifest
 from darkroom.errors import AdministratorNeeded, MalformedRequest, RequestTimeout, UnsupportedMediaType
+from darkroom.storage import ObjectStore
 
 CALL = "darkroom.call"  # where an ASGI scope carries the call
 _LONGEST_NUMBER = 20
@@ -97,9 +98,17 @@ class Call:
         raw: bytes | None = self.scope.get("raw_path")
         return quote(self.path) if raw is None else raw.decode("latin-1")
 
+    @functools.cached_property
+    def store(self) -> ObjectStore:
+        """Where images lie; its URLs lead there for this caller."""
+        at = self.services.store_at
+        if at is None:
+            return self.services.store
+        return at(f"{self.scope['scheme']}://{self.headers.get('host', 'localhost')}")
+
     @property
     def answers(self) -> Answers:
-        return Answers(self.services.store, self.services.settings, self.request_id, self.form)
+        return Answers(self.store, self.services.settings, self.request_id, self.form)
 
     # ---- the connection -------------------------------------------------------------------------------------------
 

@@ -51,7 +51,8 @@ class Services:
 
     `wait` brings a job to its end or to the end of the caller's patience; `follow` tells every step of a job, and is
     None where an answer cannot be a stream. `draining` is asked before anything new is accepted. `origins` is None
-    behind a gateway that knows its own names; `most_replicas`, where a fleet is somebody else's to bound.
+    behind a gateway that knows its own names; `most_replicas`, where a fleet is somebody else's to bound. `store_at` is
+    `store` with URLs below the address that a caller used, where this deployment has none of its own.
     """
 
     settings: Settings
@@ -70,6 +71,7 @@ class Services:
     count: Callable[[str], None] = lambda _name: None
     origins: Origins | None = None
     most_replicas: Callable[[], int] | None = None
+    store_at: Callable[[str], ObjectStore] | None = None
 
     @functools.cached_property
     def bodies(self) -> Bodies:

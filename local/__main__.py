@@ -44,23 +44,22 @@ def _serve_until_stopped() -> int:
         logs.configure(settings.log_level, sys.stderr)
         logs.adopt("uvicorn.error", logging.ERROR)
         port = _port()
-        if "public_url" not in settings.model_fields_set:
-            settings = settings.model_copy(update={"public_url": f"http://127.0.0.1:{port}"})
         if "max_wait_seconds" not in settings.model_fields_set:  # no gateway here cuts a request off
             settings = settings.model_copy(update={"max_wait_seconds": settings.job_seconds})
         with _listen(settings.host, port) as listener:
-            asyncio.run(_serve(data.prepare(settings), listener, started))
+            here = settings.public_url or f"http://127.0.0.1:{port}"
+            asyncio.run(_serve(data.prepare(settings), listener, here, started))
     except (CannotStart, SettingsError) as refused:
         print(f"darkroom: {refused}", file=sys.stderr)
         return 1
     return 0
 
 
-async def _serve(settings: Settings, listener: socket.socket, started: float) -> None:
+async def _serve(settings: Settings, listener: socket.socket, here: str, started: float) -> None:
     print("darkroom: starting ...", file=sys.stderr, flush=True)
 
     def announce(ready: Deployment) -> None:
-        print(_ready_line(ready, time.monotonic() - started), flush=True)
+        print(_ready_line(ready, here, time.monotonic() - started), flush=True)
 
     deployment = Deployment(settings, listener, announce=announce, emit=logs.forward)
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -68,8 +67,7 @@ async def _serve(settings: Settings, listener: socket.socket, started: float) ->
     await deployment.run()
 
 
-def _ready_line(deployment: Deployment, seconds: float) -> str:
-    url = deployment.settings.public_url
+def _ready_line(deployment: Deployment, url: str, seconds: float) -> str:
     served = next(replica.readiness for replica in deployment.pool.replicas if replica.readiness.ready)
     key = " -H 'x-api-key: YOUR_KEY'" if deployment.settings.api_keys else ""
     return (

@@ -88,6 +88,7 @@ class Deployment:
             prometheus.answered(call, seconds)
             app.logged(call, seconds)
 
+        directory = self.images if isinstance(self.images, DirectoryStore) else None
         services = Services(
             self.settings,
             self.images,
@@ -101,10 +102,10 @@ class Deployment:
             health=self.pool.health,
             draining=lambda: self.pool.draining,
             most_replicas=self.pool.most,
+            store_at=directory.reached_at if directory and not self.settings.public_url else None,
             origins=Origins(self.settings.hosts(), self.settings.public_url, self.settings.pages()),
         )
-        signed = SignedObjects(self.images) if isinstance(self.images, DirectoryStore) else None
-        return ControlPlane(services, app.routes(signed, prometheus), answered)
+        return ControlPlane(services, app.routes(SignedObjects(directory) if directory else None, prometheus), answered)
 
     async def run(self) -> None:
         """Serve until `stop`; what is in flight then finishes, or is queued for the next start.

@@ -153,7 +153,7 @@ def _answer(call: Call, asked: _Asked, job: Job) -> ImagesAnswer:
 
     def shown(key: str) -> ImageData:
         if asked.urls:
-            return ImageData(url=call.services.store.url(key, expires=call.services.settings.image_url_seconds))
+            return ImageData(url=call.store.url(key, expires=call.services.settings.image_url_seconds))
         return ImageData(b64_json=pictures.encoded(call, key))
 
     first = result.images[0]

@@ -73,7 +73,7 @@ def encoded(call: Call, key: str) -> str:
 
 def predictions(call: Call, jobs: list[Job]) -> Predictions:
     """Every image of succeeded jobs, in order. Raises: ObjectNotFound, StorageUnavailable."""
-    store, seconds = call.services.store, call.services.settings.image_url_seconds
+    store, seconds = call.store, call.services.settings.image_url_seconds
     made = [
         {
             "bytesBase64Encoded": encoded(call, image.key),

@@ -14,4 +14,4 @@ def grant(call: Call) -> Response:
     """POST /v1/uploads"""
     requested = submission.document(UploadRequest, call.body, call.headers)
     services = call.services
-    return answer(201, uploads.grant(requested, call.tenant, services.store, services.settings, services.quota))
+    return answer(201, uploads.grant(requested, call.tenant, call.store, services.settings, services.quota))

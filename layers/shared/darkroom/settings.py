@@ -52,7 +52,7 @@ class Settings(Configured):
     jobs_url: str = Field("sqlite:///.darkroom/jobs.db", description="job store")
     policies_url: str = Field("", description="scaling policies, where they are not kept in the job store's database")
     default_model: str = Field("crayon", description="what the model name `m` stands for")
-    public_url: str = Field("http://127.0.0.1:8080", description="how callers reach this deployment")
+    public_url: str = Field("", description="how callers reach this deployment; empty: as each of them did")
     signing_key: str = Field("", description="secret that signs the directory store's URLs", repr=False)
     image_url_seconds: int = Field(3600, ge=1, le=604_800, description="how long an image URL works")
     image_days: float = Field(0.0, ge=0, description="how long finished images are kept; 0: until they are deleted")
@@ -109,7 +109,8 @@ class Settings(Configured):
     @classmethod
     def _an_address(cls, value: str) -> str:
         parts = urlsplit(value)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        plain = parts.hostname and not parts.query and not parts.fragment
+        if value and not (plain and parts.scheme in ("http", "https")):
             raise ValueError("it must be an address such as https://images.example.com")
         return value.rstrip("/")
 

@@ -124,3 +124,25 @@ def test_places_are_given_to_tenants_within_the_cap(deployment: Running) -> None
         answer = deployment.client.post("/v1/uploads", json=body, headers=headers)
         assert (answer.status_code, answer.json()["code"]) == (status, code)
     assert deployment.client.get("/v1/uploads").status_code == 405
+
+
+def test_urls_begin_as_each_caller_reached_the_deployment(tmp_path: Path) -> None:
+    """On 0.0.0.0 everybody was given addresses at 127.0.0.1."""
+    with running(tmp_path, public_url="", allowed_hosts="images.example") as deployment:
+        ask = deployment.client.post
+        for host in (
+            f"localhost:{deployment.port}",
+            f"127.0.0.1:{deployment.port}",
+            "192.0.2.7:8080",
+            "images.example",
+        ):
+            told = ask("/v1/models/m:predict", json={"prompt": "a dog"}, headers={"host": host}).json()
+            place = ask("/v1/uploads", json={"size": 5}, headers={"host": host}).json()
+            for url in (told["image"], place["url"]):
+                assert url.startswith(f"http://{host}/objects/")
+            path = told["image"].partition(host)[2]
+            assert deployment.client.get(path, headers={"host": host}).status_code == 200
+            again = {"prompt": "a dog", "image": told["image"], "strength": 0.5}
+            answer = ask("/v1/models/m:predict", json=again, headers={"host": host, "prefer": "respond-async"})
+            assert answer.json()["request"]["image"].startswith("upload:")
+        assert ask("/v1/uploads", json={"size": 5}, headers={"host": "evil.example"}).status_code == 421

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hmac
 import os
 import secrets
@@ -139,6 +140,12 @@ class DirectoryStore:
                     parent.rmdir()
                 except OSError:
                     break
+
+    def reached_at(self, public_url: str) -> DirectoryStore:
+        """The same store, whose URLs begin otherwise."""
+        reached = copy.copy(self)
+        reached._public_url = public_url.rstrip("/")
+        return reached
 
     def url(self, key: str, *, expires: int) -> str:
         return self._signed("GET", key, expires)
