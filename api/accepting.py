@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 from collections.abc import Mapping, Sequence
 
-from api import finished_images, submission, uploads
+from api import submission
 from api.call import Call, ClientGone
+from api.images import finished, uploads
 from api.services import Services
 from api.waiting import first
 from darkroom.bundles.manifest import EngineManifest
@@ -23,14 +24,14 @@ def accepted(
     """The job of a request, handed over to whoever makes its images; nothing of one that is refused is kept.
 
     `files` are images that came along, by the `upload:` reference that the request has for each.
-    Raises: what `resolve`, `finished_images.taken`, `uploads.without_data`, `JobStore.create` and `Inference.submit`
+    Raises: what `resolve`, `finished.taken`, `uploads.without_data`, `JobStore.create` and `Inference.submit`
     raise.
     """
     services, tenant = call.services, call.tenant
     idempotency = submission.idempotency_of(call.headers, manifest.model, requested, files)
     request = resolve(requested, manifest)
-    if any(finished_images.may_be(source) for source in request.sources):
-        request, found = finished_images.taken(services.jobs, call.store, request, tenant)
+    if any(finished.may_be(source) for source in request.sources):
+        request, found = finished.taken(services.jobs, call.store, request, tenant)
         files = {**files, **found}
     stored = uploads.without_data(request, tenant, services.store, services.quota, files)
     try:

@@ -29,6 +29,7 @@ def _web_ui(method: str, name: str, summary: str, body: type[BaseModel] | None, 
 
 
 _ANY = {"description": "as the web UI has it", "content": {"application/json": {"schema": {}}}}
+_OPTIONS = {"type": "object", "properties": {"sd_model_checkpoint": {"type": "string"}}, "additionalProperties": False}
 _WEB_UI: Operations = {
     ("POST", f"{PREFIX}/txt2img"): _web_ui(
         "post", "txt2img", "Images from a prompt", TextToImage, returns("the images", Drawn)
@@ -37,7 +38,10 @@ _WEB_UI: Operations = {
         "post", "img2img", "An image drawn again", ImageToImage, returns("the images", Drawn)
     ),
     ("POST", f"{PREFIX}/interrupt"): _web_ui("post", "interrupt", "Cancel your jobs that are waited for", None, _ANY),
-    ("POST", f"{PREFIX}/options"): _web_ui("post", "options", "Only what holds already can be set", None, _ANY),
+    ("POST", f"{PREFIX}/options"): {
+        **_web_ui("post", "options", "Only what holds already can be set", None, _ANY),
+        "requestBody": {"required": True, "content": {"application/json": {"schema": _OPTIONS}}},
+    },
     **{("GET", f"{PREFIX}/{name}"): _web_ui("get", name, f"The {name}", None, _ANY) for name in LISTS},
 }
 _MADE = {

@@ -8,6 +8,7 @@ import json
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from api.images.uploads import UploadDocument, UploadRequest
 from api.openapi import clients, releases, scaling
 from api.openapi.vocabulary import (
     JSON_BODY,
@@ -25,7 +26,6 @@ from api.schemas.jobs import ImageAnswer, JobDocument, JobList
 from api.schemas.models import Health, ModelDocument, ModelList
 from api.schemas.releases import ReleaseChanges, ReleaseDocument, ReleaseRequest
 from api.schemas.scaling import ScalingChanges, ScalingPlan
-from api.uploads import UploadDocument, UploadRequest
 from darkroom.contracts import GenerationRequest, JobStatus, OutputFormat
 from darkroom.errors import Problem
 from darkroom.scaling.policy import ScalingPolicy
@@ -71,7 +71,12 @@ def _predict(name: str, description: str = "") -> Operation:
 
 _LIST = (
     {"name": "status", "in": "query", "schema": {"type": "string", "enum": list(JobStatus)}},
-    {"name": "cursor", "in": "query", "description": "`next` of the page before", "schema": {"type": "string"}},
+    {
+        "name": "cursor",
+        "in": "query",
+        "description": "`next` of the page before",
+        "schema": {"type": "string", "pattern": "^[1-9][0-9]{0,17}$"},
+    },
     {
         "name": "limit",
         "in": "query",

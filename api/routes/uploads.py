@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from starlette.responses import Response
 
-from api import submission, uploads
+from api import submission
 from api.answers import answer
 from api.call import Call
-from api.uploads import UploadRequest
+from api.images import uploads
+from api.images.uploads import UploadRequest
 
 
 def grant(call: Call) -> Response:

@@ -115,7 +115,10 @@ class GenerationRequest(Contract):
         Annotated[
             list[Control],
             Field(min_length=1, max_length=4),
-            BeforeValidator(_listed, json_schema_input_type=Control | list[Control]),
+            BeforeValidator(
+                _listed,
+                json_schema_input_type=Control | Annotated[list[Control], Field(min_length=1, max_length=4)],
+            ),
         ]
         | None,
         Field(exclude_if=_unset, description="one ControlNet, or a list of them whose effects add up"),

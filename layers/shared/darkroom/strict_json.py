@@ -13,6 +13,7 @@ MAX_DEPTH = 32
 MAX_VALUES = 10_000
 # A document has no more values than commas and levels, but commas of texts count too: those of two prompts, and more.
 _MAX_COMMAS = 100_000
+_EXACT = 2**53  # beyond it a float is one of several integers
 _LONGEST_POINTER = 200  # a member's name may be the caller's invention
 
 Path = tuple["Path", str | int] | None  # of a value: that of what holds it, and its name or place in there
@@ -55,11 +56,12 @@ def _refuse_constant(_: str) -> NoReturn:
     raise NotFinite("NaN and Infinity are not JSON.")
 
 
-def _finite(text: str) -> float:
+def _finite(text: str) -> float | int:
+    """1.0 is the integer that 1 is, in JavaScript as in JSON Schema (draft 2020-12, validation, 6.1.1)."""
     value = float(text)
     if not math.isfinite(value):
         raise NotFinite("A number is too large.")
-    return value
+    return int(value) if value.is_integer() and abs(value) < _EXACT else value
 
 
 def _refuse_deep() -> NoReturn:

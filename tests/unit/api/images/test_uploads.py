@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from api import uploads
 from api.app import ControlPlane
+from api.images import uploads
+from api.images.uploads import UploadRequest
 from api.limits.quota import UploadQuota
 from api.services import Services
-from api.uploads import UploadRequest
 from darkroom.contracts import Control, GenerationRequest, Job
 from darkroom.errors import (
     DarkroomError,
