@@ -27,6 +27,13 @@ class ImageAnswer(Document):
     model: str
     version: str
     target: Annotated[str, Field(description="the engine that made it: format, precision, hardware")]
+    again: Annotated[
+        dict[str, int | str] | None,
+        Field(
+            description="what to add to the same request to get the same pictures; absent where one began from "
+            "another picture, which only itself can repeat (`image: job:ID/0`, or GET /v1/images/ID-0)"
+        ),
+    ] = None
     timings: Annotated[Timings, Field(description="seconds")]
     cache: CacheReport
     warnings: list[GenerationWarning]
@@ -56,6 +63,7 @@ class JobDocument(Document):
     control_image: str | None = None
     control_images: list[str] | None = None
     seed: int | None = None
+    again: dict[str, int | str] | None = None
     version: str | None = None
     target: str | None = None
     timings: Timings | None = None
@@ -85,6 +93,7 @@ def image_answer(job: Job, store: ObjectStore, *, expires: int, request_id: str)
         control_image=shown[0] if shown else None,
         control_images=shown or None,
         seed=result.seed,
+        again=None if result.cache.hit else {"seed": result.seed, "cache": "off"},
         model=result.model,
         version=result.version,
         target=result.target,

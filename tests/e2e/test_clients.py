@@ -127,3 +127,17 @@ def test_automatic1111s(deployment: Any) -> None:
     assert np.abs(kept - np.array((190, 214, 250))).max() < 3
     assert obeyed(inpainted.image)
     client.session.close()
+
+
+def test_again_gives_the_very_same_picture(deployment: Any) -> None:
+    """Of a request without a seed, though the cache may answer the same prompt from another picture meanwhile."""
+    asked = {"prompt": "a small green circle on a white background"}
+    first = deployment.client.post(PREDICT, json={**asked, "cache": "off"}).json()
+    assert first["again"] == {"seed": first["seed"], "cache": "off"}
+    for _ in range(3):  # others', which the cache keeps
+        deployment.client.post(PREDICT, json=asked)
+    again = deployment.client.post(PREDICT, json={**asked, **first["again"]}).json()
+    one, other = (deployment.client.get(told["image"]).content for told in (first, again))
+    assert one == other
+    begun_elsewhere = deployment.client.post(PREDICT, json=asked).json()
+    assert ("again" in begun_elsewhere) == (not begun_elsewhere["cache"]["hit"])

@@ -73,11 +73,11 @@ class Settings(Configured):
     api_keys: str = Field("", description="tenant=key,tenant=key; empty: no key is asked for", repr=False)
     admins: str = Field("", description="tenants who may change scaling and releases; without keys everybody may")
     cors_origins: str = Field("", description="origins whose pages may ask, such as https://app.example; * for any")
-    log_level: str = "INFO"
+    log_level: str = Field("INFO", description="least level of what is logged: DEBUG, INFO, WARNING or ERROR")
 
     # AWS only
     endpoints: str = Field("", description="model=endpoint,model=endpoint; empty: workers claim from the job store")
-    endpoint_type: Literal["async", "real-time"] = "async"
+    endpoint_type: Literal["async", "real-time"] = Field("async", description="async or real-time SageMaker endpoints")
     async_url: str = Field("", description="S3 address that async requests and results lie under, at in/ out/ failed/")
     access: Literal["api-key", "jwt", "iam"] = Field("api-key", description="who is asked for what; see docs/aws.md")
     api_keys_secret: str = Field("", description="secret that maps each tenant to an API key, or to a list of keys")

@@ -5,9 +5,11 @@ import json
 import re
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
+from httpx_sse import connect_sse
 
 from tests.fakes.deployment import Running, running
 
@@ -274,3 +276,22 @@ def test_ranges(deployment: Running) -> None:
     beyond = deployment.client.get(url, headers={"Range": f"bytes={len(whole)}-"})
     assert (beyond.status_code, beyond.json()["code"]) == (416, "range_not_satisfiable")
     assert beyond.headers["content-range"] == f"bytes */{len(whole)}"
+
+
+def test_events_as_an_event_source_reads_them(tmp_path: Path) -> None:
+    """httpx-sse, a client of its own: ids only grow, and who comes back with the last one hears of nothing twice."""
+    with running(tmp_path) as deployment:
+        job = deployment.submit("hold", num_inference_steps=6)
+        path = f"/v1/jobs/{job}/events"
+        with connect_sse(deployment.client, "GET", path) as stream:
+            events = stream.iter_sse()
+            seen = [next(events), next(events)]
+        assert [event.event for event in seen] == ["progress", "progress"]
+        assert (seen[0].retry, int(seen[1].id)) == (1000, 1)
+        deployment.touch("go")
+        with connect_sse(deployment.client, "GET", path, headers={"Last-Event-ID": seen[1].id}) as stream:
+            rest = list(stream.iter_sse())
+        steps = [int(event.id) for event in rest]
+        assert steps == sorted(steps)
+        assert min(steps) > 1
+        assert (rest[-1].event, rest[-1].json()["status"]) == ("finished", "succeeded")
