@@ -32,7 +32,7 @@ def snapshot(job: JobDocument, seen: int = -1) -> str:
     if job.status.finished:
         return _finished(job)
     if job.progress.step <= seen:
-        return f"retry: {_RETRY_MILLISECONDS}\n{KEEP_ALIVE}"
+        return KEEP_ALIVE  # an EventSource that comes back knows `retry`; outside an event clients misread it
     return _progress(job.progress, retry_milliseconds=_RETRY_MILLISECONDS)
 
 
