@@ -38,19 +38,20 @@ def snapshot(job: JobDocument, seen: int = -1) -> str:
 
 async def stream(
     first: str,
+    shown: int,
     seen: int,
     news: AsyncIterator[News | Job | None],
     document: Callable[[Job], Awaitable[JobDocument]],
 ) -> AsyncIterator[str]:
-    """The snapshot, which tells of the step `seen`, then what `news` brings (see `waiting.Follow`)."""
+    """The snapshot, which tells of the step `shown`, then what `news` brings (see `waiting.Follow`) after `seen`."""
     yield first
     async for latest in news:
         if isinstance(latest, Job):
             yield _finished(await document(latest))
-        elif latest is None or latest.progress is None or latest.progress.step < seen:
+        elif latest is None or latest.progress is None or latest.progress.step < max(shown, seen + 1):
             yield KEEP_ALIVE
         else:
-            seen = latest.progress.step
+            shown = latest.progress.step
             yield _progress(latest.progress, latest.preview)
 
 

@@ -74,8 +74,9 @@ async def events(call: Call) -> Response:
     snapshot = server_sent.snapshot(await run(call.answers.document, job), seen)
     if job.status.finished or follow is None or call.method == "HEAD":
         return Response(snapshot, headers=server_sent.HEADERS)
-    seen = max(seen, job.progress.step)
-    stream = server_sent.stream(snapshot, seen, follow(job), lambda ended: run(call.answers.document, ended))
+    stream = server_sent.stream(
+        snapshot, job.progress.step, seen, follow(job), lambda ended: run(call.answers.document, ended)
+    )
     return StreamingResponse(stream, headers=server_sent.STREAM_HEADERS)
 
 
