@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 import json
+import re
+from typing import Any
 
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from api.images.uploads import UploadDocument, UploadRequest
-from api.openapi import clients, releases, scaling
+from api.openapi import clients, members, releases, scaling
 from api.openapi.vocabulary import (
     JSON_BODY,
     LOCATION,
@@ -30,6 +32,7 @@ from darkroom.contracts import GenerationRequest, JobStatus, OutputFormat
 from darkroom.errors import Problem
 from darkroom.scaling.policy import ScalingPolicy
 
+_REFERENCE = re.compile(r'"#/components/schemas/([^"]+)"')
 _JOB = {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}
 _PREFER = {
     "name": "Prefer",
@@ -83,6 +86,7 @@ _LIST = (
         "schema": {"type": "integer", "minimum": 1, "maximum": 100, "default": 20},
     },
 )
+_FILE = {"type": "string", "format": "binary"}
 _EVENTS = "`progress` (step, steps, preview) while the job runs, then `finished` with the job; the stream ends there."
 
 OPERATIONS: Operations = {
@@ -150,7 +154,7 @@ OPERATIONS: Operations = {
             "200": {
                 "description": "the image",
                 "headers": {"ETag": {"description": "of its bytes", "schema": {"type": "string"}}},
-                "content": {form.content_type: {"schema": {}} for form in OutputFormat},
+                "content": {form.content_type: {"schema": _FILE} for form in OutputFormat},
             },
             "304": {"description": "the one that you have"},
         },
@@ -192,6 +196,16 @@ OPERATIONS: Operations = {
 }
 
 
+def _sent(schemas: dict[str, Any]) -> set[str]:
+    """The schemas of request bodies, and of what is in these."""
+    bodies = json.dumps([one["requestBody"] for one in OPERATIONS.values() if "requestBody" in one])
+    found, new = set[str](), set(_REFERENCE.findall(bodies))
+    while new:
+        found |= new
+        new = {name for known in new for name in _REFERENCE.findall(json.dumps(schemas[known]))} - found
+    return found
+
+
 @functools.cache
 def openapi() -> str:
     """The OpenAPI 3.1 document, as JSON."""
@@ -215,6 +229,9 @@ def openapi() -> str:
         *clients.SCHEMAS,
     )
     _, schemas = models_json_schema([(document, "validation") for document in shown], ref_template=REF)
+    sent = _sent(schemas["$defs"])
+    for name, one in schemas["$defs"].items():
+        (members.optional if name in sent else members.always_there)(one)
     paths: dict[str, dict[str, Operation]] = {}
     for (method, path), one in OPERATIONS.items():
         paths.setdefault(path, {})[method.lower()] = one

@@ -11,7 +11,7 @@ _IF_NONE_MATCH = {
     "name": "If-None-Match",
     "in": "header",
     "description": "`*`: only where there is no policy yet.",
-    "schema": {"type": "string", "const": "*"},
+    "schema": {"type": "string", "pattern": "^\\*$"},
 }
 _ABOUT_PLAN = (
     "What will hold when and why, with what the limits alone would cost. Times without an offset are in the policy's "

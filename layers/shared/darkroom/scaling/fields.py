@@ -15,6 +15,7 @@ from pydantic_core import PydanticCustomError
 
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _DURATION = re.compile(r"(?:(\d{1,4})d)?(?:(\d{1,5})h)?(?:(\d{1,6})m)?(?:(\d{1,7})s)?")
+_ISO_DURATION = re.compile(r"^P(\d+D)?(?:T(?=\d)([\dHMS]+))?$")  # ISO 8601, as other tools write it: PT10M
 _TIME = re.compile(r"([01]\d|2[0-3]):([0-5]\d)")
 _HOURS = re.compile(r"(\d\d:\d\d)-(\d\d:\d\d)")
 EPOCH = datetime(2000, 1, 1)  # noqa: DTZ001 (wall clock: where the search for a cron's first firing starts)
@@ -26,8 +27,9 @@ def refuse(message: str) -> PydanticCustomError:
 
 
 def _duration(value: Any) -> timedelta:
-    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
-    if not match or not value:
+    text = _ISO_DURATION.sub(r"\1\2", value).lower() if isinstance(value, str) else ""
+    match = _DURATION.fullmatch(text)
+    if not match or not text:
         raise refuse("write a duration such as 20s, 15m, 1h30m or 2d")
     days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
     return timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
