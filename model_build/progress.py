@@ -21,6 +21,10 @@ class BuildProgress:
     def skipped(self, stage: str) -> None:
         self.console.print(f"{stage:{_WIDTH}} unchanged, skipped", highlight=False)
 
+    def say(self, what: str) -> None:
+        """A line about something that is not as whoever builds may think."""
+        self.console.print(f"note: {what}", highlight=False, soft_wrap=True)
+
     @contextmanager
     def running(self, stage: str, total: int | None = None) -> Iterator[Callable[[], None]]:
         """Yields the call that advances the bar by one of `total`; None: the bar only shows that work goes on."""

@@ -42,8 +42,8 @@ class Sources:
         from model_build.checkpoints.loading import load
         from model_build.graphs.token_merging import merge_tokens
 
-        pipeline = load(self.checkpoint)
-        lora.merge(pipeline, self.loras)
+        pipeline = load(self.checkpoint, self._progress.say)
+        lora.merge(pipeline, self.loras, self._progress.say)
         merge_tokens(pipeline.unet, self._plan.token_merging)
         return pipeline
 
@@ -52,7 +52,7 @@ class Sources:
         """diffusers' ControlNets by component."""
         from model_build.checkpoints.loading import load_controlnets
 
-        return load_controlnets(self.controlnets)
+        return load_controlnets(self.controlnets, self._progress.say)
 
     def release(self) -> None:
         """Forget what was loaded into diffusers, four bytes a weight; asked for again it is loaded again."""

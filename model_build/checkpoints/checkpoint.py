@@ -10,6 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from packaging.version import Version
+
 from darkroom.bundles.manifest import Condition
 from model_build import BuildRefused
 
@@ -28,6 +30,8 @@ _PIPELINES = {
     "LatentConsistencyModelPipeline": _CLASSES,
     "StableDiffusionXLPipeline": {**_CLASSES, **_SECOND},
 }
+_LEAST_SIDE, _SAYS_SIDES_RIGHT = 64, Version("0.9.0.dev0")
+_POINTER = b"version https://git-lfs"
 _PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 READ = (".json", ".safetensors", ".txt")  # nothing else of a checkpoint is downloaded, hashed or opened
 _HUB_PATTERNS = [
@@ -116,8 +120,13 @@ class Checkpoint:
     @property
     def native_size(self) -> int:
         """Side in pixels of the square images the UNet was made for."""
-        size = self.configs["unet"].get("sample_size") or 64
-        return (max(size) if isinstance(size, list) else int(size)) * self.downscale
+        unet = self.configs["unet"]
+        size = unet.get("sample_size") or 64
+        side = max(size) if isinstance(size, list) else int(size)
+        # Files of diffusers before 0.9.0 say 32 and mean 64; StableDiffusionPipeline reads them so.
+        if side < _LEAST_SIDE and Version(unet.get("_diffusers_version", "1")) < _SAYS_SIDES_RIGHT:
+            side = _LEAST_SIDE
+        return side * self.downscale
 
     @property
     def embedding_dim(self) -> int:
@@ -242,12 +251,22 @@ def _pickled(what: str) -> str:
 
 def refuse_pickles(part: Path, name: str) -> None:
     """Raises BuildRefused where a folder has no safetensors; `name` is what the caller knows it by."""
-    if any(part.glob("*.safetensors")):
+    if weights := sorted(part.glob("*.safetensors")):
+        _refuse_pointers(weights, name)
         return  # pickles beside safetensors are never opened
     pickles = sorted(path.name for path in part.glob("*") if path.suffix in _PICKLES)
     if pickles:
         raise BuildRefused(_pickled(f"{name}/{pickles[0]}"))
     raise BuildRefused(f"The checkpoint has no safetensors weights in {name}; pickles are not read.")
+
+
+def _refuse_pointers(weights: list[Path], name: str) -> None:
+    for path in weights:
+        with path.open("rb") as stream:
+            if stream.read(len(_POINTER)) == _POINTER:
+                raise BuildRefused(
+                    f"{name}/{path.name} is a Git LFS pointer, not the weights; run `git lfs pull` in the checkpoint."
+                )
 
 
 def _refuse_foreign_unet(configs: dict[str, dict[str, Any]]) -> None:

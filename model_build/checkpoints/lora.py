@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from model_build import BuildRefused
 from model_build.checkpoints.checkpoint import file_sha256
 
+_LAYER = re.compile(r"\.lora_|_lora\.|\.alpha$|\.processor\b")  # behind the layer's name, in each dialect
 CHANGED = ("text_encoder", "unet")  # components that a LoRA may change
 
 
@@ -42,15 +43,21 @@ def _open(option: str) -> LoraSource:
     return LoraSource(path, file_sha256(path), float(named[2]) if named and named[2] else 1.0)
 
 
-def merge(pipeline: Any, sources: Sequence[LoraSource]) -> None:
-    """Add each LoRA's weights to those of the pipeline's UNet and text encoder, in place. Raises: BuildRefused."""
+def merge(pipeline: Any, sources: Sequence[LoraSource], say: Callable[[str], object] = lambda _: None) -> None:
+    """Add each LoRA's weights to those of the pipeline's UNet and text encoder, in place.
+
+    `say` is told of layers that the pipeline lacks. Raises: BuildRefused.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     for source in sources:
         try:
-            pipeline.load_lora_weights(load_file(source.path), adapter_name="lora")
-            applied = any(pipeline.get_list_adapters().values())
+            weights = load_file(source.path)
+            _refuse_dora(source.path.name, weights)
+            layers = len({_LAYER.split(name)[0] for name in weights})
+            pipeline.load_lora_weights(weights, adapter_name="lora")
+            applied = _applied(pipeline)
             pipeline.fuse_lora(lora_scale=source.scale, safe_fusing=True)
             pipeline.unload_lora_weights()
         except (KeyError, RuntimeError, SafetensorError, ValueError) as refused:
@@ -58,3 +65,17 @@ def merge(pipeline: Any, sources: Sequence[LoraSource]) -> None:
             raise BuildRefused(f"{source.path.name} does not fit the checkpoint: {reason}") from None
         if not applied:
             raise BuildRefused(f"{source.path.name} changes nothing of this checkpoint.")
+        if applied < layers:
+            say(f"of the {layers} layers in {source.path.name} this checkpoint has {applied}; the others were left out")
+
+
+def _refuse_dora(name: str, weights: Iterable[str]) -> None:
+    """kohya's form of it is read as if the magnitudes were not there (Liu et al. 2024, "DoRA", equation 5)."""
+    if any(key.endswith(".dora_scale") for key in weights):
+        raise BuildRefused(f"{name} is a DoRA in kohya's form (dora_scale), which is not merged here; merge it before.")
+
+
+def _applied(pipeline: Any) -> int:
+    """Layers of the pipeline that a LoRA was put on."""
+    parts = (getattr(pipeline, name, None) for name in (*CHANGED, "text_encoder_2"))
+    return sum("lora" in getattr(module, "lora_A", ()) for part in parts if part for module in part.modules())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,18 @@ def test_a_checkpoint_in_fp16_only(folder: Path) -> None:
         weights = next((folder / part).glob("*.safetensors"))
         weights.rename(weights.with_suffix(".fp16.safetensors"))
     assert open_checkpoint(str(folder)).variant() == "fp16"
+
+
+OLD = [("0.6.0", 512), ("0.8.1", 512), ("0.9.0", 256), ("0.42.1", 256), (None, 256)]
+
+
+@pytest.mark.parametrize(("version", "side"), OLD)
+def test_files_of_old_diffusers_say_half_the_size(tiny_checkpoint: Path, version: str | None, side: int) -> None:
+    opened = open_checkpoint(str(tiny_checkpoint))
+    unet = {**opened.configs["unet"], "sample_size": 32}
+    unet.pop("_diffusers_version")
+    told = {} if version is None else {"_diffusers_version": version}
+    assert replace(opened, configs={**opened.configs, "unet": unet | told}).native_size == side
 
 
 @pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])

@@ -31,6 +31,46 @@ def write(path: Path, seed: int, layer: str = LAYER, width: int = WIDTH) -> torc
     return up @ down
 
 
+def test_layers_that_the_checkpoint_lacks_are_counted_and_said(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    """They vanished."""
+    path, said = tmp_path / "more.safetensors", list[str]()
+    random = torch.Generator().manual_seed(1)
+    names = (LAYER, LAYER.replace("to_q", "to_k"), "down_blocks.7.attentions.0.transformer_blocks.0.attn1.to_q")
+    pairs = (("A", (RANK, WIDTH)), ("B", (WIDTH, RANK)))
+    save_file(
+        {
+            f"unet.{name}.lora_{half}.weight": torch.randn(shape, generator=random)
+            for name in names
+            for half, shape in pairs
+        },
+        path,
+    )
+    merge(load(open_checkpoint(str(tiny_checkpoint))), open_loras([str(path)]), said.append)
+    assert said == ["of the 3 layers in more.safetensors this checkpoint has 2; the others were left out"]
+
+
+def test_kohyas_names_are_counted_alike(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    path, said = tmp_path / "kohya.safetensors", list[str]()
+    name = f"lora_unet_{LAYER.replace('.', '_')}"
+    halves = {"lora_down.weight": torch.ones(RANK, WIDTH), "lora_up.weight": torch.ones(WIDTH, RANK)}
+    save_file(
+        {f"{name}.{half}": tensor for half, tensor in halves.items()} | {f"{name}.alpha": torch.tensor(1.0)}, path
+    )
+    merge(load(open_checkpoint(str(tiny_checkpoint))), open_loras([str(path)]), said.append)
+    assert said == []
+
+
+def test_kohyas_dora_is_refused(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    """It was merged as a plain LoRA."""
+    path = tmp_path / "dora.safetensors"
+    name = f"lora_unet_{LAYER.replace('.', '_')}"
+    halves = {"lora_down.weight": torch.ones(RANK, WIDTH), "lora_up.weight": torch.ones(WIDTH, RANK)}
+    scale = {f"{name}.dora_scale": torch.ones(WIDTH, 1), f"{name}.alpha": torch.tensor(1.0)}
+    save_file({f"{name}.{half}": tensor for half, tensor in halves.items()} | scale, path)
+    with pytest.raises(BuildRefused, match=r"dora\.safetensors is a DoRA in kohya's form"):
+        merge(load(open_checkpoint(str(tiny_checkpoint))), open_loras([str(path)]))
+
+
 def test_what_is_added(pipeline: Any, tmp_path: Path) -> None:
     first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
     changes = write(first, 1), write(second, 2)
