@@ -71,7 +71,10 @@ RUNTIME_DEFAULTS = {
     "models": "one model a stack",
     "log_level": "info",
 }
-OTHER_DEFAULTS = {"S3_CHECKSUMS", "S3_CONNECT_SECONDS", "S3_READ_SECONDS", "S3_ATTEMPTS", "POWERTOOLS_TRACE_DISABLED"}
+OTHER_DEFAULTS = {
+    *("S3_CHECKSUMS", "S3_CONNECT_SECONDS", "S3_READ_SECONDS", "S3_ATTEMPTS", "POWERTOOLS_TRACE_DISABLED"),
+    "AWS_REGION",  # Lambda's own
+}
 # What the API's wiring reads, and no other function that imports from it.
 OF_THE_API = {"access", "api_keys_secret"}
 # What powertools reads; nothing of ours does.

@@ -7,8 +7,9 @@ one store:
     S3_ENDPOINT_URL       another service than AWS, such as https://cos.ap-guangzhou.myqcloud.com; default: AWS
     S3_ACCESS_KEY_ID      with S3_SECRET_ACCESS_KEY: for that service alone, where the other credentials are AWS's (a
     S3_SECRET_ACCESS_KEY  Lambda function has a role, and its variables AWS_* are not ours to set)
-    S3_REGION             default: as boto3 finds it (AWS_REGION, profile), else us-east-1
-    S3_ADDRESSING_STYLE   virtual | path | auto (default). COS wants virtual; MinIO and most local servers want path
+    S3_REGION             default: AWS_REGION, or as boto3 finds it (AWS_DEFAULT_REGION, profile), else us-east-1
+    S3_ADDRESSING_STYLE   virtual | path | auto (default: virtual on AWS, elsewhere path). COS wants virtual; MinIO and
+                          most local servers want path
     S3_CHECKSUMS          when_required (default) | when_supported. Over https boto3's own default streams an
                           aws-chunked body with a checksum trailer, which COS and others refuse
     S3_CONNECT_SECONDS    default 5
@@ -38,6 +39,7 @@ from darkroom.storage.system_errors import translated
 _PART = 64 << 20  # bytes held in memory at once; S3 allows parts of 5 MiB to 5 GiB
 _CHUNK = 1 << 20
 _MISSING = {"NoSuchKey", "404", "NotFound"}
+_ELSEWHERE = ("S3_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")  # the last two are boto3's own
 _FULL = {"QuotaExceeded", "InsufficientStorage", "XMinioStorageFull", "507"}
 
 Response = TypeVar("Response")
@@ -218,9 +220,13 @@ def connect(environment: Mapping[str, str]) -> Any:
     from botocore.config import Config
 
     checksums = environment.get("S3_CHECKSUMS", "when_required")
+    style = environment.get("S3_ADDRESSING_STYLE") or "auto"
+    if style == "auto" and not any(environment.get(name) for name in _ELSEWHERE):
+        style = "virtual"
     config = Config(
         signature_version="s3v4",
-        s3={"addressing_style": environment.get("S3_ADDRESSING_STYLE", "auto")},
+        # `auto` signs URLs for the global host: other regions redirect, or refuse, and the signature was of that host.
+        s3={"addressing_style": style, "us_east_1_regional_endpoint": "regional"},
         request_checksum_calculation=checksums,
         response_checksum_validation=checksums,
         connect_timeout=float(environment.get("S3_CONNECT_SECONDS", "5")),
@@ -232,7 +238,10 @@ def connect(environment: Mapping[str, str]) -> Any:
     return session.client(
         "s3",
         endpoint_url=environment.get("S3_ENDPOINT_URL") or None,
-        region_name=environment.get("S3_REGION") or session.region_name or "us-east-1",
+        region_name=environment.get("S3_REGION")
+        or environment.get("AWS_REGION")  # what Lambda sets, and boto3 does not read
+        or session.region_name
+        or "us-east-1",
         aws_access_key_id=environment.get("S3_ACCESS_KEY_ID") or None,
         aws_secret_access_key=environment.get("S3_SECRET_ACCESS_KEY") or None,
         config=config,
