@@ -78,6 +78,9 @@ class Settings(Configured):
     access: Literal["api-key", "jwt", "iam"] = Field("api-key", description="who is asked for what; see docs/aws.md")
     api_keys_secret: str = Field("", description="secret that maps each tenant to an API key, or to a list of keys")
     instances: str = Field("", description="MIN-MAX instances of an endpoint whose model has no scaling policy")
+    backlog_per_instance: int = Field(
+        4, ge=1, description="requests for each instance that such an endpoint keeps near"
+    )
     shift: Literal["canary", "linear"] = Field("canary", description="how a release moves traffic, from two instances")
     rollback_alarms: str = Field("", description="names of the alarms that roll a release back, joined by commas")
 

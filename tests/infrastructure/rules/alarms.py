@@ -50,7 +50,6 @@ SEPARATES: dict[str, tuple[dict[str, float], dict[str, float], int]] = {
     "ReleaseReturned": ({"": 0}, {"": 1}, 300),
     "ReleaseStuck": ({"": 0}, {"": 1}, 300),
     "NotHandled": ({"": 0}, {"": 1}, 300),
-    "WakeUpAlarm": ({"": 0}, {"": 1}, 60),
 }
 STATISTICS = {
     "ApiErrors": "Sum",
@@ -66,9 +65,8 @@ STATISTICS = {
     "ReleaseReturned": "Sum",
     "ReleaseStuck": "Sum",
     "NotHandled": "Maximum",
-    "WakeUpAlarm": "Average",
 }
-ASYNC_ONLY = {"BacklogAge", "Asleep", "WakeUpAlarm"}
+ASYNC_ONLY = {"BacklogAge", "Asleep"}
 _COMPARISONS = {
     "GreaterThanThreshold": lambda value, threshold: value > threshold,
     "GreaterThanOrEqualToThreshold": lambda value, threshold: value >= threshold,
@@ -80,8 +78,8 @@ def there_is_an_alarm_for_what_goes_wrong(stack: Stack) -> Iterator[str]:
     """Every alarm is known to these rules; those of a queue exist where there is a queue."""
     found = {one.name for one in stack.of("AWS::CloudWatch::Alarm")}
     queue = stack.parameters["EndpointType"] == "async"
-    wanted = SEPARATES.keys() - {"WakeUpAlarm"} - (set() if queue else ASYNC_ONLY)
-    yield from wants(found - {"WakeUpAlarm"} == wanted, f"alarms {sorted((found - {'WakeUpAlarm'}) ^ wanted)}")
+    wanted = SEPARATES.keys() - (set() if queue else ASYNC_ONLY)
+    yield from wants(found == wanted, f"alarms {sorted(found ^ wanted)}")
 
 
 @rule
@@ -180,15 +178,11 @@ def alarms_tell_somebody_what_to_do(stack: Stack) -> Iterator[str]:
     page = explained()
     told = stack._ref("Alarms")
     for alarm in stack.of("AWS::CloudWatch::Alarm"):
-        short = re.sub(r"(?<=[a-z])(?=[A-Z])", "-", alarm.name).lower().removesuffix("-alarm")
+        short = re.sub(r"(?<=[a-z])(?=[A-Z])", "-", alarm.name).lower()
         named = f"{stack.parameters['Deployment']}-{short}"
         yield from wants(alarm["AlarmName"] == named, f"{alarm.name} must be called {named}")
         description = alarm["AlarmDescription"]
-        silent = alarm.name == "WakeUpAlarm"  # starts an instance and needs nobody
-        missing = "missing" if silent else "notBreaching"
-        yield from wants(alarm["TreatMissingData"] == missing, f"{alarm.name}: no data must be {missing}")
-        if silent:
-            continue
+        yield from wants(alarm["TreatMissingData"] == "notBreaching", f"{alarm.name}: no data is no alarm")
         yield from wants(f'"{short}" in docs/aws.md' in description, f"{alarm.name} does not say where to look")
         yield from wants(short in page, f"docs/aws.md does not say what {short} means and what to do")
         for when in ("AlarmActions", "OKActions"):

@@ -244,6 +244,7 @@ def test_a_stored_policy_reaches_application_auto_scaling(stack: Make) -> None:
     assert tracking[f"darkroom.{ENDPOINT}.gpu"]["TargetValue"] == 240.0  # four GPUs of a g4dn.12xlarge
 
     assert deployed.ask("DELETE", path)[0] == 204
-    assert scale.lambda_handler({}, SimpleNamespace())["tiny"]["outcome"] == "removed"
+    assert scale.lambda_handler({}, SimpleNamespace())["tiny"]["outcome"] == "reconciled"
     assert limits() == (0, 2)  # what the template says goes on
-    assert not scaling.describe_scaling_policies(ServiceNamespace="sagemaker")["ScalingPolicies"]
+    policies = scaling.describe_scaling_policies(ServiceNamespace="sagemaker")["ScalingPolicies"]
+    assert {one["PolicyName"] for one in policies} == {f"darkroom.{ENDPOINT}.queue_depth", f"darkroom.{ENDPOINT}.wake"}
