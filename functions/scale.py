@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from darkroom.endpoints import Endpoints
 from darkroom.errors import InvalidPolicy, ModelNotFound
-from darkroom.scaling.application_autoscaling import Desired, ScalableEndpoint, compile_policy
+from darkroom.scaling.application_autoscaling import AHEAD, Desired, ScalableEndpoint, compile_policy
 from darkroom.scaling.instances import cores_and_gpus
 from darkroom.scaling.policy import Metric, Metrics, ScalingPolicy
 from darkroom.scaling.reconcile import Fenced, Report, clients, reconcile, remove
@@ -19,7 +19,6 @@ from darkroom.settings import Settings
 from functions.observability import count, flush, logger, traced
 
 EndpointOf = Callable[[str], ScalableEndpoint]
-AHEAD = timedelta(days=366)  # what scheduled actions are compiled for; each tick looks as far again
 _NO_FLEET = ("Creating", "Deleting", "Failed")
 _NOTHING = ScalingPolicy(min=1, max=1)  # stands in for a deleted policy, of which only the endpoint matters
 
