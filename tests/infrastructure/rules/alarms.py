@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from darkroom.errors import EngineIntegrity
+from darkroom.release import fleet
 from tests.infrastructure.iam import allows
 from tests.infrastructure.rulebook import rule, states, wants
 from tests.infrastructure.rules.endpoint import name_of
@@ -25,7 +26,7 @@ METRICS: dict[tuple[str, str], tuple[str, ...]] = {
     ("AWS/SageMaker", "ModelLatency"): _VARIANT,
     ("AWS/SageMaker", "HasBacklogWithoutCapacity"): _ENDPOINT,
     ("AWS/SageMaker", "ApproximateBacklogSize"): _ENDPOINT,
-    ("AWS/SageMaker", "TimeInBacklog"): _ENDPOINT,
+    ("AWS/SageMaker", "ApproximateAgeOfOldestRequest"): _ENDPOINT,
     ("/aws/sagemaker/Endpoints", "GPUUtilization"): _VARIANT,
     ("/aws/sagemaker/Endpoints", "GPUMemoryUtilization"): _VARIANT,
     ("/aws/sagemaker/Endpoints", "CPUUtilization"): _VARIANT,
@@ -40,8 +41,8 @@ SEPARATES: dict[str, tuple[dict[str, float], dict[str, float], int]] = {
     "ApiErrors": ({"errors": 4, "answers": 100}, {"errors": 6, "answers": 100}, 600),
     "ApiSlow": ({"": 26_000}, {"": 29_000}, 900),
     "EndpointErrors": ({"": 2}, {"": 3}, 120),
-    "Slow": ({"microseconds": 59e6}, {"microseconds": 61e6}, 600),
-    "BacklogAge": ({"milliseconds": 14 * 60e3}, {"milliseconds": 16 * 60e3}, 300),
+    "Slow": ({"microseconds": 59e6}, {"microseconds": 61e6}, 180),
+    "BacklogAge": ({"seconds": 14 * 60}, {"seconds": 16 * 60}, 300),
     "Asleep": ({"": 0}, {"": 1}, 900),
     "EngineIntegrity": ({"": 0}, {"": 1}, 60),
     "JobEventsErrors": ({"": 0}, {"": 1}, 600),
@@ -67,6 +68,8 @@ STATISTICS = {
     "NotHandled": "Maximum",
 }
 ASYNC_ONLY = {"BacklogAge", "Asleep"}
+# Until a value of a period's end is in an alarm: CloudWatch takes a minute or two to have it and to evaluate.
+_EVALUATED_SECONDS = 60
 _COMPARISONS = {
     "GreaterThanThreshold": lambda value, threshold: value > threshold,
     "GreaterThanOrEqualToThreshold": lambda value, threshold: value >= threshold,
@@ -140,6 +143,22 @@ def alarms_separate_the_usual_from_the_wrong(stack: Stack) -> Iterator[str]:
     if "ApiErrors" in stack.resources:  # a single failure at night is no share worth waking anyone for
         few = _rings(stack.resources["ApiErrors"], {"errors": 1, "answers": 2})
         yield from wants(not few, "ApiErrors rings at one error of two answers")
+
+
+@rule
+def alarms_ring_while_a_release_is_watched(stack: Stack) -> Iterator[str]:
+    """An alarm that rolls back rings within the bake: it begins as the new version gets requests, and after it nobody
+    listens."""
+    bakes = {fleet.WAIT_SECONDS} | {
+        endpoint["DeploymentConfig"]["BlueGreenUpdatePolicy"]["TrafficRoutingConfiguration"]["WaitIntervalInSeconds"]
+        for endpoint in stack.of("AWS::SageMaker::Endpoint")
+    }
+    for name in environment(stack.functions()["release"])["DARKROOM_ROLLBACK_ALARMS"].split(","):
+        (alarm,) = (one for one in stack.of("AWS::CloudWatch::Alarm") if one["AlarmName"] == name)
+        ((*_, period), *_) = _metrics(alarm)
+        # The first period has begun before the new version: it may count for the old one.
+        seconds = period * (alarm["EvaluationPeriods"] + 1) + _EVALUATED_SECONDS
+        yield from wants(seconds <= min(bakes), f"{name} takes {seconds} s and the bake {min(bakes)} s")
 
 
 def _rings(alarm: Resource, values: dict[str, float]) -> bool:

@@ -18,6 +18,10 @@ _JOBS = [f"arn:aws:dynamodb:{_ACCOUNT}:table/jobs-id", f"arn:aws:dynamodb:{_ACCO
 _POLICIES = f"arn:aws:dynamodb:{_ACCOUNT}:table/policies-id"
 _TARGET = f"arn:aws:application-autoscaling:{_ACCOUNT}:scalable-target/0123abc"
 _SAGEMAKER = {"application-autoscaling:service-namespace": "sagemaker"}
+_ALARM = f"arn:aws:cloudwatch:{_ACCOUNT}:alarm:darkroom.darkroom-crayon.wake"
+# Application Auto Scaling tries its caller's permissions before it does anything, with calls that name no alarm:
+# "Permissions validation for Application Auto Scaling API calls on target resources" in its User Guide.
+_NAMELESS_ALARM = f"arn:aws:cloudwatch:{_ACCOUNT}:alarm:"
 _DEAD_LETTERS = f"arn:aws:sqs:{_ACCOUNT}:deadletters-id"
 _TABLE_ACTIONS = ("GetItem", "PutItem", "UpdateItem", "DeleteItem", "Query")
 
@@ -29,6 +33,8 @@ NAMELESS = {
     "application-autoscaling:DescribeScheduledActions",
     "application-autoscaling:DescribeScalingPolicies",
     "cloudwatch:DescribeAlarms",
+    "cloudwatch:PutMetricAlarm",
+    "cloudwatch:DeleteAlarms",
     "cloudwatch:PutMetricData",
     "ecr:GetAuthorizationToken",
 }
@@ -117,12 +123,7 @@ def needs(stack: Stack) -> dict[str, list[Need]]:
                 )
             ),
             *_needs("cloudwatch", ("DescribeAlarms",), "*"),
-            *_needs(
-                "cloudwatch",
-                ("PutMetricAlarm", "DeleteAlarms"),
-                f"arn:aws:cloudwatch:{_ACCOUNT}:alarm:darkroom.darkroom-crayon.wake",
-                never=(f"arn:aws:cloudwatch:{_ACCOUNT}:alarm:darkroom-api-errors",),
-            ),
+            *_needs("cloudwatch", ("PutMetricAlarm", "DeleteAlarms"), _ALARM, _NAMELESS_ALARM),
             *_needs(
                 "sagemaker", ("DescribeEndpoint", "UpdateEndpointWeightsAndCapacities"), _ENDPOINT, never=(_OTHER,)
             ),
@@ -190,6 +191,8 @@ def needs(stack: Stack) -> dict[str, list[Need]]:
                 Need("cloudwatch:PutMetricData", ("*",), (), {"cloudwatch:namespace": space})
                 for space in ("AWS/SageMaker", "/aws/sagemaker/Endpoints")
             ),
+            # "Auto-Rollback Configuration and Monitoring" in SageMaker's Developer Guide asks it of the execution role.
+            *_needs("cloudwatch", ("DescribeAlarms",), "*"),
             *_needs("ecr", ("GetAuthorizationToken",), "*"),
             *_needs(
                 "ecr",
