@@ -74,7 +74,9 @@ class Settings(Configured):
     # AWS only
     endpoints: str = Field("", description="model=endpoint,model=endpoint; empty: workers claim from the job store")
     endpoint_type: Literal["async", "real-time"] = "async"
-    async_url: str = Field("", description="S3 address that async requests and results lie under, at in/ out/ failed/")
+    async_url: str = Field(
+        "", description="S3 address that async requests and results lie under, at in/ sent/ out/ failed/"
+    )
     access: Literal["api-key", "jwt", "iam"] = Field("api-key", description="who is asked for what; see docs/aws.md")
     api_keys_secret: str = Field("", description="secret that maps each tenant to an API key, or to a list of keys")
     instances: str = Field("", description="MIN-MAX instances of an endpoint whose model has no scaling policy")

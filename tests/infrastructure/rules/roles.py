@@ -77,6 +77,7 @@ def needs(stack: Stack) -> dict[str, list[Need]]:
     upload = f"{_IMAGES}/{PREFIX}0123"
     latents = f"{_IMAGES}/{SHARED}crayon/0123/15.latents"
     results = (f"{_IMAGES}/async/out/job.out", f"{_IMAGES}/async/failed/job.out")
+    sent = f"{_IMAGES}/async/sent/job.1"  # where the endpoint said it writes
     keys = _needs("secretsmanager", ("GetSecretValue",), f"arn:aws:secretsmanager:{_ACCOUNT}:secret:apikeys-id")
     config, model = (f"arn:aws:sagemaker:{_ACCOUNT}:{kind}" for kind in ("endpoint-config", "model"))
     made = (f"{config}/darkroom-crayon-0123", f"{model}/darkroom-crayon-0123")
@@ -91,6 +92,7 @@ def needs(stack: Stack) -> dict[str, list[Need]]:
                 "s3", ("GetObject",), bundle, pointer, image, request, upload, never=(results[0], *_OBJECTS_ELSEWHERE)
             ),
             *_needs("s3", ("PutObject",), request, upload, never=(bundle, pointer, image, results[0])),
+            *_needs("s3", ("PutObject", "GetObject"), sent),
             *_needs("s3", ("DeleteObject",), upload, never=(bundle, pointer, image, request, results[0])),
             *_needs("s3", ("ListBucket",), _ENGINES, _IMAGES, never=("arn:aws:s3:::another",)),
             *_needs("sagemaker", (invoke,), _ENDPOINT, never=(_OTHER,)),
@@ -101,7 +103,7 @@ def needs(stack: Stack) -> dict[str, list[Need]]:
             *_TRACING,
             *jobs_only,
             *_needs("s3", ("GetObject",), *results, never=(image, bundle)),
-            *_needs("s3", ("GetObject", "PutObject"), request, never=(image, bundle)),
+            *_needs("s3", ("GetObject", "PutObject"), request, sent, never=(image, bundle)),
             *_needs("s3", ("ListBucket",), _IMAGES, never=(_ENGINES,)),
             *_needs("sagemaker", (invoke,), _ENDPOINT, never=(_OTHER,)),
             *_needs("sqs", ("SendMessage",), _DEAD_LETTERS),
@@ -139,6 +141,7 @@ def needs(stack: Stack) -> dict[str, list[Need]]:
             *_needs(
                 "s3", ("PutObject",), pointer, never=(bundle, f"{_ENGINES}/models/other/current.json", image, request)
             ),
+            *_needs("s3", ("GetObject", "PutObject"), sent),
             *_needs("s3", ("ListBucket",), _ENGINES, _IMAGES, never=("arn:aws:s3:::another",)),
             *_needs("sagemaker", ("DescribeEndpointConfig",), f"{config}/stack-generated", never=(_OTHER,)),
             *_needs("sagemaker", ("DescribeModel",), f"{model}/stack-generated", never=(_OTHER,)),

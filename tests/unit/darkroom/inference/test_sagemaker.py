@@ -25,6 +25,7 @@ from darkroom.errors import (
     OutOfMemory,
     Overloaded,
     RuntimeUnavailable,
+    StorageFull,
 )
 from darkroom.inference import Unreached
 from darkroom.inference.sagemaker import INLINE_BYTES, SageMakerAsync, SageMakerRealTime
@@ -237,18 +238,60 @@ def test_withdrawing_changes_nothing(front: Front, jobs: SqlJobStore, spool: Spo
 # ---- what is read -------------------------------------------------------------------------------------------------
 
 
+def test_what_the_endpoint_writes_is_found_wherever_it_says(
+    front: Front, jobs: SqlJobStore, spool: Spool, tmp_path: Path
+) -> None:
+    """By whoever has nothing but the job: the sweep, and a release that looks for its proof."""
+    job, store = accepted(jobs), DirectoryStore(tmp_path / "spool")
+    for attempt in (1, 2):
+        asynchronous(spool).send(job, attempt=attempt)
+    first, second = front.received
+    with pytest.raises(ObjectNotFound):
+        spool.result(job.id, attempt=1)
+    store.put(front.output(first).removeprefix("s3://images/async/"), RESULT.model_dump_json().encode())
+    store.put(
+        front.failure(second).removeprefix("s3://images/async/"), OutOfMemory().problem().model_dump_json().encode()
+    )
+    assert spool.result(job.id, attempt=1) == RESULT
+    assert spool.failed(job.id, attempt=1) is None
+    assert isinstance(spool.failed(job.id, attempt=2), OutOfMemory)
+    assert isinstance(spool.failure(job.id, "Received server error (500)", attempt=2), OutOfMemory)
+    assert isinstance(spool.failure(job.id, "Received server error (504)", attempt=1), Unreached)
+
+
+def test_a_notification_says_where_a_result_is(spool: Spool, tmp_path: Path) -> None:
+    DirectoryStore(tmp_path / "spool").put("out/any-name.out", RESULT.model_dump_json().encode())
+    assert spool.result("a", attempt=1, address="s3://images/async/out/any-name.out") == RESULT
+    for elsewhere in ("s3://other/async/out/any-name.out", "s3://images/async-2/out/any-name.out", "out/any-name.out"):
+        with pytest.raises(ObjectNotFound):
+            spool.result("a", attempt=1, address=elsewhere)
+
+
+def test_where_things_lie_is_not_worth_a_request(
+    front: Front, jobs: SqlJobStore, spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The request was taken: its notification will tell, and without it the sweep knows the name it asked for."""
+    monkeypatch.setattr(DirectoryStore, "put", lambda *_, **__: _full())
+    job = accepted(jobs)
+    assert asynchronous(spool).submit(job) == job
+
+
+def _full() -> None:
+    raise StorageFull
+
+
 def test_results_and_failures_are_found_by_job(spool: Spool, tmp_path: Path) -> None:
     store = DirectoryStore(tmp_path / "spool")
     with pytest.raises(ObjectNotFound):
-        spool.result("a")
+        spool.result("a", attempt=1)
     store.put("out/a", RESULT.model_dump_json().encode())
-    assert spool.result("a") == RESULT
+    assert spool.result("a", attempt=1) == RESULT
     store.put("out/a", b"half a res")
     with pytest.raises(RuntimeUnavailable):
-        spool.result("a")
+        spool.result("a", attempt=1)
     store.put("failed/a", OutOfMemory().problem().model_dump_json().encode())
-    assert isinstance(spool.failure("a", "whatever"), OutOfMemory)
-    assert isinstance(spool.failure("b", "Received server error (504) from model"), Unreached)
+    assert isinstance(spool.failure("a", "whatever", attempt=1), OutOfMemory)
+    assert isinstance(spool.failure("b", "Received server error (504) from model", attempt=1), Unreached)
 
 
 @pytest.mark.parametrize(
