@@ -28,6 +28,7 @@ def load() -> dict[str, Rule]:
         events,
         functions,
         parameters,
+        regions,
         roles,
         storage,
     )

@@ -153,6 +153,9 @@ def functions_can_be_followed(stack: Stack) -> Iterator[str]:
         yield from wants(function["Tracing"] == "Active", f"{function.name} is not traced")
         logging = function["LoggingConfig"]
         yield from wants(logging["LogFormat"] == "JSON", f"{function.name} does not log JSON")
+        # Lambda drops what is less important, INFO where nothing is said, before any logger of ours is asked.
+        level = {"WARNING": "WARN"}.get(stack.parameters["LogLevel"], stack.parameters["LogLevel"])
+        yield from wants(logging["ApplicationLogLevel"] == level, f"Lambda drops lines of {function.name}")
         own = logging["LogGroup"] == f"/aws/lambda/{function['FunctionName']}" and logging["LogGroup"] in groups
         yield from wants(own, f"{function.name} logs elsewhere")
 

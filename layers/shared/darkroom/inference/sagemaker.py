@@ -162,7 +162,10 @@ def _within(seconds: float, limits: tuple[int, int]) -> int:
 
 
 class RuntimeClient:
-    """boto3's `sagemaker-runtime` client, made on first use, with its failures in our words."""
+    """boto3's `sagemaker-runtime` client, made on first use, with its failures in our words.
+
+    Callers are told no more than they need; what the service said is in the log. Neither prompt nor image ever is.
+    """
 
     def __init__(self, given: Any, *, read_seconds: float, attempts: int, late: type[DarkroomError]) -> None:
         self._connected = given
@@ -183,15 +186,21 @@ class RuntimeClient:
             return {**answer, "Body": answer["Body"].read()} if "Body" in answer else answer
         except ClientError as failed:
             error = failed.response
-            if "OriginalStatusCode" in error:  # ModelError: the container itself answered
+            if "OriginalStatusCode" in error:  # ModelError: the container itself answered, and its log says why
+                _log.warning("%s: the container answered %s", operation, error["OriginalStatusCode"])
                 body = str(error.get("OriginalMessage", "")).encode()
                 raise read_problem(body, f"({error['OriginalStatusCode']})") from None
+            said = error.get("Error", {})
+            _log.error("%s was refused: %s: %s", operation, said.get("Code"), said.get("Message"))
             raise Unreached("The endpoint does not take requests.") from failed
         except exceptions.ReadTimeoutError as failed:
+            _log.error("%s: no answer within %s s", operation, self._read_seconds)
             raise self._late from failed
         except broken as failed:
+            _log.error("%s: the connection broke: %s", operation, failed)
             raise AnswerLost("The connection to the endpoint broke.") from failed
         except BotoCoreError as failed:
+            _log.error("%s failed: %s", operation, failed)
             raise Unreached("The endpoint does not answer.") from failed
 
     @property

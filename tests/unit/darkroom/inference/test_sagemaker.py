@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 import urllib3
-from botocore.exceptions import ConnectionClosedError, ReadTimeoutError
+from botocore.exceptions import ConnectionClosedError, NoCredentialsError, ReadTimeoutError
 from botocore.response import StreamingBody
 
 from darkroom.contracts import GenerationRequest, GenerationResult, Invocation, Job, JobStatus
@@ -117,6 +118,40 @@ def test_what_cannot_be_queued_says_so(front: Front, jobs: SqlJobStore, spool: S
     with pytest.raises(Unreached):
         asynchronous(spool).submit(job)
     assert not front.received
+
+
+SECRET = "a secret cat"
+
+
+def test_what_the_service_said_is_in_the_log_and_no_prompt(
+    front: Front, container: Container, jobs: SqlJobStore, spool: Spool, caplog: pytest.LogCaptureFixture
+) -> None:
+    job = accepted(jobs, prompt=SECRET)
+    container.then(422, InvalidParameter(f"{SECRET} cannot be drawn.").problem().model_dump_json())
+    real_time(jobs).submit(job)
+    assert "invoke_endpoint: the container answered 422" in caplog.text
+    front.name = "gone"
+    with pytest.raises(Unreached):
+        asynchronous(spool).submit(job)
+    assert "invoke_endpoint_async was refused: ValidationError: Endpoint darkroom-crayon of account 1" in caplog.text
+    assert SECRET not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ReadTimeoutError(endpoint_url="https://x"), "no answer within 5 s"),
+        (ConnectionClosedError(endpoint_url="https://x"), "the connection broke"),
+        (NoCredentialsError(), "invoke_endpoint_async failed: Unable to locate credentials"),
+    ],
+)
+def test_what_went_wrong_on_the_way_is_in_the_log(
+    jobs: SqlJobStore, spool: Spool, error: Exception, said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    sender = SageMakerAsync(ENDPOINTS, spool, job_seconds=900.0, client=Broken(error), wall=lambda: NOW)
+    with contextlib.suppress(Unreached):
+        sender.submit(accepted(jobs))
+    assert said in caplog.text
 
 
 def test_a_service_that_does_not_answer_is_unreached(
