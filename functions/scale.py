@@ -12,7 +12,7 @@ from darkroom.errors import InvalidPolicy, ModelNotFound
 from darkroom.scaling.application_autoscaling import AHEAD, Desired, ScalableEndpoint, compile_policy
 from darkroom.scaling.instances import cores_and_gpus
 from darkroom.scaling.policy import Metric, Metrics, ScalingPolicy
-from darkroom.scaling.reconcile import Fenced, Report, clients, reconcile, remove
+from darkroom.scaling.reconcile import Fenced, Report, Unregistered, clients, reconcile, remove
 from darkroom.scaling.storage import PolicyStore, open_policies
 from darkroom.scaling.timeline import timeline
 from darkroom.settings import Settings
@@ -36,7 +36,8 @@ def lambda_handler(_event: object, _context: object) -> dict[str, Any]:
     known: EndpointOf = deployed(Endpoints(endpoints), boto3.client("sagemaker")) if endpoints else ScalableEndpoint
     usual = usual_policy(settings)
     try:
-        done = Tick(policies, *clients(), endpoint=known, usual=usual, models=tuple(endpoints) if usual else ()).run()
+        models, registers = tuple(endpoints) if usual else (), not usual
+        done = Tick(policies, *clients(), endpoint=known, usual=usual, models=models, registers=registers).run()
     finally:
         policies.close()
         flush()
@@ -89,7 +90,8 @@ class Tick:
     """Reconciles every model whose policy is stored, and cleans up after those that were deleted.
 
     `models` follow the policy `usual` while none is stored: one owner, and the same names, so that a metric never has
-    two policies. Without it an endpoint whose policy is deleted is scaled no more.
+    two policies. Without it an endpoint whose policy is deleted is scaled no more. Where `registers` is false a stack
+    registers what is scaled, and takes it away for a change that SageMaker refuses of what is.
     """
 
     policies: PolicyStore
@@ -99,9 +101,10 @@ class Tick:
     endpoint: EndpointOf = ScalableEndpoint
     usual: ScalingPolicy | None = None
     models: Collection[str] = ()
+    registers: bool = True
 
     def run(self) -> dict[str, dict[str, Any]]:
-        """Model -> its outcome: `reconciled`, `removed`, `absent` (no endpoint yet), `refused` (the policy cannot be
+        """Model -> its outcome: `reconciled`, `removed`, `absent` (nothing is scaled), `refused` (the policy cannot be
         followed on AWS), `overtaken` (another tick took over) or `failed`; with it what was created, updated and
         deleted, and whether it was drift made by hand. Raises: JobStoreUnavailable.
         """
@@ -122,7 +125,7 @@ class Tick:
     def _one(self, model: str, *, is_stored: bool) -> dict[str, Any]:
         try:
             return self._stored(model) if is_stored else self._never_stored(model)
-        except EndpointAbsent:
+        except (EndpointAbsent, Unregistered):
             return {"outcome": "absent"}
         except (InvalidPolicy, ModelNotFound) as refused:
             return {"outcome": "refused", "why": refused.detail, "field": refused.field}
@@ -159,7 +162,15 @@ class Tick:
         return compile_policy(policy, timeline(policy, now, now + AHEAD), self.endpoint(model))
 
     def _reconcile(self, desired: Desired, fence: Callable[[], bool], *, applied: str | None) -> Report:
-        return reconcile(desired, self.scaling, self.cloudwatch, fence=fence, now=self.now, applied=applied)
+        return reconcile(
+            desired,
+            self.scaling,
+            self.cloudwatch,
+            fence=fence,
+            now=self.now,
+            applied=applied,
+            registers=self.registers,
+        )
 
 
 def _outcome(outcome: str, report: Report, still_held: bool) -> dict[str, Any]:

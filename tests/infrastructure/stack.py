@@ -42,6 +42,7 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
         "LogLevel": "DEBUG",
         "LogDays": 365,
         "ImageDays": 7,
+        "Autoscaling": "off",
         "TrustedKeys": "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=",
         "ThrottleRate": 5,
         "ThrottleBurst": 9,

@@ -36,15 +36,13 @@ def has_endpoint(stack: Stack) -> bool:
 @rule
 def an_endpoint_exists_with_an_image(stack: Stack) -> Iterator[str]:
     """One model, one configuration, one endpoint, one scalable target; none of them before there is an image."""
-    kinds = (
-        "SageMaker::Model",
-        "SageMaker::EndpointConfig",
-        "SageMaker::Endpoint",
-        "ApplicationAutoScaling::ScalableTarget",
-    )
-    for kind in kinds:
+    for kind in ("SageMaker::Model", "SageMaker::EndpointConfig", "SageMaker::Endpoint"):
         found = len(list(stack.of(f"AWS::{kind}")))
         yield from wants(found == int(has_endpoint(stack)), f"{found} of {kind}")
+    # Without the target another InstanceType can be deployed: SageMaker refuses it of a variant that is scaled.
+    scaled = has_endpoint(stack) and stack.parameters["Autoscaling"] == "on"
+    found = len(list(stack.of("AWS::ApplicationAutoScaling::ScalableTarget")))
+    yield from wants(found == int(scaled), f"{found} scalable targets")
     for model in stack.of("AWS::SageMaker::Model"):
         image = model["PrimaryContainer"]["Image"]
         yield from wants(image == stack.parameters["ContainerImage"], "another image")
@@ -121,6 +119,9 @@ def changes_are_rolled_out_and_back(stack: Stack) -> Iterator[str]:
     for endpoint in stack.of("AWS::SageMaker::Endpoint"):
         yield from wants(endpoint["EndpointName"] == name_of(stack), "another endpoint")
         yield from wants(endpoint["EndpointConfigName"] == "endpointconfig-id", "another configuration")
+        yield from wants(
+            endpoint["RetainAllVariantProperties"] is True, "a change of the stack resets the fleet's size"
+        )
         said = endpoint["DeploymentConfig"]
         policy = said["BlueGreenUpdatePolicy"]
         shift = policy["TrafficRoutingConfiguration"]

@@ -22,6 +22,7 @@ REFUSED: dict[str, list[Any]] = {
     "MinInstances": [-1, 101],
     "MaxInstances": [0, 101],
     "BacklogPerInstance": [0, 1001],
+    "Autoscaling": ["", "auto"],
     "Rollout": ["linear"],
     "Access": ["open"],
     "JwtIssuer": ["http://plain.example", "issuer"],
@@ -45,6 +46,7 @@ REFUSED: dict[str, list[Any]] = {
 CHOICES: dict[str, set[Any]] = {
     "EndpointType": {"async", "real-time"},
     "InferenceAmi": {"none", "al2-ami-sagemaker-inference-gpu-3-1", "al2023-ami-sagemaker-inference-gpu-4-1"},
+    "Autoscaling": {"on", "off"},
     "Rollout": {"all-at-once", "canary"},
     "Access": {"api-key", "jwt", "iam"},
     "LogDays": {1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1827, 3653},

@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from darkroom.errors import GenerationFailed
+from darkroom.scaling.application_autoscaling import ScalableEndpoint
 from functions import job_events, scale
 from tests.fakes.container import Container
 from tests.integration.aws.conftest import ENDPOINT, Stack
@@ -228,10 +229,12 @@ def test_a_real_time_failure_is_told_as_the_container_told_it(stack: Make) -> No
 def test_a_stored_policy_reaches_application_auto_scaling(stack: Make) -> None:
     deployed = stack(instances="0-2")
     path, target = "/v1/models/tiny/scaling-policy", f"endpoint/{ENDPOINT}/variant/AllTraffic"
+    scaling = deployed.account.client("application-autoscaling")
+    made_by_the_stack = {**ScalableEndpoint(ENDPOINT).target, "MinCapacity": 0, "MaxCapacity": 2}
+    scaling.register_scalable_target(**made_by_the_stack)
     policy = {"min": 0, "max": 3, "metrics": {"gpu": {"target": 60}}}
     assert deployed.ask("PUT", path, policy)[0] == 201
     assert scale.lambda_handler({}, SimpleNamespace())["tiny"]["outcome"] == "reconciled"
-    scaling = deployed.account.client("application-autoscaling")
 
     def limits() -> tuple[int, int]:
         (found,) = scaling.describe_scalable_targets(ServiceNamespace="sagemaker")["ScalableTargets"]

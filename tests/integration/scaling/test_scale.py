@@ -118,9 +118,15 @@ def test_a_deleted_policy_leaves_nothing_behind(store, aws):
 DEPLOYED = Settings(endpoints="crayon=crayon", instances="0-3", backlog_per_instance=5)
 
 
+def registered(aws, least=0, most=3):
+    """What the template makes."""
+    aws[0].register_scalable_target(**TARGET, MinCapacity=least, MaxCapacity=most)
+
+
 def usual(store, aws):
-    """A tick of a deployment whose template gives limits and a backlog."""
-    return scale.Tick(store, *aws, now=lambda: NOW, usual=scale.usual_policy(DEPLOYED), models=("crayon",)).run()
+    """A tick of a deployment whose template gives limits and a backlog, and registers the target."""
+    given = {"now": lambda: NOW, "usual": scale.usual_policy(DEPLOYED), "models": ("crayon",), "registers": False}
+    return scale.Tick(store, *aws, **given).run()
 
 
 def tracked(aws):
@@ -139,6 +145,7 @@ def limits(aws):
 
 def test_without_a_stored_policy_the_deployments_own_is_brought_about_once(store, aws):
     """By the same owner and under the same names as a stored one, so that neither is ever in the other's way."""
+    registered(aws)
     first = usual(store, aws)["crayon"]
     assert first["outcome"] == "reconciled"
     assert (limits(aws), tracked(aws)) == ((0, 3), {"darkroom.crayon.queue_depth": 5.0})
@@ -149,6 +156,7 @@ def test_without_a_stored_policy_the_deployments_own_is_brought_about_once(store
 
 def test_the_default_policy_is_applied_and_again_changes_nothing(store, aws):
     """`{"min": 0, "max": 2}`, the smallest there is, over what the deployment has by itself."""
+    registered(aws)
     usual(store, aws)
     store.put("crayon", {"min": 0, "max": 2}, by="a")
     assert usual(store, aws)["crayon"]["outcome"] == "reconciled"
@@ -160,6 +168,7 @@ def test_the_default_policy_is_applied_and_again_changes_nothing(store, aws):
 
 
 def test_a_policy_by_another_metric_leaves_nothing_of_the_deployments_own(store, aws):
+    registered(aws)
     usual(store, aws)
     store.put("crayon", {"min": 1, "max": 2, "metrics": {"gpu": 60}}, by="a")
     assert usual(store, aws)["crayon"]["outcome"] == "reconciled"
@@ -168,6 +177,7 @@ def test_a_policy_by_another_metric_leaves_nothing_of_the_deployments_own(store,
 
 
 def test_the_deployments_own_policy_outlives_a_stored_one(store, aws):
+    registered(aws)
     store.put("crayon", POLICY, by="a")
     usual(store, aws)
     store.delete("crayon", by="a")
@@ -183,6 +193,7 @@ def test_the_deployments_own_policy_outlives_a_stored_one(store, aws):
 
 def test_a_policy_that_is_stored_meanwhile_is_not_overwritten(store, aws):
     """The deployment's own policy has no hold: before each write it looks whether one is stored by now."""
+    registered(aws)
     scaling, cloudwatch = aws
 
     class Paused:
@@ -197,6 +208,20 @@ def test_a_policy_that_is_stored_meanwhile_is_not_overwritten(store, aws):
 
     assert usual(store, (Paused(), cloudwatch))["crayon"]["outcome"] == "overtaken"
     assert limits(aws) == (1, 2)
+
+
+def test_the_stack_registers_the_target_and_nobody_else(store, aws):
+    """Without it autoscaling is off, or has not begun: another instance type could not be deployed where a tick
+    registered the target meanwhile, and CloudFormation could not make its own."""
+    assert usual(store, aws) == {"crayon": {"outcome": "absent"}}
+    store.put("crayon", POLICY, by="a")
+    assert usual(store, aws) == {"crayon": {"outcome": "absent"}}
+    assert aws[0].describe_scalable_targets(ServiceNamespace="sagemaker")["ScalableTargets"] == []
+    registered(aws)
+    assert usual(store, aws)["crayon"]["outcome"] == "reconciled"
+    store.delete("crayon", by="a")
+    aws[0].deregister_scalable_target(**TARGET)
+    assert usual(store, aws) == {"crayon": {"outcome": "absent"}}
 
 
 def test_an_endpoint_that_is_not_there_yet_is_no_failure(store, aws):

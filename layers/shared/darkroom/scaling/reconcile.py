@@ -27,6 +27,10 @@ class Fenced(Exception):
     """Another reconciler has taken over; nothing more was written."""
 
 
+class Unregistered(Exception):
+    """There is no scalable target, and it is not ours to make."""
+
+
 @dataclass
 class Report:
     """Names of what was changed. With `drift`, someone else had changed it since the same state was last applied."""
@@ -56,13 +60,16 @@ def reconcile(
     fence: Callable[[], bool],
     now: Callable[[], datetime],
     applied: str | None = None,
+    registers: bool = True,
 ) -> Report:
     """Bring about the desired state and say what had to be changed; `scaling` and `cloudwatch` are boto3's clients.
 
     `applied` is the fingerprint last applied; where it is the desired one, every difference is drift made by hand.
-    Raises: Fenced, and what boto3 raises.
+    Without `registers` a scalable target is somebody else's to make. Raises: Fenced, Unregistered, what boto3 raises.
     """
     work = _Reconciliation(desired, scaling, cloudwatch, fence)
+    if not registers and work.live_target() is None:
+        raise Unregistered
     work.limits(now().astimezone(UTC))
     work.actions()
     arns = work.policies()
