@@ -19,7 +19,7 @@ def pseudo(region: str) -> dict[str, str]:
     """CloudFormation's pseudo parameters in a region."""
     china = region.startswith("cn-")
     return {
-        "AWS::Partition": "aws-cn" if china else "aws",
+        "AWS::Partition": "aws-cn" if china else "aws-us-gov" if region.startswith("us-gov-") else "aws",
         "AWS::Region": region,
         "AWS::AccountId": "123456789012",
         "AWS::StackName": "stack",
@@ -61,6 +61,8 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
         "ContainerImage": IMAGE,
         "Access": "iam",
         "LogLevel": "WARNING",
+        "MaxWaiting": 50,
+        "ReservedExecutions": 20,
         "StoreEndpoint": "https://cos.ap-guangzhou.myqcloud.com",
         "StoreRegion": "ap-guangzhou",
         "StoreAddressing": "virtual",

@@ -84,6 +84,7 @@ class Settings(Configured):
         4, ge=1, description="requests for each instance that such an endpoint keeps near"
     )
     shift: Literal["canary", "linear"] = Field("canary", description="how a release moves traffic, from two instances")
+    max_waiting: int = Field(0, ge=0, description="unfinished jobs beyond which nobody is made to wait; 0: no bound")
     rollback_alarms: str = Field("", description="names of the alarms that roll a release back, joined by commas")
 
     # one machine only

@@ -80,6 +80,7 @@ OF_THE_API = {"access", "api_keys_secret"}
 # What powertools reads; nothing of ours does.
 POWERTOOLS = {"POWERTOOLS_LOG_LEVEL", "POWERTOOLS_SERVICE_NAME", "POWERTOOLS_METRICS_NAMESPACE"}
 _LONGEST_WAIT = 25
+NEW_ACCOUNT = 10  # concurrent executions: "Lambda quotas" in the Lambda Developer Guide
 
 
 @rule
@@ -143,6 +144,20 @@ def functions_have_room_and_time(stack: Stack) -> Iterator[str]:
         yield from wants(512 <= function["MemorySize"] <= 2048, f"{function.name}: {function.get('MemorySize')} MB")
         low, high = (_LONGEST_WAIT + 3, 30) if name == "api" else (60, 300)
         yield from wants(low <= function["Timeout"] <= high, f"{function.name} must end after {low} to {high} s")
+
+
+@rule
+def waiting_leaves_room_for_closing(stack: Stack) -> Iterator[str]:
+    """By default half of a new account's ten executions may wait; what is reserved is job_events', and nothing is where
+    nothing can be."""
+    most = stack.template["Parameters"]["MaxWaiting"]["Default"]
+    yield from wants(most <= NEW_ACCOUNT // 2, f"{most} who wait starve a new account")
+    told = Settings.read(environment(stack.functions()["api"]))
+    yield from wants(str(told.max_waiting) == stack.parameters["MaxWaiting"], "the API lets others wait")
+    for name, function in stack.functions().items():
+        reserved = int(stack.parameters["ReservedExecutions"]) if name == "job_events" else 0
+        given = function.get("ReservedConcurrentExecutions", 0)
+        yield from wants(given == reserved, f"{function.name} keeps {given} executions, not {reserved}")
 
 
 @rule

@@ -28,6 +28,8 @@ REFUSED: dict[str, list[Any]] = {
     "JwtIssuer": ["http://plain.example", "issuer"],
     "ThrottleRate": [0, 10_001],
     "ThrottleBurst": [0, 5001],
+    "MaxWaiting": [0, 1001],
+    "ReservedExecutions": [-1, 1001],
     "ImageDays": [0, 3651],
     "LogDays": [0, 2],
     "LogLevel": ["info", "TRACE"],

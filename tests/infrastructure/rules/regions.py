@@ -9,10 +9,17 @@ from collections.abc import Iterator
 from tests.infrastructure.rulebook import rule, wants
 from tests.infrastructure.stack import HOME, Stack
 
-# Five of AWS's own, old and new, and both of China's.
-REGIONS = ("us-east-1", "us-west-2", "eu-central-1", "ap-southeast-3", "me-central-1", "cn-north-1", "cn-northwest-1")
-# "Service endpoints and quotas" in the AWS General Reference, "Getting Started with AWS services in China Regions".
-CONSOLES = {"aws": "console.aws.amazon.com", "aws-cn": "console.amazonaws.cn"}
+# Five of AWS's own, old and new, both of China's, and one of the United States' government.
+REGIONS = (
+    *("us-east-1", "us-west-2", "eu-central-1", "ap-southeast-3", "me-central-1"),
+    *("cn-north-1", "cn-northwest-1", "us-gov-west-1"),
+)
+# "Getting Started with Amazon Web Services in China", "AWS GovCloud (US) User Guide".
+CONSOLES = {
+    "aws": "console.aws.amazon.com",
+    "aws-cn": "console.amazonaws.cn",
+    "aws-us-gov": "console.amazonaws-us-gov.com",
+}
 
 
 @rule

@@ -99,6 +99,10 @@ class DynamoJobStore:
     def counts(self) -> dict[JobStatus, int]:
         return {status: self._count(status) for status in JobStatus}
 
+    def queued(self, up_to: int) -> int:
+        """How many jobs are queued, with SageMaker all that have not finished; at most `up_to`."""
+        return self._count(JobStatus.QUEUED, up_to)
+
     def purge(self, *, finished_before: float) -> int:
         purged = 0
         for status in (status for status in JobStatus if status.finished):
