@@ -1,9 +1,10 @@
-"""S3's regions as a presigned URL meets them: the host decides who answers, and the signature is of the host.
+"""S3 as a presigned URL meets it: the host decides who answers, the signature is of the host, and both end.
 
 Hosts are those of botocore's `partitions.json`. What the wrong host answers: "Request routing" and "Virtual hosting of
 general purpose buckets" in the S3 User Guide (docs.aws.amazon.com/AmazonS3/latest/userguide/UsingRouting.html): 307 to
 the bucket's region, or 400 in regions opened after 20 March 2019. The signature is checked as "Authenticating requests:
-using query parameters" in the S3 API Reference has it.
+using query parameters" in the S3 API Reference has it. What a role's session signed ends with the session, whatever the
+URL says: "Download and upload objects with presigned URLs" in the User Guide.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import math
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import parse_qsl, quote, urlsplit
 
@@ -45,6 +48,7 @@ class Bucket:
     name: str
     region: str
     secret: str
+    session_ends: float = math.inf  # seconds since the epoch
 
     @property
     def host(self) -> str:
@@ -60,6 +64,16 @@ class Bucket:
         if parts.hostname not in (self.host, f"{self.name}.{GLOBAL}"):
             return 404
         return 200 if self._is_signed(url, method, headers) else 403
+
+    def promised(self, url: str) -> float:
+        """Until when the URL says that it works, in seconds since the epoch."""
+        query = dict(parse_qsl(urlsplit(url).query))
+        begins = datetime.strptime(query["X-Amz-Date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+        return begins.timestamp() + int(query["X-Amz-Expires"])
+
+    def fetch_at(self, url: str, at: float) -> int:
+        """The status at a time, in seconds since the epoch."""
+        return self.fetch(url) if at <= min(self.promised(url), self.session_ends) else 403
 
     def _is_signed(self, url: str, method: str, headers: dict[str, str]) -> bool:
         parts = urlsplit(url)

@@ -24,6 +24,7 @@ def load() -> dict[str, Rule]:
     from tests.infrastructure.rules import (  # noqa: F401
         alarms,
         api,
+        combinations,
         endpoint,
         events,
         functions,

@@ -135,12 +135,18 @@ class Stack:
             raise ValueError(f"no parameter {unknown}")
         self.parameters = {name: str(parameters.get(name, said["Default"])) for name, said in declared.items()}
         self.conditions = functools.cache(self._condition)
-        self.resources = {
-            name: self._resource(name, said) for name, said in template["Resources"].items() if self._exists(said)
-        }
-        self.outputs = {
-            name: self.value(said["Value"]) for name, said in template["Outputs"].items() if self._exists(said)
-        }
+
+    @functools.cached_property
+    def resources(self) -> dict[str, Resource]:
+        """Those that exist with these parameters, by name."""
+        declared = self.template["Resources"]
+        return {name: self._resource(name, said) for name, said in declared.items() if self._exists(said)}
+
+    @functools.cached_property
+    def outputs(self) -> dict[str, Any]:
+        """Those that exist with these parameters, by name."""
+        declared = self.template["Outputs"]
+        return {name: self.value(said["Value"]) for name, said in declared.items() if self._exists(said)}
 
     def of(self, kind: str) -> Iterator[Resource]:
         """All resources of one type, in the order of the template."""
@@ -154,7 +160,7 @@ class Stack:
         """What the template's own Rules say against these parameters."""
         said = []
         for rule in self.template["Rules"].values():
-            if self._holds(rule["RuleCondition"]):
+            if "RuleCondition" not in rule or self._holds(rule["RuleCondition"]):
                 said += [one["AssertDescription"] for one in rule["Assertions"] if not self._holds(one["Assert"])]
         return said
 
@@ -184,6 +190,8 @@ class Stack:
             return str(self.value(arguments[1])) in arguments[0]
         if function == "Fn::Not":
             return not self._holds(arguments[0])
+        if function == "Fn::Or":
+            return any(self._holds(one) for one in arguments)
         if function == "Fn::And":
             return all(self._holds(one) for one in arguments)
         raise ValueError(f"no such condition function: {function}")

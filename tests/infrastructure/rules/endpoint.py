@@ -12,7 +12,7 @@ from darkroom.settings import Settings
 from functions.scale import usual_policy
 from tests.infrastructure import schedule
 from tests.infrastructure.iam import allows
-from tests.infrastructure.rulebook import rule, states, wants
+from tests.infrastructure.rulebook import rule, wants
 from tests.infrastructure.rules.functions import environment
 from tests.infrastructure.rules.roles import statements
 from tests.infrastructure.stack import Stack
@@ -186,25 +186,3 @@ def scaling_policies_have_one_owner(stack: Stack) -> Iterator[str]:
     made = compile_policy(usual, timeline(usual, _START, _START + timedelta(days=1)), endpoint)
     wakes = "HasBacklogWithoutCapacity" in str(made.alarms)
     yield from wants(wakes == (usual.min == 0), "an endpoint at zero needs waking up")
-
-
-@rule
-def rules_refuse_what_cannot_work(stack: Stack) -> Iterator[str]:
-    """CloudFormation refuses the wrong combinations before it makes anything, and takes the right ones."""
-    for said in stack.refused():
-        yield f"refused: {said}"
-    cos = {"StoreEndpoint": "https://x", "StoreCredentials": "arn", "EngineStore": "s3://e", "ImageStore": "s3://i"}
-    wrong = [
-        {"EndpointType": "real-time", "MinInstances": 0},
-        {"Rollout": "canary", "MinInstances": 0},
-        {"Rollout": "canary", "MinInstances": 1},
-        {"Access": "jwt", "JwtAudience": "a"},
-        {"Access": "jwt", "JwtIssuer": "https://i"},
-        *({name: value for name, value in cos.items() if name != left} for left in cos if left != "StoreEndpoint"),
-    ]
-    for parameters in wrong:
-        refused = Stack(stack.template, parameters).refused()
-        yield from wants(len(refused) == 1, f"{parameters} is refused {len(refused)} times")
-    for said in stack.template["Rules"].values():
-        for one in said["Assertions"]:
-            yield from states("a rule", one, "AssertDescription")

@@ -19,7 +19,7 @@ REFUSED: dict[str, list[Any]] = {
     "EndpointType": ["serverless"],
     "InstanceType": ["g5.xlarge", ""],
     "InferenceAmi": ["", "latest"],
-    "MinInstances": [-1, 101],
+    "MinInstances": [-1, 11],
     "MaxInstances": [0, 101],
     "BacklogPerInstance": [0, 1001],
     "Autoscaling": ["", "auto"],

@@ -25,6 +25,7 @@ import os
 import shutil
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -33,6 +34,7 @@ from typing import Any, BinaryIO, TypeVar
 from darkroom.errors import ObjectNotFound, ObjectTooLarge, StorageFull, StorageUnavailable
 from darkroom.retry import Retry
 from darkroom.storage import keys as object_keys
+from darkroom.storage.session_expiry import capped
 from darkroom.storage.store import UploadUrl
 from darkroom.storage.system_errors import translated
 
@@ -50,17 +52,25 @@ class S3Store:
 
     An upload carries the MD5 of its bytes, which the service checks before the object appears, and its size is looked
     up afterwards. What does not fit into one part is a multipart upload, which appears as a whole or not at all.
-    `environment` (default: the process's) is read, and boto3 imported, on the first call.
+    `environment` (default: the process's) is read, and boto3 imported, on the first call. A URL works for as long as
+    was asked, or until the session that signed it ends; `wall` gives seconds since the epoch.
     """
 
     def __init__(
-        self, bucket: str, prefix: str = "", *, environment: Mapping[str, str] | None = None, part_bytes: int = _PART
+        self,
+        bucket: str,
+        prefix: str = "",
+        *,
+        environment: Mapping[str, str] | None = None,
+        part_bytes: int = _PART,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self._bucket = bucket
         self._prefix = f"{prefix}/" if prefix else ""
         self._environment = os.environ if environment is None else environment
         self._rereading = Retry(int(self._environment.get("S3_ATTEMPTS", "4")))
         self._part_bytes = part_bytes
+        self._wall = wall
         self._connected: Any = None
         self._connecting = threading.Lock()
 
@@ -141,10 +151,7 @@ class S3Store:
                 self._client.delete_object(**self._place(key))
 
     def url(self, key: str, *, expires: int) -> str:
-        place = self._place(object_keys.check(key))
-        with _translated():
-            signed: str = self._client.generate_presigned_url("get_object", Params=place, ExpiresIn=expires)
-        return signed
+        return self._signed("get_object", self._place(object_keys.check(key)), expires)
 
     def upload_url(self, key: str, *, size: int, content_type: str, expires: int) -> UploadUrl:
         """Length and type are among the signed headers: the service refuses any other body.
@@ -156,9 +163,7 @@ class S3Store:
         if not self._environment.get("S3_ENDPOINT_URL"):
             signed_headers["IfNoneMatch"] = headers["If-None-Match"] = "*"
         place = self._place(object_keys.check(key))
-        with _translated():
-            signed = self._client.generate_presigned_url("put_object", Params=place | signed_headers, ExpiresIn=expires)
-        return UploadUrl(signed, headers)
+        return UploadUrl(self._signed("put_object", place | signed_headers, expires), headers)
 
     # ---- calls ----------------------------------------------------------------------------------------------------
 
@@ -168,6 +173,12 @@ class S3Store:
             if self._connected is None:
                 self._connected = connect(self._environment)
             return self._connected
+
+    def _signed(self, operation: str, arguments: Mapping[str, object], expires: int) -> str:
+        with _translated():
+            seconds = capped(expires, self._client._request_signer._credentials, self._wall())
+            url: str = self._client.generate_presigned_url(operation, Params=arguments, ExpiresIn=seconds)
+        return url
 
     def _place(self, key: str) -> dict[str, str]:
         if not object_keys.is_valid(key):

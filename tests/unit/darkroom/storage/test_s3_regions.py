@@ -1,8 +1,10 @@
-"""Whom a presigned URL leads to: the bucket's region, in every region of AWS, or the other service that was named."""
+"""Whom a presigned URL leads to, the bucket's region or the service that was named, and for how long it does."""
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
+from dataclasses import replace
+from datetime import UTC, datetime
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -99,3 +101,46 @@ def test_a_bucket_that_is_no_host_name_is_named_in_the_path() -> None:
     """A certificate for `*.s3...` does not cover a name with dots."""
     url = S3Store("my.images", environment={"S3_REGION": "eu-central-1"}).url("a", expires=60)
     assert url.startswith("https://s3.eu-central-1.amazonaws.com/my.images/a?")
+
+
+# ---- for how long -------------------------------------------------------------------------------------------------
+
+SESSION_ENDS = 2_000_000_000.0  # seconds since the epoch
+WEEK = 604_800
+
+
+@pytest.fixture
+def session(monkeypatch: pytest.MonkeyPatch) -> Bucket:
+    """Signed by a role's session that says when it ends."""
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "token")
+    ends = datetime.fromtimestamp(SESSION_ENDS, UTC)
+    monkeypatch.setenv("AWS_CREDENTIAL_EXPIRATION", ends.isoformat())
+    return Bucket("images-id", "eu-central-1", SECRET, SESSION_ENDS)
+
+
+@pytest.mark.parametrize(("left", "asked", "promised"), [(1200, 3600, 1200), (1200, 900, 900), (86_400, WEEK, 86_400)])
+def test_no_url_promises_more_than_its_signers_session(session: Bucket, left: int, asked: int, promised: int) -> None:
+    store = S3Store("images-id", environment={"S3_REGION": session.region}, wall=lambda: SESSION_ENDS - left)
+    for url in (store.url("a", expires=asked), store.upload_url("a", size=1, content_type="i/p", expires=asked).url):
+        assert parse_qs(urlsplit(url).query)["X-Amz-Expires"] == [str(promised)]
+
+
+def test_the_fake_ends_what_a_session_signed(session: Bucket) -> None:
+    store = S3Store("images-id", environment={"S3_REGION": session.region}, wall=lambda: SESSION_ENDS - 2 * WEEK)
+    url = store.url("a", expires=WEEK)
+    assert session.fetch_at(url, session.promised(url)) == 200
+    assert session.fetch_at(url, session.promised(url) + 1) == 403
+    assert replace(session, session_ends=session.promised(url) - 60).fetch_at(url, session.promised(url)) == 403
+
+
+def test_a_session_that_does_not_say_when_it_ends_signs_for_an_hour(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Lambda's, in its variables."""
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "token")
+    url = S3Store("images-id", environment={"S3_REGION": "eu-central-1"}).url("a", expires=WEEK)
+    assert parse_qs(urlsplit(url).query)["X-Amz-Expires"] == ["3600"]
+
+
+def test_keys_without_a_session_sign_for_as_long_as_was_asked(session: Bucket) -> None:
+    own = {"S3_REGION": "eu-central-1", "S3_ACCESS_KEY_ID": "id", "S3_SECRET_ACCESS_KEY": SECRET}
+    url = S3Store("images-id", environment=own).url("a", expires=WEEK)
+    assert parse_qs(urlsplit(url).query)["X-Amz-Expires"] == [str(WEEK)]
