@@ -64,7 +64,7 @@ def _right() -> Iterator[dict[str, Any]]:
 
 
 def instance_types() -> tuple[list[str], list[str]]:
-    """Every type that SageMaker offers for an endpoint, as botocore's model has them: with NVIDIA's GPUs, and others."""
+    """Every type that SageMaker offers for an endpoint, as botocore's model has them: with NVIDIA's GPUs, and not."""
     offered = get_session().get_service_model("sagemaker").shape_for("ProductionVariantInstanceType").enum
     gpus = [one for one in offered if one.startswith(_GPU)]
     return gpus, [one for one in offered if one not in gpus]
