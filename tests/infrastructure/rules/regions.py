@@ -11,7 +11,7 @@ from tests.infrastructure.stack import HOME, Stack
 
 # Five of AWS's own, old and new, both of China's, and one of the United States' government.
 REGIONS = (
-    *("us-east-1", "us-west-2", "eu-central-1", "ap-southeast-3", "me-central-1"),
+    *("us-east-1", "us-west-2", "eu-central-1", "ap-southeast-3", "eu-south-1"),
     *("cn-north-1", "cn-northwest-1", "us-gov-west-1"),
 )
 # "Getting Started with Amazon Web Services in China", "AWS GovCloud (US) User Guide".
