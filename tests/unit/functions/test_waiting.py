@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
+from api.services import Services
 from api.waiting import Wait
 from darkroom.contracts import GenerationRequest, Job, JobStatus
 from darkroom.jobs import open_jobs
-from functions.waiting import bounded
+from darkroom.settings import Settings
+from functions.waiting import bounded, leaving_room
 
 # A new account's: "Lambda quotas" in the Lambda Developer Guide ("New AWS accounts have reduced concurrency").
 EXECUTIONS = 10
 SECONDS = 25.0
+_tables = count()  # moto's services share what one process has made
 
 
 @dataclass
@@ -117,8 +125,32 @@ def test_the_job_store_counts_no_further_than_matters(dynamodb_jobs: str) -> Non
     store.close()
 
 
+@pytest.mark.parametrize(("most", "waited"), [(3, 0.0), (4, SECONDS), (0, SECONDS)])
+def test_the_functions_wait_is_bounded_by_its_setting(dynamodb_jobs: str, most: int, waited: float) -> None:
+    store = open_jobs(f"dynamodb://{dynamodb_jobs}")
+    jobs = [store.create("m", GenerationRequest(prompt="x"), tenant="a", idempotency=None).job for _ in range(4)]
+    asked: list[float] = []
+
+    async def wait(job: Job, seconds: float) -> Job:
+        asked.append(seconds)
+        return job
+
+    services = SimpleNamespace(jobs=store, settings=Settings(max_waiting=most), wait=wait)
+    asyncio.run(cast(Any, leaving_room(cast(Services, services))(jobs[0], SECONDS)))
+    assert asked == [waited]
+    store.close()
+
+
+def test_elsewhere_nobody_is_bounded(tmp_path: Path) -> None:
+    """On one machine who waits costs no more than a connection."""
+    store = open_jobs(f"sqlite:///{tmp_path / 'jobs.db'}")
+    services = SimpleNamespace(jobs=store, settings=Settings(max_waiting=1), wait=object())
+    assert leaving_room(cast(Services, services)) is services.wait
+    store.close()
+
+
 @pytest.fixture
-def dynamodb_jobs(monkeypatch: pytest.MonkeyPatch):
+def dynamodb_jobs(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     import boto3
 
     from darkroom.jobs.items import TABLE
@@ -127,5 +159,6 @@ def dynamodb_jobs(monkeypatch: pytest.MonkeyPatch):
     with aws.serving() as endpoint:
         for name, value in aws.environment(endpoint).items():
             monkeypatch.setenv(name, value)
-        boto3.client("dynamodb").create_table(TableName="functions-waiting", **TABLE)
-        yield "functions-waiting"
+        name = f"functions-waiting-{next(_tables)}"
+        boto3.client("dynamodb").create_table(TableName=name, **TABLE)
+        yield name
