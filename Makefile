@@ -73,9 +73,8 @@ deploy: .venv-sam/installed ## Build and deploy to AWS; asks for each parameter
 	LAMBDA_PYTHON="$(LAMBDA_PYTHON)" .venv-sam/bin/sam build --build-in-source
 	.venv-sam/bin/sam deploy --guided --capabilities CAPABILITY_IAM CAPABILITY_AUTO_EXPAND
 
-destroy: .venv-sam/installed ## Delete the AWS stack; buckets and tables stay, with what is in them
-	.venv-sam/bin/sam delete
-	@echo "The buckets and tables of the stack were kept. Delete them by hand if you mean to."
+destroy: .venv-sam/installed ## Delete the AWS stack STACK (darkroom) and what it made; buckets and tables stay, with what is in them
+	@.venv-sam/bin/python infra/aws/destroy.py --stack "$(or $(STACK),darkroom)" --endpoint "$(ENDPOINT)"
 
 clean: ## Remove environments and build output; images and jobs under .darkroom stay
 	rm -rf .venv .venv-dev .venv-context .venv-lambda .venv-sam .venv-checkov .aws-sam .darkroom/build

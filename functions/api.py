@@ -8,6 +8,7 @@ import binascii
 import functools
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 from urllib.parse import unquote
 
@@ -23,6 +24,7 @@ from api.callers import Identity
 from api.services import Services
 from api.services import from_environment as services_from_environment
 from functions import observability
+from functions.waiting import leaving_room
 
 _NO_TEXT = b"\xff"
 
@@ -42,7 +44,8 @@ def lambda_handler(event: dict[str, Any], context: Any, *, services: Services | 
 @functools.cache
 def from_environment() -> Services:
     """The services of this Lambda function. One event at a time: calls block, and X-Ray follows them in this thread."""
-    return services_from_environment(observability.logger, run=at_once, count=observability.count)
+    services = services_from_environment(observability.logger, run=at_once, count=observability.count)
+    return replace(services, wait=leaving_room(services))
 
 
 class Gateway(HTTPGateway):

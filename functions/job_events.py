@@ -32,12 +32,13 @@ GRACE_SECONDS = 120.0  # after a job's deadline, for the notification to come fi
 
 @dataclass(frozen=True)
 class Notification:
-    """One message of the success or the error topic."""
+    """One message of the success or the error topic; `output` is the S3 address of a result."""
 
     job_id: str
     attempt: int
     succeeded: bool
     reason: str = ""
+    output: str = ""
 
 
 @dataclass(frozen=True)
@@ -103,11 +104,17 @@ def read(record: Mapping[str, Any]) -> Notification | None:
         attempt = attempt_of(message["inferenceId"])
         if attempt is not None:
             succeeded = message["invocationStatus"] == "Completed"
-            return Notification(*attempt, succeeded, str(message.get("failureReason", "")))
+            return Notification(*attempt, succeeded, str(message.get("failureReason", "")), _output(message))
     except (KeyError, TypeError, ValueError):
         pass
     logger.warning("a message that is about no job", message_id=record.get("Sns", {}).get("MessageId"))
     return None
+
+
+def _output(message: Mapping[str, Any]) -> str:
+    told = message.get("responseParameters")
+    place = told.get("outputLocation") if isinstance(told, dict) else None
+    return place if isinstance(place, str) else ""
 
 
 def close(notification: Notification, wired: Closing) -> str:
@@ -126,11 +133,12 @@ def close(notification: Notification, wired: Closing) -> str:
     error: DarkroomError
     if notification.succeeded:
         try:
-            return _settle(job, wired.spool.result(job.id), wired)
+            result = wired.spool.result(job.id, attempt=notification.attempt, address=notification.output)
+            return _settle(job, result, wired)
         except RuntimeUnavailable as unreadable:
             error = unreadable
     else:
-        error = wired.spool.failure(job.id, notification.reason)
+        error = wired.spool.failure(job.id, notification.reason, attempt=notification.attempt)
     final = ends(error, notification.attempt, wired.max_attempts)
     if final is not None:
         return _settle(job, final.problem(), wired)
@@ -154,10 +162,12 @@ def _send_again(job: Job, attempt: int, error: DarkroomError, wired: Closing) ->
 
 def close_overdue(job: Job, wired: Closing) -> str:
     """End a job whose notification was lost, or that never began. Raises: JobStoreUnavailable, StorageUnavailable."""
-    try:
-        return _settle(job, wired.spool.result(job.id), wired)
-    except (ObjectNotFound, RuntimeUnavailable):
-        return _settle(job, DeadlineExceeded().problem(), wired)
+    for attempt in range(max(1, job.attempts), 0, -1):
+        try:
+            return _settle(job, wired.spool.result(job.id, attempt=attempt), wired)
+        except (ObjectNotFound, RuntimeUnavailable):
+            continue
+    return _settle(job, DeadlineExceeded().problem(), wired)
 
 
 def _settle(job: Job, ended: GenerationResult | Problem, wired: Closing) -> str:

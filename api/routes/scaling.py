@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from starlette.responses import Response
 
@@ -13,6 +13,9 @@ from api.answers import JSON, answer
 from api.call import Call
 from darkroom.errors import PolicyNotFound, UnsupportedMediaType
 from darkroom.scaling.storage import StoredPolicy
+
+if TYPE_CHECKING:
+    from darkroom.scaling.policy import ScalingPolicy
 
 _JSON = ("application/json",)
 _YAML = ("application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml")
@@ -58,6 +61,7 @@ async def plan(call: Call) -> Response:
     from api.schemas.scaling import plan_document
 
     stored = await call.services.run(_stored_policy, call)
+    await call.services.turns.take(call.tenant, _refuse_unfollowable, call, stored.policy)
     planned = await call.services.turns.take(call.tenant, plan_document, stored, call.query, datetime.now(UTC))
     return answer(200, planned)
 
@@ -65,7 +69,7 @@ async def plan(call: Call) -> Response:
 def _document_of(call: Call) -> dict[str, Any]:
     """The valid policy in a PUT, as it was written.
 
-    Raises: UnsupportedMediaType, and what `read_policy` and `refuse_more_than` raise.
+    Raises: UnsupportedMediaType, and what `read_policy`, `refuse_more_than` and `_refuse_unfollowable` raise.
     """
     from darkroom.scaling.document import read_policy, refuse_more_than, written
 
@@ -75,7 +79,17 @@ def _document_of(call: Call) -> dict[str, Any]:
     policy = read_policy(call.body, "json" if media_type in _JSON else "yaml")
     if call.services.most_replicas is not None:
         refuse_more_than(policy, call.services.most_replicas())
+    _refuse_unfollowable(call, policy)
     return written(policy)
+
+
+def _refuse_unfollowable(call: Call, policy: ScalingPolicy | None) -> None:
+    """Raises: InvalidPolicy where this deployment's SageMaker endpoints, if it has any, cannot follow the policy."""
+    settings = call.services.settings
+    if settings.endpoints and policy is not None:
+        from darkroom.scaling.application_autoscaling import refuse_unfollowable
+
+        refuse_unfollowable(policy, datetime.now(UTC), asynchronous=settings.endpoint_type == "async")
 
 
 def _stored_policy(call: Call) -> StoredPolicy:

@@ -64,10 +64,12 @@ def yaml_template() -> dict:
 
 
 def cfn_lint() -> str:
-    run(SAM / "cfn-lint", "--regions", REGION, "--", TEMPLATE)
+    from tests.infrastructure.rules.regions import REGIONS
+
+    run(SAM / "cfn-lint", "--regions", *REGIONS, "--", TEMPLATE)
     known = run(SAM / "cfn-lint", "--list-rules").count("\n")
     kinds = Counter(resource["Type"] for resource in yaml_template()["Resources"].values())
-    return f"cfn-lint: {sum(kinds.values())} resources of {len(kinds)} types by {known} rules, no finding"
+    return f"cfn-lint: {sum(kinds.values())} resources of {len(kinds)} types by {known} rules in {len(REGIONS)} regions"
 
 
 def sam_validate() -> str:
@@ -77,6 +79,7 @@ def sam_validate() -> str:
 
 def rules() -> str:
     from tests.infrastructure import mutation, rulebook
+    from tests.infrastructure.rules.regions import REGIONS
     from tests.infrastructure.stack import CONFIGURATIONS
 
     template = yaml_template()
@@ -84,7 +87,7 @@ def rules() -> str:
     if broken:
         sys.exit("\n".join(broken))
     count = sum(1 for _ in mutation.properties(template))
-    configurations = f"{len(CONFIGURATIONS)} configurations"
+    configurations = f"{len(CONFIGURATIONS)} configurations and {len(REGIONS)} regions"
     return f"our own rules: {len(rulebook.load())} in {configurations} over {count} properties, none broken"
 
 

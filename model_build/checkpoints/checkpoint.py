@@ -30,7 +30,6 @@ _PIPELINES = {
     "LatentConsistencyModelPipeline": _CLASSES,
     "StableDiffusionXLPipeline": {**_CLASSES, **_SECOND},
 }
-_LEAST_SIDE, _SAYS_SIDES_RIGHT = 64, Version("0.9.0.dev0")
 _POINTER = b"version https://git-lfs"
 _PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 READ = (".json", ".safetensors", ".txt")  # nothing else of a checkpoint is downloaded, hashed or opened
@@ -124,9 +123,8 @@ class Checkpoint:
         size = unet.get("sample_size") or 64
         side = max(size) if isinstance(size, list) else int(size)
         # Files of diffusers before 0.9.0 say 32 and mean 64; StableDiffusionPipeline reads them so.
-        if side < _LEAST_SIDE and Version(unet.get("_diffusers_version", "1")) < _SAYS_SIDES_RIGHT:
-            side = _LEAST_SIDE
-        return side * self.downscale
+        misled = side < 64 and Version(unet.get("_diffusers_version", "1")) < Version("0.9.0.dev0")
+        return (64 if misled else side) * self.downscale
 
     @property
     def embedding_dim(self) -> int:
@@ -264,9 +262,7 @@ def _refuse_pointers(weights: list[Path], name: str) -> None:
     for path in weights:
         with path.open("rb") as stream:
             if stream.read(len(_POINTER)) == _POINTER:
-                raise BuildRefused(
-                    f"{name}/{path.name} is a Git LFS pointer, not the weights; run `git lfs pull` in the checkpoint."
-                )
+                raise BuildRefused(f"{name}/{path.name} is a Git LFS pointer; run `git lfs pull` in the checkpoint.")
 
 
 def _refuse_foreign_unet(configs: dict[str, dict[str, Any]]) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from werkzeug.serving import make_server
 
+from tests.fakes.application_autoscaling import strict
+
 REGION = "us-east-1"
 
 
@@ -28,6 +30,12 @@ class _OneAtATime:
 @contextmanager
 def serving() -> Iterator[str]:
     """Gives the endpoint's URL; what it keeps lives as long as this process."""
+    with strict(), _served() as endpoint:
+        yield endpoint
+
+
+@contextmanager
+def _served() -> Iterator[str]:
     app = _OneAtATime(DomainDispatcherApplication(create_backend_app))
     server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=MotoRequestHandler)
     thread = threading.Thread(target=server.serve_forever, name="moto", daemon=True)

@@ -1,7 +1,9 @@
 """SageMaker's control plane: moto's, with the deployments that moto lacks, over HTTP in the service's own protocol.
 
 `UpdateEndpoint` takes as long as a test says, may go back by itself, and refuses what SageMaker's documentation says it
-refuses. Nothing here was compared with the real service.
+refuses: another instance type of a variant that is scaled ("Update endpoints that use auto scaling" in the Developer
+Guide). It takes the sizes of fleets from the configuration, but where RetainAllVariantProperties is said
+(UpdateEndpoint in the API Reference). Nothing here was compared with the real service.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ class Deployed:
     coming: str | None = None
     deployment: dict[str, Any] = field(default_factory=dict)
     reweighed: dict[str, float] | None = None
+    retains: bool = False
 
 
 @dataclass
@@ -78,8 +81,12 @@ class ControlPlane:
         if found.coming is not None:
             found.config, found.coming = found.coming, None
             variants = self._variants(found.config)
-            found.weights = {one["VariantName"]: one.get("InitialVariantWeight", 1.0) for one in variants}
-            found.instances = {one["VariantName"]: one["InitialInstanceCount"] for one in variants}
+            weights = {one["VariantName"]: one.get("InitialVariantWeight", 1.0) for one in variants}
+            instances = {one["VariantName"]: one["InitialInstanceCount"] for one in variants}
+            if found.retains:
+                weights |= {name: found.weights[name] for name in weights.keys() & found.weights.keys()}
+                instances |= {name: found.instances[name] for name in instances.keys() & found.instances.keys()}
+            found.weights, found.instances = weights, instances
         if found.reweighed is not None:
             found.weights, found.reweighed = found.weights | found.reweighed, None
         found.status = status
@@ -146,8 +153,9 @@ class ControlPlane:
         if found.status not in _READY:
             return "Cannot update in-progress endpoint.", None
         variants = self._variants(asked["EndpointConfigName"])
-        refusal = _refusal(variants, asked.get("DeploymentConfig", {}))
+        refusal = _refusal(variants, asked.get("DeploymentConfig", {})) or self._scaled(asked, found, variants)
         if not refusal:
+            found.retains = asked.get("RetainAllVariantProperties", False)
             found.coming, found.status = asked["EndpointConfigName"], "Updating"
             found.deployment = asked.get("DeploymentConfig", {})
         return refusal, {"EndpointArn": _arn(asked["EndpointName"])}
@@ -162,14 +170,30 @@ class ControlPlane:
         found.reweighed, found.status = wanted, "Updating"
         return "", {"EndpointArn": _arn(asked["EndpointName"])}
 
+    def _scaled(self, asked: dict[str, Any], found: Deployed, variants: list[dict[str, Any]]) -> str:
+        before = {one["VariantName"]: one["InstanceType"] for one in self._variants(found.config)}
+        after = {one["VariantName"]: one["InstanceType"] for one in variants}
+        changed = {name for name, kind in before.items() if after.get(name) != kind}
+        targets = self._ask("AnyScaleFrontendService.DescribeScalableTargets", {"ServiceNamespace": "sagemaker"})
+        scaled = {one["ResourceId"] for one in targets["ScalableTargets"]}
+        stuck = sorted(name for name in changed if f"endpoint/{asked['EndpointName']}/variant/{name}" in scaled)
+        if not stuck:
+            return ""
+        return f"The variant(s) {stuck} must be deregistered as scalable targets before they can be updated or removed."
+
     def _variants(self, config: str) -> list[dict[str, Any]]:
-        headers = {"X-Amz-Target": "SageMaker.DescribeEndpointConfig", "Content-Type": "application/x-amz-json-1.1"}
-        headers["Authorization"] = "AWS4-HMAC-SHA256 Credential=testing/20260101/us-east-1/sagemaker/aws4_request"
-        body = json.dumps({"EndpointConfigName": config})
-        told = httpx.post(self.upstream, content=body, headers=headers, trust_env=False, timeout=30)
-        told.raise_for_status()
-        variants: list[dict[str, Any]] = told.json()["ProductionVariants"]
+        told = self._ask("SageMaker.DescribeEndpointConfig", {"EndpointConfigName": config})
+        variants: list[dict[str, Any]] = told["ProductionVariants"]
         return variants
+
+    def _ask(self, target: str, body: dict[str, Any]) -> dict[str, Any]:
+        service = "sagemaker" if target.startswith("SageMaker") else "application-autoscaling"
+        headers = {"X-Amz-Target": target, "Content-Type": "application/x-amz-json-1.1"}
+        headers["Authorization"] = f"AWS4-HMAC-SHA256 Credential=testing/20260101/us-east-1/{service}/aws4_request"
+        told = httpx.post(self.upstream, content=json.dumps(body), headers=headers, trust_env=False, timeout=30)
+        told.raise_for_status()
+        answer: dict[str, Any] = told.json()
+        return answer
 
 
 def _refusal(variants: list[dict[str, Any]], deployment: dict[str, Any]) -> str:

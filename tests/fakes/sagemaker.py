@@ -1,11 +1,14 @@
 """SageMaker's runtime protocol in front of a container: invocations, and asynchronous ones through S3 and SNS.
 
-`work` runs the oldest asynchronous request, so that a test says when. What SageMaker says of failures, and the names of
-what it writes, follow its public documentation; nothing here was compared with the real service.
+`work` runs the oldest asynchronous request, so that a test says when. What SageMaker says of failures follows its
+public documentation; nothing here was compared with the real service. What it writes lies under names that nobody could
+guess: the answer (`OutputLocation`, `FailureLocation`: InvokeEndpointAsync in botocore's model) and the notification of
+a success (`responseParameters.outputLocation`: "Check prediction results" in the Developer Guide) tell them.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import threading
 from collections import deque
@@ -44,7 +47,7 @@ class Front:
     name: str
     container: str
     client: Any = None
-    bucket: str = ""
+    bucket: str = "images"
     success_topic: str = ""
     error_topic: str = ""
     queue: deque[Queued] = field(default_factory=deque)
@@ -126,11 +129,16 @@ class Front:
         )
         self.queue.append(queued)
         self.received.append(queued)
-        places = {f"{_PREFIX}OutputLocation": self._location(queued, "out")}
+        places = {f"{_PREFIX}OutputLocation": self.output(queued), f"{_PREFIX}FailureLocation": self.failure(queued)}
         return 202, places, json.dumps({"InferenceId": queued.inference_id}).encode()
 
-    def _location(self, queued: Queued, folder: str) -> str:
-        return f"s3://{self.bucket}/async/{folder}/{queued.filename}"
+    def output(self, queued: Queued) -> str:
+        """Where a request's answer is written."""
+        return f"s3://{self.bucket}/async/out/{_anything(queued, 'out')}.out"
+
+    def failure(self, queued: Queued) -> str:
+        """Where what the container answered with a failure is written."""
+        return f"s3://{self.bucket}/async/failed/{_anything(queued, 'failed')}-error.out"
 
     def _invoke(self, content_type: str, accept: str, body: bytes, container: str = "") -> httpx.Response:
         headers = {"Content-Type": content_type, "Accept": accept}
@@ -151,7 +159,7 @@ class Front:
             body = self.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read()
         answered = self._invoke(queued.content_type, queued.accept, body or b"")
         succeeded = answered.status_code == 200
-        place = self._location(queued, "out" if succeeded else "failed")
+        place = self.output(queued) if succeeded else self.failure(queued)
         bucket, _, key = place.removeprefix("s3://").partition("/")
         self.client("s3").put_object(Bucket=bucket, Key=key, Body=answered.content)
         self.client("sns").publish(
@@ -159,6 +167,10 @@ class Front:
             Message=json.dumps(notification(queued, None if succeeded else answered.status_code, place)),
         )
         return True
+
+
+def _anything(queued: Queued, folder: str) -> str:
+    return hashlib.sha256(f"{folder} {queued.inference_id}".encode()).hexdigest()[:32]
 
 
 def notification(queued: Queued, failed: int | None, place: str) -> dict[str, Any]:

@@ -51,7 +51,9 @@ class Sent:
         self.calls.append(arguments)
         if self.silent:
             raise ReadTimeoutError(endpoint_url="https://runtime.sagemaker")
-        return {}
+        places = {"OutputLocation": "out", "FailureLocation": "failed"}
+        name = f"any-{arguments['InferenceId']}.out"
+        return {key: f"s3://images/async/{folder}/{name}" for key, folder in places.items()}
 
     @property
     def ids(self) -> list[str]:
@@ -79,10 +81,16 @@ class Function:
         return self.jobs.find(job.id)
 
     def made(self, job: Job, body: bytes = RESULT.model_dump_json().encode()) -> None:
-        self.store.put(f"out/{job.id}", body)
+        for name in self.names("out", job):
+            self.store.put(name, body)
 
     def broke(self, job: Job, error: DarkroomError) -> None:
-        self.store.put(f"failed/{job.id}", error.problem().model_dump_json().encode())
+        for name in self.names("failed", job):
+            self.store.put(name, error.problem().model_dump_json().encode())
+
+    def names(self, folder: str, job: Job) -> list[str]:
+        """What an attempt writes to: the name that was asked for, or the one that the endpoint gave it."""
+        return [f"{folder}/{job.id}", *(f"{folder}/any-{job.id}.{attempt}.out" for attempt in (1, 2, 3))]
 
     def __call__(self, *records: dict[str, Any]) -> dict[str, int]:
         return job_events.lambda_handler({"Records": list(records)}, None, wired=self.wiring)
@@ -120,6 +128,37 @@ def test_row_86_a_notification_that_comes_twice_makes_one_visible_result(functio
     function.now += 100
     assert function(told(job)) == {"late": 1}
     assert function.job(job) == ended
+
+
+def test_a_result_lies_where_the_notification_says(function: Function) -> None:
+    job = function.accept()
+    function.store.put("out/0123-4567.out", RESULT.model_dump_json().encode())
+    record = told(job)
+    message = json.loads(record["Sns"]["Message"])
+    for damaged in (7, {"outputLocation": 7}, []):
+        record["Sns"]["Message"] = json.dumps(message | {"responseParameters": damaged})
+        with pytest.raises(ObjectNotFound):
+            function(record)
+    message["responseParameters"] = {"outputLocation": "s3://images/async/out/0123-4567.out"}
+    record["Sns"]["Message"] = json.dumps(message)
+    assert function(record) == {"succeeded": 1}
+
+
+def test_the_sweep_and_a_failure_find_what_the_endpoint_said_it_would_write(function: Function) -> None:
+    """Whatever the names are: the answer of each attempt told them."""
+    lost, broken = function.accept(), function.accept()
+    for job in (lost, broken):
+        function.wiring.inference.send(job, attempt=1)
+    function.store.put(f"out/any-{lost.id}.1.out", RESULT.model_dump_json().encode())
+    function.store.put(f"failed/any-{broken.id}.1.out", InvalidDimensions().problem().model_dump_json().encode())
+    assert function(told(broken, reason="")) == {"failed": 1}
+    failed = function.job(broken).error
+    assert failed
+    assert failed.code == "invalid_dimensions"
+    function.jobs.record_attempts(lost.id, 2, was=0)
+    function.now += 900 + job_events.GRACE_SECONDS + 1
+    assert function.sweep() == {"succeeded": 1}  # the first attempt's, though a second was begun
+    assert function.job(lost).result == RESULT
 
 
 def test_an_error_after_the_success_changes_nothing(function: Function) -> None:

@@ -13,7 +13,7 @@ from tests.infrastructure.stack import CONFIGURATIONS
 
 Path_ = tuple[str | int, ...]
 # The parts of a template that CloudFormation acts upon.
-PARTS = ("Parameters", "Rules", "Conditions", "Globals", "Resources", "Outputs", "Metadata")
+PARTS = ("Parameters", "Mappings", "Rules", "Conditions", "Globals", "Resources", "Outputs", "Metadata")
 
 
 def properties(template: Mapping[str, Any]) -> Iterator[Path_]:
@@ -22,7 +22,7 @@ def properties(template: Mapping[str, Any]) -> Iterator[Path_]:
     Functions (`Ref`, `Fn::Sub`) and what is inside conditions are values, not properties: they are not taken apart.
     """
     for part in PARTS:
-        for name, said in template[part].items():
+        for name, said in template.get(part, {}).items():
             yield (part, name)
             yield from _below((part, name), said)
 

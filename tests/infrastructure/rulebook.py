@@ -24,10 +24,12 @@ def load() -> dict[str, Rule]:
     from tests.infrastructure.rules import (  # noqa: F401
         alarms,
         api,
+        combinations,
         endpoint,
         events,
         functions,
         parameters,
+        regions,
         roles,
         storage,
     )

@@ -12,13 +12,21 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
-PSEUDO = {
-    "AWS::Partition": "aws",
-    "AWS::Region": "us-east-1",
-    "AWS::AccountId": "123456789012",
-    "AWS::StackName": "stack",
-    "AWS::URLSuffix": "amazonaws.com",
-}
+HOME = "us-east-1"
+
+
+def pseudo(region: str) -> dict[str, str]:
+    """CloudFormation's pseudo parameters in a region."""
+    china = region.startswith("cn-")
+    return {
+        "AWS::Partition": "aws-cn" if china else "aws-us-gov" if region.startswith("us-gov-") else "aws",
+        "AWS::Region": region,
+        "AWS::AccountId": "123456789012",
+        "AWS::StackName": "stack",
+        "AWS::URLSuffix": "amazonaws.com.cn" if china else "amazonaws.com",
+    }
+
+
 IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/darkroom:1"
 _COS_SECRET = "arn:aws:secretsmanager:us-east-1:123456789012:secret:cos"
 # Every branch of every condition is taken by one of these.
@@ -34,6 +42,7 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
         "LogLevel": "DEBUG",
         "LogDays": 365,
         "ImageDays": 7,
+        "Autoscaling": "off",
         "TrustedKeys": "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=",
         "ThrottleRate": 5,
         "ThrottleBurst": 9,
@@ -51,6 +60,9 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "Tencent COS, signatures": {
         "ContainerImage": IMAGE,
         "Access": "iam",
+        "LogLevel": "WARNING",
+        "MaxWaiting": 50,
+        "ReservedExecutions": 20,
         "StoreEndpoint": "https://cos.ap-guangzhou.myqcloud.com",
         "StoreRegion": "ap-guangzhou",
         "StoreAddressing": "virtual",
@@ -94,10 +106,6 @@ def _unshared(value: Any) -> Any:
     return [_unshared(member) for member in value] if isinstance(value, list) else value
 
 
-def _arn(service: str, rest: str) -> str:
-    return f"arn:aws:{service}:us-east-1:123456789012:{rest}"
-
-
 @dataclass(frozen=True)
 class Resource:
     """One resource of a stack, evaluated."""
@@ -117,8 +125,9 @@ class Resource:
 class Stack:
     """What a deployment with these parameters consists of. Raises KeyError, ValueError for what cannot be evaluated."""
 
-    def __init__(self, template: Mapping[str, Any], parameters: Mapping[str, Any]) -> None:
+    def __init__(self, template: Mapping[str, Any], parameters: Mapping[str, Any], region: str = HOME) -> None:
         self.template = template
+        self.pseudo = pseudo(region)
         self.given = parameters
         declared = template["Parameters"]
         unknown = parameters.keys() - declared.keys()
@@ -126,12 +135,18 @@ class Stack:
             raise ValueError(f"no parameter {unknown}")
         self.parameters = {name: str(parameters.get(name, said["Default"])) for name, said in declared.items()}
         self.conditions = functools.cache(self._condition)
-        self.resources = {
-            name: self._resource(name, said) for name, said in template["Resources"].items() if self._exists(said)
-        }
-        self.outputs = {
-            name: self.value(said["Value"]) for name, said in template["Outputs"].items() if self._exists(said)
-        }
+
+    @functools.cached_property
+    def resources(self) -> dict[str, Resource]:
+        """Those that exist with these parameters, by name."""
+        declared = self.template["Resources"]
+        return {name: self._resource(name, said) for name, said in declared.items() if self._exists(said)}
+
+    @functools.cached_property
+    def outputs(self) -> dict[str, Any]:
+        """Those that exist with these parameters, by name."""
+        declared = self.template["Outputs"]
+        return {name: self.value(said["Value"]) for name, said in declared.items() if self._exists(said)}
 
     def of(self, kind: str) -> Iterator[Resource]:
         """All resources of one type, in the order of the template."""
@@ -145,7 +160,7 @@ class Stack:
         """What the template's own Rules say against these parameters."""
         said = []
         for rule in self.template["Rules"].values():
-            if self._holds(rule["RuleCondition"]):
+            if "RuleCondition" not in rule or self._holds(rule["RuleCondition"]):
                 said += [one["AssertDescription"] for one in rule["Assertions"] if not self._holds(one["Assert"])]
         return said
 
@@ -175,6 +190,8 @@ class Stack:
             return str(self.value(arguments[1])) in arguments[0]
         if function == "Fn::Not":
             return not self._holds(arguments[0])
+        if function == "Fn::Or":
+            return any(self._holds(one) for one in arguments)
         if function == "Fn::And":
             return all(self._holds(one) for one in arguments)
         raise ValueError(f"no such condition function: {function}")
@@ -192,7 +209,13 @@ class Stack:
             if function == "Fn::GetAtt":
                 return self._attribute(*argument)
             if function == "Fn::Sub":
-                return re.sub(r"\$\{([\w:]+)(?:\.([\w.]+))?\}", self._substituted, argument)
+                text, given = (argument, {}) if isinstance(argument, str) else argument
+                for key, one in given.items():
+                    text = text.replace(f"${{{key}}}", str(self.value(one)))
+                return re.sub(r"\$\{([\w:]+)(?:\.([\w.]+))?\}", self._substituted, text)
+            if function == "Fn::FindInMap":
+                name, first, second = (self.value(one) for one in argument)
+                return self.template["Mappings"][name][first][second]
             if function == "Fn::If":
                 return self.value(argument[1] if self.conditions(argument[0]) else argument[2])
         return {key: value for key, one in said.items() if (value := self.value(one)) is not _NOTHING}
@@ -203,8 +226,8 @@ class Stack:
     def _ref(self, name: str) -> Any:
         if name == "AWS::NoValue":
             return _NOTHING
-        if name in PSEUDO:
-            return PSEUDO[name]
+        if name in self.pseudo:
+            return self.pseudo[name]
         if name in self.parameters:
             said = self.template["Parameters"][name]
             return int(self.parameters[name]) if said["Type"] == "Number" else self.parameters[name]
@@ -225,39 +248,41 @@ def _identity(name: str, said: Mapping[str, Any], stack: Stack) -> tuple[str, di
     """What Ref and GetAtt give for a resource: `{name}-id` stands for a name that AWS generates."""
     kind, properties = said["Type"], said.get("Properties", {})
     generated = f"{name.lower()}-id"
+    partition, region, suffix = (stack.pseudo[f"AWS::{one}"] for one in ("Partition", "Region", "URLSuffix"))
 
     def named(key: str) -> str:
         return str(stack.value(properties[key]))
 
+    def arn(service: str, rest: str) -> str:
+        return f"arn:{partition}:{service}:{region}:123456789012:{rest}"
+
     if kind == "AWS::S3::Bucket":
-        return generated, {"Arn": f"arn:aws:s3:::{generated}"}
+        return generated, {"Arn": f"arn:{partition}:s3:::{generated}"}
     if kind == "AWS::DynamoDB::Table":
-        return generated, {"Arn": _arn("dynamodb", f"table/{generated}")}
+        return generated, {"Arn": arn("dynamodb", f"table/{generated}")}
     if kind == "AWS::IAM::Role":
-        return generated, {"Arn": f"arn:aws:iam::123456789012:role/{generated}"}
+        return generated, {"Arn": f"arn:{partition}:iam::123456789012:role/{generated}"}
     if kind == "AWS::Serverless::Function":
-        return named("FunctionName"), {"Arn": _arn("lambda", f"function:{named('FunctionName')}")}
+        return named("FunctionName"), {"Arn": arn("lambda", f"function:{named('FunctionName')}")}
     if kind == "AWS::Logs::LogGroup":
-        return named("LogGroupName"), {"Arn": _arn("logs", f"log-group:{named('LogGroupName')}:*")}
+        return named("LogGroupName"), {"Arn": arn("logs", f"log-group:{named('LogGroupName')}:*")}
     if kind == "AWS::SQS::Queue":
-        address = f"https://sqs.us-east-1.amazonaws.com/123456789012/{generated}"
-        return address, {"Arn": _arn("sqs", generated), "QueueName": generated}
+        address = f"https://sqs.{region}.{suffix}/123456789012/{generated}"
+        return address, {"Arn": arn("sqs", generated), "QueueName": generated}
     if kind == "AWS::SNS::Topic":
-        return _arn("sns", generated), {"TopicName": generated}
+        return arn("sns", generated), {"TopicName": generated}
     if kind == "AWS::SecretsManager::Secret":
-        return _arn("secretsmanager", f"secret:{generated}"), {}
+        return arn("secretsmanager", f"secret:{generated}"), {}
     if kind == "AWS::Events::Rule":
-        return generated, {"Arn": _arn("events", f"rule/{generated}")}
+        return generated, {"Arn": arn("events", f"rule/{generated}")}
     if kind == "AWS::CloudWatch::Alarm":
-        return named("AlarmName"), {"Arn": _arn("cloudwatch", f"alarm:{named('AlarmName')}")}
+        return named("AlarmName"), {"Arn": arn("cloudwatch", f"alarm:{named('AlarmName')}")}
     if kind == "AWS::ApiGatewayV2::Api":
-        return generated, {"ApiEndpoint": f"https://{generated}.execute-api.us-east-1.amazonaws.com"}
-    if kind == "AWS::ApplicationAutoScaling::ScalingPolicy":
-        return _arn("autoscaling", f"scalingPolicy:{named('PolicyName')}"), {}
+        return generated, {"ApiEndpoint": f"https://{generated}.execute-api.{region}.{suffix}"}
     if kind == "AWS::SageMaker::Model":
-        return _arn("sagemaker", f"model/{generated}"), {"ModelName": generated}
+        return arn("sagemaker", f"model/{generated}"), {"ModelName": generated}
     if kind == "AWS::SageMaker::EndpointConfig":
-        return _arn("sagemaker", f"endpoint-config/{generated}"), {"EndpointConfigName": generated}
+        return arn("sagemaker", f"endpoint-config/{generated}"), {"EndpointConfigName": generated}
     return generated, {}
 
 

@@ -16,6 +16,7 @@ import boto3
 import pytest
 from moto import mock_aws
 
+from tests.fakes.application_autoscaling import strict
 from tests.infrastructure.stack import CONFIGURATIONS, ROOT, Stack, read
 
 SAM_PYTHON = ROOT / ".venv-sam/bin/python"
@@ -28,7 +29,6 @@ SKIPPED = {
     "AWS::ApiGatewayV2::Route",
     "AWS::ApiGatewayV2::Stage",
     "AWS::ApplicationAutoScaling::ScalableTarget",
-    "AWS::ApplicationAutoScaling::ScalingPolicy",
     "AWS::CloudWatch::Alarm",
     "AWS::Lambda::EventInvokeConfig",
     "AWS::Logs::MetricFilter",
@@ -140,14 +140,9 @@ class Replay:
                 self.ids[f"{name.lower()}-id"] = call(**said)[identity]
 
     def scaling(self) -> None:
-        client, targets = boto3.client("application-autoscaling"), {}
-        for name, said in self.properties("AWS::ApplicationAutoScaling::ScalableTarget"):
-            targets[f"{name.lower()}-id"] = {
-                key: said[key] for key in ("ServiceNamespace", "ResourceId", "ScalableDimension")
-            }
+        client = boto3.client("application-autoscaling")
+        for _, said in self.properties("AWS::ApplicationAutoScaling::ScalableTarget"):
             client.register_scalable_target(**said)
-        for _, said in self.properties("AWS::ApplicationAutoScaling::ScalingPolicy"):
-            client.put_scaling_policy(**targets[said.pop("ScalingTargetId")], **said)
 
     def alarms(self) -> None:
         for _, said in self.properties("AWS::CloudWatch::Alarm"):
@@ -216,7 +211,7 @@ class Replay:
 def test_the_services_take_what_cloudformation_skips_here(configuration: str) -> None:
     stack = Stack(read(), CONFIGURATIONS[configuration])
     replay = Replay(stack)
-    with mock_aws():
+    with mock_aws(), strict():
         for part in (replay.api, replay.scaling, replay.alarms, replay.logs, replay.topics, replay.subscriptions):
             part()
         replay.secret()

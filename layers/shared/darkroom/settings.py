@@ -78,11 +78,17 @@ class Settings(Configured):
     # AWS only
     endpoints: str = Field("", description="model=endpoint,model=endpoint; empty: workers claim from the job store")
     endpoint_type: Literal["async", "real-time"] = Field("async", description="async or real-time SageMaker endpoints")
-    async_url: str = Field("", description="S3 address that async requests and results lie under, at in/ out/ failed/")
+    async_url: str = Field(
+        "", description="S3 address that async requests and results lie under, at in/ sent/ out/ failed/"
+    )
     access: Literal["api-key", "jwt", "iam"] = Field("api-key", description="who is asked for what; see docs/aws.md")
     api_keys_secret: str = Field("", description="secret that maps each tenant to an API key, or to a list of keys")
     instances: str = Field("", description="MIN-MAX instances of an endpoint whose model has no scaling policy")
+    backlog_per_instance: int = Field(
+        4, ge=1, description="requests for each instance that such an endpoint keeps near"
+    )
     shift: Literal["canary", "linear"] = Field("canary", description="how a release moves traffic, from two instances")
+    max_waiting: int = Field(0, ge=0, description="unfinished jobs beyond which nobody is made to wait; 0: no bound")
     rollback_alarms: str = Field("", description="names of the alarms that roll a release back, joined by commas")
 
     # one machine only

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from darkroom.errors import EngineIntegrity
+from darkroom.release import fleet
 from tests.infrastructure.iam import allows
 from tests.infrastructure.rulebook import rule, states, wants
 from tests.infrastructure.rules.endpoint import name_of
@@ -25,7 +26,7 @@ METRICS: dict[tuple[str, str], tuple[str, ...]] = {
     ("AWS/SageMaker", "ModelLatency"): _VARIANT,
     ("AWS/SageMaker", "HasBacklogWithoutCapacity"): _ENDPOINT,
     ("AWS/SageMaker", "ApproximateBacklogSize"): _ENDPOINT,
-    ("AWS/SageMaker", "TimeInBacklog"): _ENDPOINT,
+    ("AWS/SageMaker", "ApproximateAgeOfOldestRequest"): _ENDPOINT,
     ("/aws/sagemaker/Endpoints", "GPUUtilization"): _VARIANT,
     ("/aws/sagemaker/Endpoints", "GPUMemoryUtilization"): _VARIANT,
     ("/aws/sagemaker/Endpoints", "CPUUtilization"): _VARIANT,
@@ -40,8 +41,8 @@ SEPARATES: dict[str, tuple[dict[str, float], dict[str, float], int]] = {
     "ApiErrors": ({"errors": 4, "answers": 100}, {"errors": 6, "answers": 100}, 600),
     "ApiSlow": ({"": 26_000}, {"": 29_000}, 900),
     "EndpointErrors": ({"": 2}, {"": 3}, 120),
-    "Slow": ({"microseconds": 59e6}, {"microseconds": 61e6}, 600),
-    "BacklogAge": ({"milliseconds": 14 * 60e3}, {"milliseconds": 16 * 60e3}, 300),
+    "Slow": ({"microseconds": 59e6}, {"microseconds": 61e6}, 180),
+    "BacklogAge": ({"seconds": 14 * 60}, {"seconds": 16 * 60}, 300),
     "Asleep": ({"": 0}, {"": 1}, 900),
     "EngineIntegrity": ({"": 0}, {"": 1}, 60),
     "JobEventsErrors": ({"": 0}, {"": 1}, 600),
@@ -50,7 +51,6 @@ SEPARATES: dict[str, tuple[dict[str, float], dict[str, float], int]] = {
     "ReleaseReturned": ({"": 0}, {"": 1}, 300),
     "ReleaseStuck": ({"": 0}, {"": 1}, 300),
     "NotHandled": ({"": 0}, {"": 1}, 300),
-    "WakeUpAlarm": ({"": 0}, {"": 1}, 60),
 }
 STATISTICS = {
     "ApiErrors": "Sum",
@@ -66,9 +66,10 @@ STATISTICS = {
     "ReleaseReturned": "Sum",
     "ReleaseStuck": "Sum",
     "NotHandled": "Maximum",
-    "WakeUpAlarm": "Average",
 }
-ASYNC_ONLY = {"BacklogAge", "Asleep", "WakeUpAlarm"}
+ASYNC_ONLY = {"BacklogAge", "Asleep"}
+# Until a value of a period's end is in an alarm: CloudWatch takes a minute or two to have it and to evaluate.
+_EVALUATED_SECONDS = 60
 _COMPARISONS = {
     "GreaterThanThreshold": lambda value, threshold: value > threshold,
     "GreaterThanOrEqualToThreshold": lambda value, threshold: value >= threshold,
@@ -80,8 +81,8 @@ def there_is_an_alarm_for_what_goes_wrong(stack: Stack) -> Iterator[str]:
     """Every alarm is known to these rules; those of a queue exist where there is a queue."""
     found = {one.name for one in stack.of("AWS::CloudWatch::Alarm")}
     queue = stack.parameters["EndpointType"] == "async"
-    wanted = SEPARATES.keys() - {"WakeUpAlarm"} - (set() if queue else ASYNC_ONLY)
-    yield from wants(found - {"WakeUpAlarm"} == wanted, f"alarms {sorted((found - {'WakeUpAlarm'}) ^ wanted)}")
+    wanted = SEPARATES.keys() - (set() if queue else ASYNC_ONLY)
+    yield from wants(found == wanted, f"alarms {sorted(found ^ wanted)}")
 
 
 @rule
@@ -144,6 +145,22 @@ def alarms_separate_the_usual_from_the_wrong(stack: Stack) -> Iterator[str]:
         yield from wants(not few, "ApiErrors rings at one error of two answers")
 
 
+@rule
+def alarms_ring_while_a_release_is_watched(stack: Stack) -> Iterator[str]:
+    """An alarm that rolls back rings within the bake: it begins as the new version gets requests, and after it nobody
+    listens."""
+    bakes = {fleet.WAIT_SECONDS} | {
+        endpoint["DeploymentConfig"]["BlueGreenUpdatePolicy"]["TrafficRoutingConfiguration"]["WaitIntervalInSeconds"]
+        for endpoint in stack.of("AWS::SageMaker::Endpoint")
+    }
+    for name in environment(stack.functions()["release"])["DARKROOM_ROLLBACK_ALARMS"].split(","):
+        (alarm,) = (one for one in stack.of("AWS::CloudWatch::Alarm") if one["AlarmName"] == name)
+        ((*_, period), *_) = _metrics(alarm)
+        # The first period has begun before the new version: it may count for the old one.
+        seconds = period * (alarm["EvaluationPeriods"] + 1) + _EVALUATED_SECONDS
+        yield from wants(seconds <= min(bakes), f"{name} takes {seconds} s and the bake {min(bakes)} s")
+
+
 def _rings(alarm: Resource, values: dict[str, float]) -> bool:
     if "Metrics" in alarm.properties:
         ids = {one["Id"] for one in alarm["Metrics"] if "MetricStat" in one}
@@ -180,15 +197,11 @@ def alarms_tell_somebody_what_to_do(stack: Stack) -> Iterator[str]:
     page = explained()
     told = stack._ref("Alarms")
     for alarm in stack.of("AWS::CloudWatch::Alarm"):
-        short = re.sub(r"(?<=[a-z])(?=[A-Z])", "-", alarm.name).lower().removesuffix("-alarm")
+        short = re.sub(r"(?<=[a-z])(?=[A-Z])", "-", alarm.name).lower()
         named = f"{stack.parameters['Deployment']}-{short}"
         yield from wants(alarm["AlarmName"] == named, f"{alarm.name} must be called {named}")
         description = alarm["AlarmDescription"]
-        silent = alarm.name == "WakeUpAlarm"  # starts an instance and needs nobody
-        missing = "missing" if silent else "notBreaching"
-        yield from wants(alarm["TreatMissingData"] == missing, f"{alarm.name}: no data must be {missing}")
-        if silent:
-            continue
+        yield from wants(alarm["TreatMissingData"] == "notBreaching", f"{alarm.name}: no data is no alarm")
         yield from wants(f'"{short}" in docs/aws.md' in description, f"{alarm.name} does not say where to look")
         yield from wants(short in page, f"docs/aws.md does not say what {short} means and what to do")
         for when in ("AlarmActions", "OKActions"):

@@ -7,11 +7,12 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import available_timezones
 
 from darkroom.scaling.application_autoscaling import DIMENSION, MOST_ACTIONS, ScalableEndpoint, compile_policy
-from darkroom.scaling.policy import ScalingPolicy
 from darkroom.scaling.timeline import timeline
+from darkroom.settings import Settings
+from functions.scale import usual_policy
 from tests.infrastructure import schedule
 from tests.infrastructure.iam import allows
-from tests.infrastructure.rulebook import rule, states, wants
+from tests.infrastructure.rulebook import rule, wants
 from tests.infrastructure.rules.functions import environment
 from tests.infrastructure.rules.roles import statements
 from tests.infrastructure.stack import Stack
@@ -35,15 +36,13 @@ def has_endpoint(stack: Stack) -> bool:
 @rule
 def an_endpoint_exists_with_an_image(stack: Stack) -> Iterator[str]:
     """One model, one configuration, one endpoint, one scalable target; none of them before there is an image."""
-    kinds = (
-        "SageMaker::Model",
-        "SageMaker::EndpointConfig",
-        "SageMaker::Endpoint",
-        "ApplicationAutoScaling::ScalableTarget",
-    )
-    for kind in kinds:
+    for kind in ("SageMaker::Model", "SageMaker::EndpointConfig", "SageMaker::Endpoint"):
         found = len(list(stack.of(f"AWS::{kind}")))
         yield from wants(found == int(has_endpoint(stack)), f"{found} of {kind}")
+    # Without the target another InstanceType can be deployed: SageMaker refuses it of a variant that is scaled.
+    scaled = has_endpoint(stack) and stack.parameters["Autoscaling"] == "on"
+    found = len(list(stack.of("AWS::ApplicationAutoScaling::ScalableTarget")))
+    yield from wants(found == int(scaled), f"{found} scalable targets")
     for model in stack.of("AWS::SageMaker::Model"):
         image = model["PrimaryContainer"]["Image"]
         yield from wants(image == stack.parameters["ContainerImage"], "another image")
@@ -120,6 +119,9 @@ def changes_are_rolled_out_and_back(stack: Stack) -> Iterator[str]:
     for endpoint in stack.of("AWS::SageMaker::Endpoint"):
         yield from wants(endpoint["EndpointName"] == name_of(stack), "another endpoint")
         yield from wants(endpoint["EndpointConfigName"] == "endpointconfig-id", "another configuration")
+        yield from wants(
+            endpoint["RetainAllVariantProperties"] is True, "a change of the stack resets the fleet's size"
+        )
         said = endpoint["DeploymentConfig"]
         policy = said["BlueGreenUpdatePolicy"]
         shift = policy["TrafficRoutingConfiguration"]
@@ -167,58 +169,20 @@ def limits_are_in_order(stack: Stack) -> Iterator[str]:
 
 
 @rule
-def demand_is_followed_as_a_policy_would(stack: Stack) -> Iterator[str]:
-    """Without a stored policy the endpoint scales by what this code would make of `queue_depth` alone."""
-    given = stack.parameters
-    if not has_endpoint(stack):
-        yield from wants(not list(stack.of("AWS::ApplicationAutoScaling::ScalingPolicy")), "scales nothing")
+def scaling_policies_have_one_owner(stack: Stack) -> Iterator[str]:
+    """The scale function makes them all, the deployment's own too: a metric has one target-tracking policy, and the
+    service refuses a second. What it would make of these parameters can be made."""
+    yield from wants(not list(stack.of("AWS::ApplicationAutoScaling::ScalingPolicy")), "a policy of another owner")
+    told = Settings.read(environment(stack.functions()["scale"]))
+    given, usual = stack.parameters, usual_policy(told)
+    yield from wants(usual is not None, "nothing scales until a policy is stored")
+    if usual is None:
         return
+    target = usual.metrics.chosen()[0][1].target
+    yield from wants(target == float(given["BacklogPerInstance"]), f"another backlog: {target}")
+    limits = (str(usual.min), str(usual.max))
+    yield from wants(limits == (given["MinInstances"], given["MaxInstances"]), f"other limits: {limits}")
     endpoint = ScalableEndpoint(name_of(stack), asynchronous=given["EndpointType"] == "async")
-    policy = ScalingPolicy.model_validate(
-        {
-            "min": int(given["MinInstances"]),
-            "max": int(given["MaxInstances"]),
-            "metrics": {"queue_depth": {"target": float(given["BacklogPerInstance"]), "scale_in_cooldown": "10m"}},
-            "scale_to_zero_after": "10m",
-        }
-    )
-    wanted = compile_policy(policy, timeline(policy, _START, _START + timedelta(days=1)), endpoint)
-    kinds = {"TargetTrackingScaling": "FollowDemand", "StepScaling": "WakeUp"}
-    found = {one.name: one for one in stack.of("AWS::ApplicationAutoScaling::ScalingPolicy")}
-    needed = {kinds[one["PolicyType"]]: one for one in wanted.policies.values()}
-    yield from wants(found.keys() == needed.keys(), f"policies {sorted(found)}, needed {sorted(needed)}")
-    for name, one in needed.items():
-        for key, value in one.items():
-            yield from wants(found[name].get(key) == value, f"{name}: {key} is {found[name].get(key)}, needed {value}")
-        yield from wants(found[name]["ScalingTargetId"] == "scaling-id", f"{name} scales nothing")
-        # Names of its own: the scale function deletes what is called as its own are.
-        own = found[name]["PolicyName"]
-        yield from wants(own.startswith(f"{name_of(stack)}-") and not own.startswith(endpoint.prefix), f"{name}: {own}")
-    awake = [one for one in stack.of("AWS::CloudWatch::Alarm") if one.name == "WakeUpAlarm"]
-    yield from wants(len(awake) == len(wanted.alarms), "an endpoint at zero needs waking up")
-    for alarm, said in zip(awake, wanted.alarms.values(), strict=True):
-        for key in said.keys() - {"AlarmDescription", "DatapointsToAlarm"}:
-            yield from wants(alarm.get(key) == said[key], f"WakeUpAlarm: {key} is {alarm.get(key)}, needed {said[key]}")
-        yield from wants(alarm["AlarmActions"] == [stack._ref("WakeUp")], "the alarm wakes nobody")
-
-
-@rule
-def rules_refuse_what_cannot_work(stack: Stack) -> Iterator[str]:
-    """CloudFormation refuses the wrong combinations before it makes anything, and takes the right ones."""
-    for said in stack.refused():
-        yield f"refused: {said}"
-    cos = {"StoreEndpoint": "https://x", "StoreCredentials": "arn", "EngineStore": "s3://e", "ImageStore": "s3://i"}
-    wrong = [
-        {"EndpointType": "real-time", "MinInstances": 0},
-        {"Rollout": "canary", "MinInstances": 0},
-        {"Rollout": "canary", "MinInstances": 1},
-        {"Access": "jwt", "JwtAudience": "a"},
-        {"Access": "jwt", "JwtIssuer": "https://i"},
-        *({name: value for name, value in cos.items() if name != left} for left in cos if left != "StoreEndpoint"),
-    ]
-    for parameters in wrong:
-        refused = Stack(stack.template, parameters).refused()
-        yield from wants(len(refused) == 1, f"{parameters} is refused {len(refused)} times")
-    for said in stack.template["Rules"].values():
-        for one in said["Assertions"]:
-            yield from states("a rule", one, "AssertDescription")
+    made = compile_policy(usual, timeline(usual, _START, _START + timedelta(days=1)), endpoint)
+    wakes = "HasBacklogWithoutCapacity" in str(made.alarms)
+    yield from wants(wakes == (usual.min == 0), "an endpoint at zero needs waking up")

@@ -71,12 +71,16 @@ RUNTIME_DEFAULTS = {
     "models": "one model a stack",
     "log_level": "info",
 }
-OTHER_DEFAULTS = {"S3_CHECKSUMS", "S3_CONNECT_SECONDS", "S3_READ_SECONDS", "S3_ATTEMPTS", "POWERTOOLS_TRACE_DISABLED"}
+OTHER_DEFAULTS = {
+    *("S3_CHECKSUMS", "S3_CONNECT_SECONDS", "S3_READ_SECONDS", "S3_ATTEMPTS", "POWERTOOLS_TRACE_DISABLED"),
+    "AWS_REGION",  # Lambda's own
+}
 # What the API's wiring reads, and no other function that imports from it.
 OF_THE_API = {"access", "api_keys_secret"}
 # What powertools reads; nothing of ours does.
 POWERTOOLS = {"POWERTOOLS_LOG_LEVEL", "POWERTOOLS_SERVICE_NAME", "POWERTOOLS_METRICS_NAMESPACE"}
 _LONGEST_WAIT = 25
+NEW_ACCOUNT = 10  # concurrent executions: "Lambda quotas" in the Lambda Developer Guide
 
 
 @rule
@@ -143,6 +147,20 @@ def functions_have_room_and_time(stack: Stack) -> Iterator[str]:
 
 
 @rule
+def waiting_leaves_room_for_closing(stack: Stack) -> Iterator[str]:
+    """By default half of a new account's ten executions may wait; what is reserved is job_events', and nothing is where
+    nothing can be."""
+    most = stack.template["Parameters"]["MaxWaiting"]["Default"]
+    yield from wants(most <= NEW_ACCOUNT // 2, f"{most} who wait starve a new account")
+    told = Settings.read(environment(stack.functions()["api"]))
+    yield from wants(str(told.max_waiting) == stack.parameters["MaxWaiting"], "the API lets others wait")
+    for name, function in stack.functions().items():
+        reserved = int(stack.parameters["ReservedExecutions"]) if name == "job_events" else 0
+        given = function.get("ReservedConcurrentExecutions", 0)
+        yield from wants(given == reserved, f"{function.name} keeps {given} executions, not {reserved}")
+
+
+@rule
 def functions_can_be_followed(stack: Stack) -> Iterator[str]:
     """Traced, and logging JSON into a group of its own."""
     groups = [one["LogGroupName"] for one in stack.of("AWS::Logs::LogGroup")]
@@ -150,6 +168,9 @@ def functions_can_be_followed(stack: Stack) -> Iterator[str]:
         yield from wants(function["Tracing"] == "Active", f"{function.name} is not traced")
         logging = function["LoggingConfig"]
         yield from wants(logging["LogFormat"] == "JSON", f"{function.name} does not log JSON")
+        # Lambda drops what is less important, INFO where nothing is said, before any logger of ours is asked.
+        level = {"WARNING": "WARN"}.get(stack.parameters["LogLevel"], stack.parameters["LogLevel"])
+        yield from wants(logging["ApplicationLogLevel"] == level, f"Lambda drops lines of {function.name}")
         own = logging["LogGroup"] == f"/aws/lambda/{function['FunctionName']}" and logging["LogGroup"] in groups
         yield from wants(own, f"{function.name} logs elsewhere")
 

@@ -18,6 +18,10 @@ _JOBS = [f"arn:aws:dynamodb:{_ACCOUNT}:table/jobs-id", f"arn:aws:dynamodb:{_ACCO
 _POLICIES = f"arn:aws:dynamodb:{_ACCOUNT}:table/policies-id"
 _TARGET = f"arn:aws:application-autoscaling:{_ACCOUNT}:scalable-target/0123abc"
 _SAGEMAKER = {"application-autoscaling:service-namespace": "sagemaker"}
+_ALARM = f"arn:aws:cloudwatch:{_ACCOUNT}:alarm:darkroom.darkroom-crayon.wake"
+# Application Auto Scaling tries its caller's permissions before it does anything, with calls that name no alarm:
+# "Permissions validation for Application Auto Scaling API calls on target resources" in its User Guide.
+_NAMELESS_ALARM = f"arn:aws:cloudwatch:{_ACCOUNT}:alarm:"
 _DEAD_LETTERS = f"arn:aws:sqs:{_ACCOUNT}:deadletters-id"
 _TABLE_ACTIONS = ("GetItem", "PutItem", "UpdateItem", "DeleteItem", "Query")
 
@@ -29,6 +33,8 @@ NAMELESS = {
     "application-autoscaling:DescribeScheduledActions",
     "application-autoscaling:DescribeScalingPolicies",
     "cloudwatch:DescribeAlarms",
+    "cloudwatch:PutMetricAlarm",
+    "cloudwatch:DeleteAlarms",
     "cloudwatch:PutMetricData",
     "ecr:GetAuthorizationToken",
 }
@@ -71,6 +77,7 @@ def needs(stack: Stack) -> dict[str, list[Need]]:
     upload = f"{_IMAGES}/{PREFIX}0123"
     latents = f"{_IMAGES}/{SHARED}crayon/0123/15.latents"
     results = (f"{_IMAGES}/async/out/job.out", f"{_IMAGES}/async/failed/job.out")
+    sent = f"{_IMAGES}/async/sent/job.1"  # where the endpoint said it writes
     keys = _needs("secretsmanager", ("GetSecretValue",), f"arn:aws:secretsmanager:{_ACCOUNT}:secret:apikeys-id")
     config, model = (f"arn:aws:sagemaker:{_ACCOUNT}:{kind}" for kind in ("endpoint-config", "model"))
     made = (f"{config}/darkroom-crayon-0123", f"{model}/darkroom-crayon-0123")
@@ -86,6 +93,7 @@ def needs(stack: Stack) -> dict[str, list[Need]]:
                 "s3", ("GetObject",), bundle, pointer, image, request, upload, never=(results[0], *_OBJECTS_ELSEWHERE)
             ),
             *_needs("s3", ("PutObject",), request, upload, never=(bundle, pointer, image, results[0])),
+            *_needs("s3", ("PutObject", "GetObject"), sent),
             *_needs("s3", ("DeleteObject",), upload, image, never=(bundle, pointer, request, results[0])),
             *_needs("s3", ("ListBucket",), _ENGINES, _IMAGES, never=("arn:aws:s3:::another",)),
             *_needs("sagemaker", (invoke,), _ENDPOINT, never=(_OTHER,)),
@@ -96,7 +104,7 @@ def needs(stack: Stack) -> dict[str, list[Need]]:
             *_TRACING,
             *jobs_only,
             *_needs("s3", ("GetObject",), *results, never=(image, bundle)),
-            *_needs("s3", ("GetObject", "PutObject"), request, never=(image, bundle)),
+            *_needs("s3", ("GetObject", "PutObject"), request, sent, never=(image, bundle)),
             *_needs("s3", ("ListBucket",), _IMAGES, never=(_ENGINES,)),
             *_needs("sagemaker", (invoke,), _ENDPOINT, never=(_OTHER,)),
             *_needs("sqs", ("SendMessage",), _DEAD_LETTERS),
@@ -118,12 +126,7 @@ def needs(stack: Stack) -> dict[str, list[Need]]:
                 )
             ),
             *_needs("cloudwatch", ("DescribeAlarms",), "*"),
-            *_needs(
-                "cloudwatch",
-                ("PutMetricAlarm", "DeleteAlarms"),
-                f"arn:aws:cloudwatch:{_ACCOUNT}:alarm:darkroom.darkroom-crayon.wake",
-                never=(f"arn:aws:cloudwatch:{_ACCOUNT}:alarm:darkroom-api-errors",),
-            ),
+            *_needs("cloudwatch", ("PutMetricAlarm", "DeleteAlarms"), _ALARM, _NAMELESS_ALARM),
             *_needs(
                 "sagemaker", ("DescribeEndpoint", "UpdateEndpointWeightsAndCapacities"), _ENDPOINT, never=(_OTHER,)
             ),
@@ -139,6 +142,7 @@ def needs(stack: Stack) -> dict[str, list[Need]]:
             *_needs(
                 "s3", ("PutObject",), pointer, never=(bundle, f"{_ENGINES}/models/other/current.json", image, request)
             ),
+            *_needs("s3", ("GetObject", "PutObject"), sent),
             *_needs("s3", ("ListBucket",), _ENGINES, _IMAGES, never=("arn:aws:s3:::another",)),
             *_needs("sagemaker", ("DescribeEndpointConfig",), f"{config}/stack-generated", never=(_OTHER,)),
             *_needs("sagemaker", ("DescribeModel",), f"{model}/stack-generated", never=(_OTHER,)),
@@ -191,6 +195,8 @@ def needs(stack: Stack) -> dict[str, list[Need]]:
                 Need("cloudwatch:PutMetricData", ("*",), (), {"cloudwatch:namespace": space})
                 for space in ("AWS/SageMaker", "/aws/sagemaker/Endpoints")
             ),
+            # "Auto-Rollback Configuration and Monitoring" in SageMaker's Developer Guide asks it of the execution role.
+            *_needs("cloudwatch", ("DescribeAlarms",), "*"),
             *_needs("ecr", ("GetAuthorizationToken",), "*"),
             *_needs(
                 "ecr",

@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from darkroom.errors import GenerationFailed
+from darkroom.scaling.application_autoscaling import ScalableEndpoint
 from functions import job_events, scale
 from tests.fakes.container import Container
 from tests.integration.aws.conftest import ENDPOINT, Stack
@@ -181,7 +182,8 @@ def test_a_cancelled_job_stays_cancelled(stack: Make) -> None:
     deployed.settle()
     assert deployed.ask("GET", headers["Location"])[2]["status"] == "cancelled"
     assert deployed.ask("POST", f"{headers['Location']}/cancel")[2]["code"] == "job_finished"
-    assert [job["id"] for job in deployed.ask("GET", "/v1/jobs")[2]["jobs"]] == [headers["Location"].rpartition("/")[2]]
+    newest = deployed.ask("GET", "/v1/jobs?limit=1")[2]["jobs"]
+    assert [job["id"] for job in newest] == [headers["Location"].rpartition("/")[2]]
     assert deployed.ask("DELETE", headers["Location"])[0] == 204
     assert deployed.ask("GET", headers["Location"])[0] == 404
 
@@ -231,10 +233,12 @@ def test_a_real_time_failure_is_told_as_the_container_told_it(stack: Make) -> No
 def test_a_stored_policy_reaches_application_auto_scaling(stack: Make) -> None:
     deployed = stack(instances="0-2")
     path, target = "/v1/models/tiny/scaling-policy", f"endpoint/{ENDPOINT}/variant/AllTraffic"
+    scaling = deployed.account.client("application-autoscaling")
+    made_by_the_stack = {**ScalableEndpoint(ENDPOINT).target, "MinCapacity": 0, "MaxCapacity": 2}
+    scaling.register_scalable_target(**made_by_the_stack)
     policy = {"min": 0, "max": 3, "metrics": {"gpu": {"target": 60}}}
     assert deployed.ask("PUT", path, policy)[0] == 201
     assert scale.lambda_handler({}, SimpleNamespace())["tiny"]["outcome"] == "reconciled"
-    scaling = deployed.account.client("application-autoscaling")
 
     def limits() -> tuple[int, int]:
         (found,) = scaling.describe_scalable_targets(ServiceNamespace="sagemaker")["ScalableTargets"]
@@ -247,6 +251,7 @@ def test_a_stored_policy_reaches_application_auto_scaling(stack: Make) -> None:
     assert tracking[f"darkroom.{ENDPOINT}.gpu"]["TargetValue"] == 240.0  # four GPUs of a g4dn.12xlarge
 
     assert deployed.ask("DELETE", path)[0] == 204
-    assert scale.lambda_handler({}, SimpleNamespace())["tiny"]["outcome"] == "removed"
+    assert scale.lambda_handler({}, SimpleNamespace())["tiny"]["outcome"] == "reconciled"
     assert limits() == (0, 2)  # what the template says goes on
-    assert not scaling.describe_scaling_policies(ServiceNamespace="sagemaker")["ScalingPolicies"]
+    policies = scaling.describe_scaling_policies(ServiceNamespace="sagemaker")["ScalingPolicies"]
+    assert {one["PolicyName"] for one in policies} == {f"darkroom.{ENDPOINT}.queue_depth", f"darkroom.{ENDPOINT}.wake"}

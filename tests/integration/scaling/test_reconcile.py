@@ -13,6 +13,7 @@ from darkroom.scaling.application_autoscaling import ScalableEndpoint, compile_p
 from darkroom.scaling.document import parse_policy
 from darkroom.scaling.reconcile import Fenced, reconcile, remove
 from darkroom.scaling.timeline import timeline
+from tests.fakes.application_autoscaling import strict
 
 NOW = datetime(2026, 11, 16, 3, 0, tzinfo=UTC)
 ENDPOINT = ScalableEndpoint("crayon", gpus=1, cores=4)
@@ -42,7 +43,7 @@ def _offline(monkeypatch):
 
 @pytest.fixture
 def aws():
-    with mock_aws():
+    with mock_aws(), strict():
         sagemaker = boto3.client("sagemaker")
         sagemaker.create_model(
             ModelName="crayon",
@@ -146,6 +147,27 @@ def test_a_new_policy_replaces_what_is_ours_and_nothing_else(aws):
     assert [action["ScheduledActionName"] for action in actions] == ["by-hand"]
     assert [policy["PolicyName"] for policy in policies] == ["darkroom.crayon.cpu"]
     assert [alarm["AlarmName"] for alarm in alarms] == ["darkroom.crayon2.wake"]
+
+
+def test_a_metric_that_somebody_else_tracks_is_taken_over(aws):
+    """As of a stack of an earlier release: Application Auto Scaling takes one policy for a metric."""
+    wanted = desired()
+    apply(aws, desired({"min": 0, "max": 2, "metrics": {"cpu": 50}}))
+    backlog = wanted.policies["darkroom.crayon.queue_depth"]
+    other = desired({"min": 0, "max": 2, "metrics": {"memory": 50}}).policies["darkroom.crayon.memory"]
+    aws[0].put_scaling_policy(**ENDPOINT.target, PolicyName="darkroom-crayon-demand", **backlog)
+    aws[0].put_scaling_policy(**ENDPOINT.target, PolicyName="by-hand", **other)
+    report = apply(aws, wanted)
+    assert "darkroom-crayon-demand" in report.deleted
+    assert {one["PolicyName"] for one in stored(aws)[1]} == {*wanted.policies, "by-hand"}
+    assert apply(aws, wanted, applied=wanted.fingerprint()).unchanged
+
+
+def test_limits_that_are_no_limits_are_refused_by_the_service(aws):
+    with pytest.raises(aws[0].exceptions.ValidationException, match="less than minimum"):
+        aws[0].register_scalable_target(**ENDPOINT.target, MinCapacity=2, MaxCapacity=1)
+    with pytest.raises(aws[0].exceptions.ObjectNotFoundException, match="No scalable target"):
+        aws[0].put_scaling_policy(**ENDPOINT.target, PolicyName="p", **desired().policies["darkroom.crayon.gpu"])
 
 
 def test_drift_made_by_hand_is_repaired_and_reported(aws):

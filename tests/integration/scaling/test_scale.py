@@ -10,7 +10,9 @@ from moto import mock_aws
 from darkroom.endpoints import Endpoints
 from darkroom.scaling.application_autoscaling import ScalableEndpoint
 from darkroom.scaling.storage.sql import SqlPolicyStore
+from darkroom.settings import Settings
 from functions import scale
+from tests.fakes.application_autoscaling import strict
 
 NOW = datetime(2026, 11, 16, 3, 0, tzinfo=UTC)
 TARGET = ScalableEndpoint("crayon").target
@@ -40,7 +42,7 @@ def _offline(monkeypatch):
 
 @pytest.fixture
 def aws():
-    with mock_aws():
+    with mock_aws(), strict():
         sagemaker = boto3.client("sagemaker")
         image = {"Image": "123456789012.dkr.ecr.us-east-1.amazonaws.com/runtime:1"}
         sagemaker.create_model(
@@ -113,20 +115,121 @@ def test_a_deleted_policy_leaves_nothing_behind(store, aws):
     assert tick(store, aws) == {}
 
 
-def test_the_deployments_own_limits_outlive_a_policy(store, aws):
-    """Without a policy the endpoint scales between what the template says; that is written once, not every minute."""
+DEPLOYED = Settings(endpoints="crayon=crayon", instances="0-3", backlog_per_instance=5)
 
-    def told():
-        return scale.Tick(store, *aws, now=lambda: NOW, leave=(0, 3)).run()
 
-    store.put("crayon", POLICY, by="a")
-    told()
-    store.delete("crayon", by="a")
-    said = told()["crayon"]
-    assert (said["outcome"], said["updated"]) == ("removed", ["endpoint/crayon/variant/AllTraffic"])
+def registered(aws, least=0, most=3):
+    """What the template makes."""
+    aws[0].register_scalable_target(**TARGET, MinCapacity=least, MaxCapacity=most)
+
+
+def usual(store, aws):
+    """A tick of a deployment whose template gives limits and a backlog, and registers the target."""
+    given = {"now": lambda: NOW, "usual": scale.usual_policy(DEPLOYED), "models": ("crayon",), "registers": False}
+    return scale.Tick(store, *aws, **given).run()
+
+
+def tracked(aws):
+    policies = aws[0].describe_scaling_policies(**TARGET)["ScalingPolicies"]
+    return {
+        one["PolicyName"]: one["TargetTrackingScalingPolicyConfiguration"]["TargetValue"]
+        for one in policies
+        if one["PolicyType"] == "TargetTrackingScaling"
+    }
+
+
+def limits(aws):
     (target,) = aws[0].describe_scalable_targets(ServiceNamespace="sagemaker")["ScalableTargets"]
-    assert (target["MinCapacity"], target["MaxCapacity"]) == (0, 3)
-    assert told() == {}
+    return target["MinCapacity"], target["MaxCapacity"]
+
+
+def test_without_a_stored_policy_the_deployments_own_is_brought_about_once(store, aws):
+    """By the same owner and under the same names as a stored one, so that neither is ever in the other's way."""
+    registered(aws)
+    first = usual(store, aws)["crayon"]
+    assert first["outcome"] == "reconciled"
+    assert (limits(aws), tracked(aws)) == ((0, 3), {"darkroom.crayon.queue_depth": 5.0})
+    assert [one["AlarmName"] for one in aws[1].describe_alarms()["MetricAlarms"]] == ["darkroom.crayon.wake"]
+    nothing = {"outcome": "reconciled", "created": [], "updated": [], "deleted": [], "drift": False}
+    assert usual(store, aws)["crayon"] == nothing
+
+
+def test_the_default_policy_is_applied_and_again_changes_nothing(store, aws):
+    """`{"min": 0, "max": 2}`, the smallest there is, over what the deployment has by itself."""
+    registered(aws)
+    usual(store, aws)
+    store.put("crayon", {"min": 0, "max": 2}, by="a")
+    assert usual(store, aws)["crayon"]["outcome"] == "reconciled"
+    assert (limits(aws), tracked(aws)) == ((0, 2), {"darkroom.crayon.queue_depth": 4.0})
+    nothing = {"outcome": "reconciled", "created": [], "updated": [], "deleted": [], "drift": False}
+    assert usual(store, aws)["crayon"] == nothing
+    store.put("crayon", {"min": 0, "max": 2}, by="a")
+    assert usual(store, aws)["crayon"] == nothing
+
+
+def test_a_policy_by_another_metric_leaves_nothing_of_the_deployments_own(store, aws):
+    registered(aws)
+    usual(store, aws)
+    store.put("crayon", {"min": 1, "max": 2, "metrics": {"gpu": 60}}, by="a")
+    assert usual(store, aws)["crayon"]["outcome"] == "reconciled"
+    assert tracked(aws) == {"darkroom.crayon.gpu": 60.0}
+    assert aws[1].describe_alarms()["MetricAlarms"] == []
+
+
+def test_the_deployments_own_policy_outlives_a_stored_one(store, aws):
+    registered(aws)
+    store.put("crayon", POLICY, by="a")
+    usual(store, aws)
+    store.delete("crayon", by="a")
+    said = usual(store, aws)["crayon"]
+    assert said["outcome"] == "reconciled"
+    assert (limits(aws), tracked(aws)) == ((0, 3), {"darkroom.crayon.queue_depth": 5.0})
+    assert actions(aws) == []
+    gone = aws[0].delete_scaling_policy(**TARGET, PolicyName="darkroom.crayon.queue_depth")
+    assert gone
+    repaired = usual(store, aws)["crayon"]
+    assert (repaired["created"], repaired["drift"]) == (["darkroom.crayon.queue_depth"], True)
+
+
+def test_a_policy_that_is_stored_meanwhile_is_not_overwritten(store, aws):
+    """The deployment's own policy has no hold: before each write it looks whether one is stored by now."""
+    registered(aws)
+    scaling, cloudwatch = aws
+
+    class Paused:
+        woken = False
+
+        def __getattr__(self, name):
+            if name == "describe_scaling_policies" and not self.woken:
+                self.woken = True
+                store.put("crayon", {"min": 1, "max": 2}, by="b")
+                assert usual(store, aws)["crayon"]["outcome"] == "reconciled"
+            return getattr(scaling, name)
+
+    assert usual(store, (Paused(), cloudwatch))["crayon"]["outcome"] == "overtaken"
+    assert limits(aws) == (1, 2)
+
+
+def test_the_stack_registers_the_target_and_nobody_else(store, aws):
+    """Without it autoscaling is off, or has not begun: another instance type could not be deployed where a tick
+    registered the target meanwhile, and CloudFormation could not make its own."""
+    assert usual(store, aws) == {"crayon": {"outcome": "absent"}}
+    store.put("crayon", POLICY, by="a")
+    assert usual(store, aws) == {"crayon": {"outcome": "absent"}}
+    assert aws[0].describe_scalable_targets(ServiceNamespace="sagemaker")["ScalableTargets"] == []
+    registered(aws)
+    assert usual(store, aws)["crayon"]["outcome"] == "reconciled"
+    store.delete("crayon", by="a")
+    aws[0].deregister_scalable_target(**TARGET)
+    assert usual(store, aws) == {"crayon": {"outcome": "absent"}}
+
+
+def test_an_endpoint_that_is_not_there_yet_is_no_failure(store, aws):
+    known = scale.deployed(Endpoints({"m": "nothing"}), boto3.client("sagemaker"))
+    given = {"now": lambda: NOW, "endpoint": known, "usual": scale.usual_policy(DEPLOYED), "models": ("m",)}
+    assert scale.Tick(store, *aws, **given).run() == {"m": {"outcome": "absent"}}
+    store.put("m", {"min": 1, "max": 2}, by="a")
+    assert scale.Tick(store, *aws, **given).run() == {"m": {"outcome": "absent"}}
 
 
 def test_a_policy_is_followed_by_the_endpoint_as_it_is_deployed(store, aws):
@@ -137,7 +240,7 @@ def test_a_policy_is_followed_by_the_endpoint_as_it_is_deployed(store, aws):
         store.put(model, {"min": 1, "max": 2}, by="a")
     done = scale.Tick(store, *aws, now=lambda: NOW, endpoint=known).run()
     assert (done["m"]["outcome"], done["nobody"]["outcome"]) == ("reconciled", "refused")
-    assert aws[0].describe_scalable_targets(ServiceNamespace="sagemaker")["ScalableTargets"][0]["MaxCapacity"] == 2
+    assert limits(aws)[1] == 2
 
 
 def test_one_model_that_aws_cannot_follow_does_not_hold_up_the_others(store, aws):

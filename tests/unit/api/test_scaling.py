@@ -95,6 +95,25 @@ def test_rows_78_and_79_what_cannot_be_followed_is_refused_and_the_old_policy_st
     assert (kept.told, kept.headers["ETag"]) == (POLICY, '"1"')
 
 
+@pytest.mark.parametrize(
+    ("kind", "policy", "field"),
+    [
+        ("async", {"min": 0, "max": 2, "metrics": {"requests_per_second": 5}}, "/metrics/requests_per_second"),
+        ("real-time", {"min": 0, "max": 2}, "/min"),
+    ],
+)
+def test_what_sagemaker_cannot_follow_is_refused_before_it_is_stored(tmp_path, kind, policy, field):
+    settings = Settings(endpoints="crayon=darkroom-crayon", endpoint_type=kind)
+    with api.services(tmp_path, settings) as services:
+        app = ControlPlane(services)
+        refused = api.ask(app, "PUT", PATH, policy, headers={"content-type": "application/json"})
+        assert (refused.status_code, refused.json()["code"], refused.json()["field"]) == (422, "invalid_policy", field)
+        assert api.ask(app, "GET", PATH).status_code == 404
+        services.policies.put("crayon", policy, by="an older release")
+        planned = api.ask(app, "GET", PLAN)
+        assert (planned.status_code, planned.json()["field"]) == (422, field)
+
+
 def test_a_body_that_is_none(call):
     assert call("PUT", PATH, '{"min": 0, "min": 1, "max": 1}').told["code"] == "duplicate_key"
     assert call("PUT", PATH, "{").told["code"] == "malformed_json"

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from darkroom.contracts import GenerationResult, Invocation, Job
 from darkroom.endpoints import Endpoints
-from darkroom.errors import DarkroomError, DeadlineExceeded, Problem
+from darkroom.errors import DarkroomError, DeadlineExceeded, Problem, StorageFull, StorageUnavailable
 from darkroom.inference import AnswerLost, Unreached
 from darkroom.inference.disposition import Disposition, disposition, ends
 from darkroom.inference.spool import JSON, Spool, read_problem, read_result
 from darkroom.jobs import JobStore
 from darkroom.retry import Retry
 
+_log = logging.getLogger(__name__)  # of no process in particular: Lambda writes it to the function's log
 INLINE_BYTES = 128_000  # what InvokeEndpointAsync takes in its body; more lies in S3
 _LONGEST_WAIT, _LONGEST_RUN = (60, 21_600), (1, 3600)  # seconds that SageMaker allows a request to queue and to run
 _PAUSE = 0.5  # seconds before a request that nobody took is sent again, doubled each time
@@ -64,7 +66,7 @@ class SageMakerAsync:
         if len(body) > INLINE_BYTES:
             place = {"InputLocation": self._spool.keep(job.id, body)}
         with contextlib.suppress(AnswerLost):
-            self._client.call(
+            answer = self._client.call(
                 "invoke_endpoint_async",
                 EndpointName=self._endpoints.of(job.model),
                 ContentType=JSON,
@@ -75,6 +77,14 @@ class SageMakerAsync:
                 InvocationTimeoutSeconds=_within(left, _LONGEST_RUN),
                 **place,
             )
+            self._remember(job, attempt, answer)
+
+    def _remember(self, job: Job, attempt: int, answer: Mapping[str, Any]) -> None:
+        try:
+            places = (str(answer.get(name, "")) for name in ("OutputLocation", "FailureLocation"))
+            self._spool.remember(job.id, attempt, *places)
+        except (StorageUnavailable, StorageFull):  # the request was taken, and a notification will tell of its result
+            _log.warning("where the endpoint writes job %s could not be kept", job.id, exc_info=True)
 
 
 class SageMakerRealTime:
@@ -130,7 +140,7 @@ class SageMakerRealTime:
                 self._sleep(pause)
 
     def _invoke(self, job: Job, seconds: float) -> GenerationResult:
-        body = self._client.call(
+        answer = self._client.call(
             "invoke_endpoint",
             EndpointName=self._endpoints.of(job.model),
             ContentType=JSON,
@@ -138,7 +148,7 @@ class SageMakerRealTime:
             InferenceId=job.id,
             Body=invocation(job, seconds),
         )
-        return read_result(body)
+        return read_result(answer["Body"])
 
 
 def invocation(job: Job, seconds: float) -> bytes:
@@ -152,7 +162,10 @@ def _within(seconds: float, limits: tuple[int, int]) -> int:
 
 
 class RuntimeClient:
-    """boto3's `sagemaker-runtime` client, made on first use, with its failures in our words."""
+    """boto3's `sagemaker-runtime` client, made on first use, with its failures in our words.
+
+    Callers are told no more than they need; what the service said is in the log. Neither prompt nor image ever is.
+    """
 
     def __init__(self, given: Any, *, read_seconds: float, attempts: int, late: type[DarkroomError]) -> None:
         self._connected = given
@@ -161,27 +174,33 @@ class RuntimeClient:
         self._late = late
         self._connecting = threading.Lock()
 
-    def call(self, operation: str, **arguments: Any) -> bytes:
-        """The body of the answer. Raises: Unreached, `late` where no answer came in time, AnswerLost where it broke
-        off, or the error that the container answered."""
+    def call(self, operation: str, **arguments: Any) -> Mapping[str, Any]:
+        """The answer, its `Body` as bytes. Raises: Unreached, `late` where no answer came in time, AnswerLost where it
+        broke off, or the error that the container answered."""
         from botocore import exceptions
         from botocore.exceptions import BotoCoreError, ClientError
 
         broken = (exceptions.ConnectionClosedError, exceptions.ResponseStreamingError, exceptions.IncompleteReadError)
         try:
-            response = getattr(self._client, operation)(**arguments)
-            return response["Body"].read() if "Body" in response else b""
+            answer: Mapping[str, Any] = getattr(self._client, operation)(**arguments)
+            return {**answer, "Body": answer["Body"].read()} if "Body" in answer else answer
         except ClientError as failed:
             error = failed.response
-            if "OriginalStatusCode" in error:  # ModelError: the container itself answered
+            if "OriginalStatusCode" in error:  # ModelError: the container itself answered, and its log says why
+                _log.warning("%s: the container answered %s", operation, error["OriginalStatusCode"])
                 body = str(error.get("OriginalMessage", "")).encode()
                 raise read_problem(body, f"({error['OriginalStatusCode']})") from None
+            said = error.get("Error", {})
+            _log.error("%s was refused: %s: %s", operation, said.get("Code"), said.get("Message"))
             raise Unreached("The endpoint does not take requests.") from failed
         except exceptions.ReadTimeoutError as failed:
+            _log.error("%s: no answer within %s s", operation, self._read_seconds)
             raise self._late from failed
         except broken as failed:
+            _log.error("%s: the connection broke: %s", operation, failed)
             raise AnswerLost("The connection to the endpoint broke.") from failed
         except BotoCoreError as failed:
+            _log.error("%s failed: %s", operation, failed)
             raise Unreached("The endpoint does not answer.") from failed
 
     @property

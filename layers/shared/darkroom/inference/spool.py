@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 
@@ -21,15 +22,18 @@ from darkroom.inference import Unreached
 from darkroom.storage import ObjectStore
 
 JSON = "application/json"
+_OUT, _FAILED = "out", "failed"  # folders, as the endpoint's configuration has them
 _STATUS = re.compile(r"\((\d{3})\)")
 _NOT_TAKEN = {429, 502, 504}  # a load balancer's or the service's own words for: nobody took it
 _INFERENCE_ID = re.compile(r"([0-9a-f]{32})\.(\d{1,3})")
 
 
 class Spool:
-    """What lies in S3 between the API and an asynchronous endpoint: `in/{job}`, `out/{job}`, `failed/{job}`.
+    """What lies in S3 between the API and an asynchronous endpoint: requests at `in/{job}`, and what it writes.
 
-    `url` is the store's own S3 address, which SageMaker reads from and writes to with a role of its own.
+    `url` is the store's own S3 address, which SageMaker reads from and writes to with a role of its own. What it writes
+    it names itself: a notification tells the name of a result, and the answer to a request those of result and failure,
+    which lie at `sent/{job}.{attempt}` for whoever hears of no notification.
     """
 
     def __init__(self, url: str, store: ObjectStore) -> None:
@@ -42,20 +46,51 @@ class Spool:
         self._store.put(key, body, content_type=JSON)
         return f"{self._url}/{key}"
 
-    def result(self, job_id: str) -> GenerationResult:
-        """Raises: ObjectNotFound, StorageUnavailable, RuntimeUnavailable (it cannot be read)."""
-        return read_result(self._store.get(f"out/{job_id}"))
+    def remember(self, job_id: str, attempt: int, output: str, failure: str) -> None:
+        """Where the endpoint will write an attempt's result, or failure: S3 addresses, empty where it did not say.
 
-    def failure(self, job_id: str, reason: str) -> DarkroomError:
+        Raises: StorageUnavailable, StorageFull.
+        """
+        if (output, failure) != tuple(f"{self._url}/{folder}/{job_id}" for folder in (_OUT, _FAILED)):
+            body = json.dumps({_OUT: output, _FAILED: failure}).encode()
+            self._store.put(_sent(job_id, attempt), body, content_type=JSON)
+
+    def result(self, job_id: str, *, attempt: int, address: str = "") -> GenerationResult:
+        """The result at the `address` that a notification tells, or else where the answer to the request said.
+
+        Raises: ObjectNotFound, StorageUnavailable, RuntimeUnavailable (it cannot be read).
+        """
+        return read_result(self._store.get(self._key(address or self._address(job_id, attempt, _OUT))))
+
+    def failure(self, job_id: str, reason: str, *, attempt: int) -> DarkroomError:
         """What the container answered, or else what SageMaker's sentence lets us know. Raises: StorageUnavailable."""
-        return self.failed(job_id, reason) or read_problem(b"", reason)
+        return self.failed(job_id, reason, attempt=attempt) or read_problem(b"", reason)
 
-    def failed(self, job_id: str, reason: str = "") -> DarkroomError | None:
+    def failed(self, job_id: str, reason: str = "", *, attempt: int) -> DarkroomError | None:
         """What the container answered; None where it has not failed. Raises: StorageUnavailable."""
         try:
-            return read_problem(self._store.get(f"failed/{job_id}"), reason)
+            return read_problem(self._store.get(self._key(self._address(job_id, attempt, _FAILED))), reason)
         except ObjectNotFound:
             return None
+
+    def _address(self, job_id: str, attempt: int, folder: str) -> str:
+        """Where an attempt is written; under the name that was asked for, where nobody has kept what was answered."""
+        try:
+            kept = json.loads(self._store.get(_sent(job_id, attempt)))[folder]
+        except (ObjectNotFound, ValueError, KeyError, TypeError):
+            kept = ""
+        return kept if isinstance(kept, str) and kept else f"{self._url}/{folder}/{job_id}"
+
+    def _key(self, address: str) -> str:
+        """Raises: ObjectNotFound, where it is none of this spool's."""
+        prefix = f"{self._url}/"
+        if not address.startswith(prefix):
+            raise ObjectNotFound
+        return address.removeprefix(prefix)
+
+
+def _sent(job_id: str, attempt: int) -> str:
+    return f"sent/{job_id}.{attempt}"
 
 
 def open_spool(url: str) -> Spool:

@@ -101,10 +101,8 @@ class DynamoJobStore:
         which, values = "#tenant = :tenant", dict[str, Value](tenant=tenant)
         if before is not None:
             which, values = f"{which} AND #seq < :before", {**values, "before": before}
-        read = limit + 1 if status is None else None
-        found = self._table.query(which, values, index="tenant", limit=read, newest_first=True)
-        those = (item for item in found if status is None or item["status"] == status.value)
-        listed = list(itertools.islice(those, limit + 1))
+        found = self._table.query(which, values, index="tenant", limit=None if status else limit + 1, newest_first=True)
+        listed = list(itertools.islice((one for one in found if status in (None, one["status"])), limit + 1))
         stored = (self._table.get({"id": item["id"]}) for item in listed[:limit])
         next_ = listed[limit - 1]["seq"] if len(listed) > limit else None
         return Page([self._job(item) for item in stored if item], next_)
@@ -120,6 +118,10 @@ class DynamoJobStore:
 
     def counts(self) -> dict[JobStatus, int]:
         return {status: self._count(status) for status in JobStatus}
+
+    def queued(self, up_to: int) -> int:
+        """How many jobs are queued, with SageMaker all that have not finished; at most `up_to`."""
+        return self._count(JobStatus.QUEUED, up_to)
 
     def purge(self, *, finished_before: float) -> int:
         purged = 0

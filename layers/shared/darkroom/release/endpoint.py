@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +11,7 @@ from darkroom.release.advance import ActionRefused, NotNow
 from darkroom.release.fleet import BESIDE, MAIN, Described, Shift, config_for, deployment, model_for, named, traffic_of
 from darkroom.release.state import EndpointStatus, TrafficSplit
 
+_log = logging.getLogger(__name__)
 _READY = ("InService", "UpdateRollbackFailed")  # the latter serves, with a mixture
 _BROKEN = ("Failed", "OutOfService", "Deleting")
 _REFUSALS = ("ValidationException", "ResourceLimitExceeded")
@@ -116,6 +118,8 @@ class Endpoint:
             if refused.response["Error"]["Code"] not in _REFUSALS:
                 raise
             if self.look().status is not EndpointStatus.READY:
+                said = refused.response["Error"]
+                _log.warning("%s was refused for now: %s: %s", operation, said["Code"], said.get("Message"))
                 raise NotNow from refused
             raise ActionRefused("SageMaker refused the change; the log of the release function says why.") from refused
 

@@ -94,9 +94,9 @@ class AsyncProofs:
         version = prove.traffic.version
         job = self.judge.job(model, version, prove)
         try:
-            return self.judge.result(version, self.spool.result(job.id))
+            return self.judge.result(version, self.spool.result(job.id, attempt=prove.attempt))
         except ObjectNotFound:
-            failed = self.spool.failed(job.id)
+            failed = self.spool.failed(job.id, attempt=prove.attempt)
         except RuntimeUnavailable as unreadable:
             failed = unreadable
         return Proof(ProofVerdict.WAITING) if failed is None else self.judge.failure(version, failed, was_sent=True)
@@ -123,7 +123,7 @@ class RealTimeProofs:
     def _ask(self, model: str, version: str, prove: Prove, variant: str) -> Proof:
         job = self._judge.job(model, version, prove)
         try:
-            body = self._client.call(
+            answer = self._client.call(
                 "invoke_endpoint",
                 EndpointName=self._endpoints.of(model),
                 TargetVariant=variant,
@@ -132,6 +132,6 @@ class RealTimeProofs:
                 InferenceId=job.id,
                 Body=invocation(job, _INVOKE_SECONDS),
             )
-            return self._judge.result(version, read_result(body))
+            return self._judge.result(version, read_result(answer["Body"]))
         except DarkroomError as error:
             return self._judge.failure(version, error, was_sent=False)

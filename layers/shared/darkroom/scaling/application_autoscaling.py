@@ -10,15 +10,16 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from darkroom.errors import InvalidPolicy
 from darkroom.scaling.fields import DAYS
 from darkroom.scaling.policy import Metric, MetricName, ScalingPolicy
 from darkroom.scaling.recurrence import Once, Weekly, actions
-from darkroom.scaling.timeline import Timeline
+from darkroom.scaling.timeline import Timeline, timeline
 
+AHEAD = timedelta(days=366)  # what scheduled actions are compiled for; each tick looks as far again
 MOST_ACTIONS = 200  # scheduled actions a scalable target may have
 DIMENSION = "sagemaker:variant:DesiredInstanceCount"
 _ONE_MORE = {
@@ -75,12 +76,21 @@ class Desired:
 def compile_policy(policy: ScalingPolicy, line: Timeline, endpoint: ScalableEndpoint) -> Desired:
     """What Application Auto Scaling must be told so that it follows the policy over the timeline.
 
-    Raises: InvalidPolicy where it cannot: over 200 scheduled actions, or zero replicas of a real-time endpoint.
+    Raises: InvalidPolicy where it cannot: over 200 scheduled actions, zero replicas of a real-time endpoint, or a
+    metric that an asynchronous one does not publish.
     """
     to_zero = any(point.min == 0 for point in line.breakpoints)
     if to_zero and not endpoint.asynchronous:
         raise InvalidPolicy(
             "A real-time endpoint cannot be scaled to zero; use min 1, or an asynchronous endpoint.", field="/min"
+        )
+    if endpoint.asynchronous and policy.metrics.requests_per_second is not None:
+        # "Alarms and logs for tracking metrics from asynchronous endpoints" in SageMaker's Developer Guide: its list is
+        # exhaustive and names InvocationsPerInstance as not published. Without data nothing is ever scaled in.
+        raise InvalidPolicy(
+            "An asynchronous endpoint publishes no requests per second; use queue_depth, such as "
+            '{"queue_depth": 4}, or a real-time endpoint.',
+            field="/metrics/requests_per_second",
         )
     scheduled = actions(line)
     if len(scheduled) > MOST_ACTIONS:
@@ -103,6 +113,11 @@ def compile_policy(policy: ScalingPolicy, line: Timeline, endpoint: ScalableEndp
         policies[wake] = {"PolicyType": "StepScaling", "StepScalingPolicyConfiguration": _ONE_MORE}
         alarms[wake] = _backlog_without_capacity(endpoint)
     return Desired(endpoint, line, named, policies, alarms)
+
+
+def refuse_unfollowable(policy: ScalingPolicy, now: datetime, *, asynchronous: bool) -> None:
+    """Raises: InvalidPolicy where an endpoint of this kind cannot follow the policy in the year from `now` on."""
+    compile_policy(policy, timeline(policy, now, now + AHEAD), ScalableEndpoint("any", asynchronous=asynchronous))
 
 
 def _name(action: Weekly | Once) -> str:

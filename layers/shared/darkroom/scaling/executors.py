@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from darkroom.scaling.policy import ScalingPolicy
@@ -11,10 +12,10 @@ from darkroom.scaling.timeline import Timeline
 Render = Callable[[ScalingPolicy, Timeline, str], Any]
 
 
-def _application_autoscaling(policy: ScalingPolicy, line: Timeline, model: str) -> Any:
+def _application_autoscaling(policy: ScalingPolicy, line: Timeline, model: str, *, asynchronous: bool = True) -> Any:
     from darkroom.scaling.application_autoscaling import ScalableEndpoint, compile_policy, described
 
-    return described(compile_policy(policy, line, ScalableEndpoint(model)), line.start)
+    return described(compile_policy(policy, line, ScalableEndpoint(model, asynchronous=asynchronous)), line.start)
 
 
 def _keda(policy: ScalingPolicy, line: Timeline, model: str) -> Any:
@@ -28,7 +29,12 @@ def _pool(_: ScalingPolicy, line: Timeline, model: str) -> Any:
     return {"pool": model, "limits": limits}
 
 
-EXECUTORS: dict[str, Render] = {"application-autoscaling": _application_autoscaling, "keda": _keda, "pool": _pool}
+EXECUTORS: dict[str, Render] = {
+    "application-autoscaling": _application_autoscaling,
+    "application-autoscaling-real-time": partial(_application_autoscaling, asynchronous=False),
+    "keda": _keda,
+    "pool": _pool,
+}
 
 
 def render(executor: str, policy: ScalingPolicy, line: Timeline, model: str) -> Any:

@@ -20,8 +20,15 @@ _ACTION_FIELDS = ("Schedule", "Timezone", "StartTime", "EndTime", "ScalableTarge
 _POLICY_FIELDS = ("PolicyType", "TargetTrackingScalingPolicyConfiguration", "StepScalingPolicyConfiguration")
 
 
+_METRICS = ("PredefinedMetricSpecification", "CustomizedMetricSpecification")
+
+
 class Fenced(Exception):
     """Another reconciler has taken over; nothing more was written."""
+
+
+class Unregistered(Exception):
+    """There is no scalable target, and it is not ours to make."""
 
 
 @dataclass
@@ -53,13 +60,16 @@ def reconcile(
     fence: Callable[[], bool],
     now: Callable[[], datetime],
     applied: str | None = None,
+    registers: bool = True,
 ) -> Report:
     """Bring about the desired state and say what had to be changed; `scaling` and `cloudwatch` are boto3's clients.
 
     `applied` is the fingerprint last applied; where it is the desired one, every difference is drift made by hand.
-    Raises: Fenced, and what boto3 raises.
+    Without `registers` a scalable target is somebody else's to make. Raises: Fenced, Unregistered, what boto3 raises.
     """
     work = _Reconciliation(desired, scaling, cloudwatch, fence)
+    if not registers and work.live_target() is None:
+        raise Unregistered
     work.limits(now().astimezone(UTC))
     work.actions()
     arns = work.policies()
@@ -69,16 +79,8 @@ def reconcile(
     return work.report
 
 
-def remove(
-    desired: Desired,
-    scaling: Any,
-    cloudwatch: Any,
-    *,
-    fence: Callable[[], bool],
-    leave: tuple[int, int] | None = None,
-) -> Report:
-    """Delete what is ours, and the scalable target with it, or `leave` it with these limits (min, max); the endpoint
-    keeps the instances it has.
+def remove(desired: Desired, scaling: Any, cloudwatch: Any, *, fence: Callable[[], bool]) -> Report:
+    """Delete what is ours, and the scalable target with it; the endpoint keeps the instances it has.
 
     Raises: Fenced, and what boto3 raises.
     """
@@ -86,10 +88,7 @@ def remove(
     work.actions()
     work.alarms({})
     work.obsolete_policies()
-    live = work.live_target()
-    if leave is not None:
-        work.register(live, leave)
-    elif live is not None:
+    if work.live_target() is not None:
         work.write("deleted", work.target["ResourceId"], scaling.deregister_scalable_target, **work.target)
     return work.report
 
@@ -153,13 +152,18 @@ class _Reconciliation:
                 arguments = {**self.target, "ScheduledActionName": name, **action}
                 self.put(name, self.scaling.put_scheduled_action, exists=name in live, **arguments)
 
-    def live_policies(self) -> dict[str, dict[str, Any]]:
-        policies = _pages(self.scaling.describe_scaling_policies, "ScalingPolicies", **self.target)
-        return self._owned(policies, "PolicyName")
+    def live_policies(self) -> list[dict[str, Any]]:
+        return list(_pages(self.scaling.describe_scaling_policies, "ScalingPolicies", **self.target))
 
     def policies(self) -> dict[str, str]:
-        """Put what differs; the ARN of each policy, by name."""
-        live = self.live_policies()
+        """Put what differs; the ARN of each policy, by name.
+
+        A target has one target-tracking policy for a metric: another owner's, which would have ours refused, goes.
+        """
+        found = self.live_policies()
+        live = self._owned(found, "PolicyName")
+        for name in sorted(one["PolicyName"] for one in found if one["PolicyName"] not in live and self._rivals(one)):
+            self.write("deleted", name, self.scaling.delete_scaling_policy, **self.target, PolicyName=name)
         arns: dict[str, str] = {}
         for name, policy in self.desired.policies.items():
             if name in live and not _differs(live[name], policy, _POLICY_FIELDS):
@@ -171,8 +175,9 @@ class _Reconciliation:
         return arns
 
     def obsolete_policies(self) -> None:
-        """Last, so that no metric is ever without a policy."""
-        for name in sorted(self.live_policies().keys() - self.desired.policies.keys()):
+        """Last, so that the endpoint is never without a policy."""
+        live = self._owned(self.live_policies(), "PolicyName")
+        for name in sorted(live.keys() - self.desired.policies.keys()):
             self.write("deleted", name, self.scaling.delete_scaling_policy, **self.target, PolicyName=name)
 
     def alarms(self, arns: Mapping[str, str]) -> None:
@@ -185,6 +190,10 @@ class _Reconciliation:
                 self.put(f"alarm {name}", put, exists=name in live, AlarmName=name, **arguments)
         for name in sorted(live.keys() - self.desired.alarms.keys()):
             self.write("deleted", f"alarm {name}", self.cloudwatch.delete_alarms, AlarmNames=[name])
+
+    def _rivals(self, other: Mapping[str, Any]) -> bool:
+        tracked = _metric(other)
+        return bool(tracked) and any(_metric(policy) == tracked for policy in self.desired.policies.values())
 
     def _owned(self, resources: Iterable[dict[str, Any]], name: str) -> dict[str, dict[str, Any]]:
         return {one[name]: one for one in resources if one[name].startswith(self.desired.endpoint.prefix)}
@@ -200,16 +209,26 @@ def _pages(call: Callable[..., Any], key: str, **arguments: Any) -> Iterable[dic
         token = {"NextToken": response["NextToken"]}
 
 
+def _metric(policy: Mapping[str, Any]) -> Any:
+    """The metric specification of a target-tracking policy; empty of any other."""
+    tracking = policy.get("TargetTrackingScalingPolicyConfiguration", {})
+    return _comparable({name: tracking.get(name) for name in _METRICS})
+
+
 def _differs(live: Mapping[str, Any], wanted: Mapping[str, Any], fields: Iterable[str]) -> bool:
     return any(_comparable(live.get(name)) != _comparable(wanted.get(name)) for name in fields)
 
 
 def _comparable(value: Any) -> Any:
-    """As an API may answer it: instants in any zone, whole numbers as floats, empty members left out."""
+    """As an API may answer it: instants in any zone, whole numbers as floats, what is empty or off left out."""
     if isinstance(value, datetime):
         return value.astimezone(UTC)
     if isinstance(value, Mapping):
-        return {key: _comparable(member) for key, member in value.items() if member not in (None, [], {})}
+        return {
+            key: _comparable(member)
+            for key, member in value.items()
+            if not (member is None or member is False or member in ([], {}))
+        }
     if isinstance(value, list):
         return [_comparable(member) for member in value]
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else value

@@ -7,8 +7,9 @@ one store:
     S3_ENDPOINT_URL       another service than AWS, such as https://cos.ap-guangzhou.myqcloud.com; default: AWS
     S3_ACCESS_KEY_ID      with S3_SECRET_ACCESS_KEY: for that service alone, where the other credentials are AWS's (a
     S3_SECRET_ACCESS_KEY  Lambda function has a role, and its variables AWS_* are not ours to set)
-    S3_REGION             default: as boto3 finds it (AWS_REGION, profile), else us-east-1
-    S3_ADDRESSING_STYLE   virtual | path | auto (default). COS wants virtual; MinIO and most local servers want path
+    S3_REGION             default: AWS_REGION, or as boto3 finds it (AWS_DEFAULT_REGION, profile), else us-east-1
+    S3_ADDRESSING_STYLE   virtual | path | auto (default: virtual on AWS, elsewhere path). COS wants virtual; MinIO and
+                          most local servers want path
     S3_CHECKSUMS          when_required (default) | when_supported. Over https boto3's own default streams an
                           aws-chunked body with a checksum trailer, which COS and others refuse
     S3_CONNECT_SECONDS    default 5
@@ -24,6 +25,7 @@ import os
 import shutil
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -32,12 +34,14 @@ from typing import Any, BinaryIO, TypeVar
 from darkroom.errors import ObjectNotFound, ObjectTooLarge, StorageFull, StorageUnavailable
 from darkroom.retry import Retry
 from darkroom.storage import keys as object_keys
+from darkroom.storage.session_expiry import capped
 from darkroom.storage.store import UploadUrl
 from darkroom.storage.system_errors import translated
 
 _PART = 64 << 20  # bytes held in memory at once; S3 allows parts of 5 MiB to 5 GiB
 _CHUNK = 1 << 20
 _MISSING = {"NoSuchKey", "404", "NotFound"}
+_ELSEWHERE = ("S3_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")  # the last two are boto3's own
 _FULL = {"QuotaExceeded", "InsufficientStorage", "XMinioStorageFull", "507"}
 
 Response = TypeVar("Response")
@@ -48,17 +52,25 @@ class S3Store:
 
     An upload carries the MD5 of its bytes, which the service checks before the object appears, and its size is looked
     up afterwards. What does not fit into one part is a multipart upload, which appears as a whole or not at all.
-    `environment` (default: the process's) is read, and boto3 imported, on the first call.
+    `environment` (default: the process's) is read, and boto3 imported, on the first call. A URL works for as long as
+    was asked, or until the session that signed it ends; `wall` gives seconds since the epoch.
     """
 
     def __init__(
-        self, bucket: str, prefix: str = "", *, environment: Mapping[str, str] | None = None, part_bytes: int = _PART
+        self,
+        bucket: str,
+        prefix: str = "",
+        *,
+        environment: Mapping[str, str] | None = None,
+        part_bytes: int = _PART,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self._bucket = bucket
         self._prefix = f"{prefix}/" if prefix else ""
         self._environment = os.environ if environment is None else environment
         self._rereading = Retry(int(self._environment.get("S3_ATTEMPTS", "4")))
         self._part_bytes = part_bytes
+        self._wall = wall
         self._connected: Any = None
         self._connecting = threading.Lock()
 
@@ -144,10 +156,7 @@ class S3Store:
                 self._client.delete_object(**self._place(key))
 
     def url(self, key: str, *, expires: int) -> str:
-        place = self._place(object_keys.check(key))
-        with _translated():
-            signed: str = self._client.generate_presigned_url("get_object", Params=place, ExpiresIn=expires)
-        return signed
+        return self._signed("get_object", self._place(object_keys.check(key)), expires)
 
     def upload_url(self, key: str, *, size: int, content_type: str, expires: int) -> UploadUrl:
         """Length and type are among the signed headers: the service refuses any other body.
@@ -159,9 +168,7 @@ class S3Store:
         if not self._environment.get("S3_ENDPOINT_URL"):
             signed_headers["IfNoneMatch"] = headers["If-None-Match"] = "*"
         place = self._place(object_keys.check(key))
-        with _translated():
-            signed = self._client.generate_presigned_url("put_object", Params=place | signed_headers, ExpiresIn=expires)
-        return UploadUrl(signed, headers)
+        return UploadUrl(self._signed("put_object", place | signed_headers, expires), headers)
 
     # ---- calls ----------------------------------------------------------------------------------------------------
 
@@ -171,6 +178,12 @@ class S3Store:
             if self._connected is None:
                 self._connected = connect(self._environment)
             return self._connected
+
+    def _signed(self, operation: str, arguments: Mapping[str, object], expires: int) -> str:
+        with _translated():
+            seconds = capped(expires, self._client._request_signer._credentials, self._wall())
+            url: str = self._client.generate_presigned_url(operation, Params=arguments, ExpiresIn=seconds)
+        return url
 
     def _place(self, key: str) -> dict[str, str]:
         if not object_keys.is_valid(key):
@@ -223,9 +236,13 @@ def connect(environment: Mapping[str, str]) -> Any:
     from botocore.config import Config
 
     checksums = environment.get("S3_CHECKSUMS", "when_required")
+    style = environment.get("S3_ADDRESSING_STYLE") or "auto"
+    if style == "auto" and not any(environment.get(name) for name in _ELSEWHERE):
+        style = "virtual"
     config = Config(
         signature_version="s3v4",
-        s3={"addressing_style": environment.get("S3_ADDRESSING_STYLE", "auto")},
+        # `auto` signs URLs for the global host: other regions redirect, or refuse, and the signature was of that host.
+        s3={"addressing_style": style, "us_east_1_regional_endpoint": "regional"},
         request_checksum_calculation=checksums,
         response_checksum_validation=checksums,
         connect_timeout=float(environment.get("S3_CONNECT_SECONDS", "5")),
@@ -237,7 +254,10 @@ def connect(environment: Mapping[str, str]) -> Any:
     return session.client(
         "s3",
         endpoint_url=environment.get("S3_ENDPOINT_URL") or None,
-        region_name=environment.get("S3_REGION") or session.region_name or "us-east-1",
+        region_name=environment.get("S3_REGION")
+        or environment.get("AWS_REGION")  # what Lambda sets, and boto3 does not read
+        or session.region_name
+        or "us-east-1",
         aws_access_key_id=environment.get("S3_ACCESS_KEY_ID") or None,
         aws_secret_access_key=environment.get("S3_SECRET_ACCESS_KEY") or None,
         config=config,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 import urllib3
-from botocore.exceptions import ConnectionClosedError, ReadTimeoutError
+from botocore.exceptions import ConnectionClosedError, NoCredentialsError, ReadTimeoutError
 from botocore.response import StreamingBody
 
 from darkroom.contracts import GenerationRequest, GenerationResult, Invocation, Job, JobStatus
@@ -25,6 +26,7 @@ from darkroom.errors import (
     OutOfMemory,
     Overloaded,
     RuntimeUnavailable,
+    StorageFull,
 )
 from darkroom.inference import Unreached
 from darkroom.inference.sagemaker import INLINE_BYTES, SageMakerAsync, SageMakerRealTime
@@ -116,6 +118,40 @@ def test_what_cannot_be_queued_says_so(front: Front, jobs: SqlJobStore, spool: S
     with pytest.raises(Unreached):
         asynchronous(spool).submit(job)
     assert not front.received
+
+
+SECRET = "a secret cat"
+
+
+def test_what_the_service_said_is_in_the_log_and_no_prompt(
+    front: Front, container: Container, jobs: SqlJobStore, spool: Spool, caplog: pytest.LogCaptureFixture
+) -> None:
+    job = accepted(jobs, prompt=SECRET)
+    container.then(422, InvalidParameter(f"{SECRET} cannot be drawn.").problem().model_dump_json())
+    real_time(jobs).submit(job)
+    assert "invoke_endpoint: the container answered 422" in caplog.text
+    front.name = "gone"
+    with pytest.raises(Unreached):
+        asynchronous(spool).submit(job)
+    assert "invoke_endpoint_async was refused: ValidationError: Endpoint darkroom-crayon of account 1" in caplog.text
+    assert SECRET not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ReadTimeoutError(endpoint_url="https://x"), "no answer within 5 s"),
+        (ConnectionClosedError(endpoint_url="https://x"), "the connection broke"),
+        (NoCredentialsError(), "invoke_endpoint_async failed: Unable to locate credentials"),
+    ],
+)
+def test_what_went_wrong_on_the_way_is_in_the_log(
+    jobs: SqlJobStore, spool: Spool, error: Exception, said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    sender = SageMakerAsync(ENDPOINTS, spool, job_seconds=900.0, client=Broken(error), wall=lambda: NOW)
+    with contextlib.suppress(Unreached):
+        sender.submit(accepted(jobs))
+    assert said in caplog.text
 
 
 def test_a_service_that_does_not_answer_is_unreached(
@@ -237,18 +273,60 @@ def test_withdrawing_changes_nothing(front: Front, jobs: SqlJobStore, spool: Spo
 # ---- what is read -------------------------------------------------------------------------------------------------
 
 
+def test_what_the_endpoint_writes_is_found_wherever_it_says(
+    front: Front, jobs: SqlJobStore, spool: Spool, tmp_path: Path
+) -> None:
+    """By whoever has nothing but the job: the sweep, and a release that looks for its proof."""
+    job, store = accepted(jobs), DirectoryStore(tmp_path / "spool")
+    for attempt in (1, 2):
+        asynchronous(spool).send(job, attempt=attempt)
+    first, second = front.received
+    with pytest.raises(ObjectNotFound):
+        spool.result(job.id, attempt=1)
+    store.put(front.output(first).removeprefix("s3://images/async/"), RESULT.model_dump_json().encode())
+    store.put(
+        front.failure(second).removeprefix("s3://images/async/"), OutOfMemory().problem().model_dump_json().encode()
+    )
+    assert spool.result(job.id, attempt=1) == RESULT
+    assert spool.failed(job.id, attempt=1) is None
+    assert isinstance(spool.failed(job.id, attempt=2), OutOfMemory)
+    assert isinstance(spool.failure(job.id, "Received server error (500)", attempt=2), OutOfMemory)
+    assert isinstance(spool.failure(job.id, "Received server error (504)", attempt=1), Unreached)
+
+
+def test_a_notification_says_where_a_result_is(spool: Spool, tmp_path: Path) -> None:
+    DirectoryStore(tmp_path / "spool").put("out/any-name.out", RESULT.model_dump_json().encode())
+    assert spool.result("a", attempt=1, address="s3://images/async/out/any-name.out") == RESULT
+    for elsewhere in ("s3://other/async/out/any-name.out", "s3://images/async-2/out/any-name.out", "out/any-name.out"):
+        with pytest.raises(ObjectNotFound):
+            spool.result("a", attempt=1, address=elsewhere)
+
+
+def test_where_things_lie_is_not_worth_a_request(
+    front: Front, jobs: SqlJobStore, spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The request was taken: its notification will tell, and without it the sweep knows the name it asked for."""
+    monkeypatch.setattr(DirectoryStore, "put", lambda *_, **__: _full())
+    job = accepted(jobs)
+    assert asynchronous(spool).submit(job) == job
+
+
+def _full() -> None:
+    raise StorageFull
+
+
 def test_results_and_failures_are_found_by_job(spool: Spool, tmp_path: Path) -> None:
     store = DirectoryStore(tmp_path / "spool")
     with pytest.raises(ObjectNotFound):
-        spool.result("a")
+        spool.result("a", attempt=1)
     store.put("out/a", RESULT.model_dump_json().encode())
-    assert spool.result("a") == RESULT
+    assert spool.result("a", attempt=1) == RESULT
     store.put("out/a", b"half a res")
     with pytest.raises(RuntimeUnavailable):
-        spool.result("a")
+        spool.result("a", attempt=1)
     store.put("failed/a", OutOfMemory().problem().model_dump_json().encode())
-    assert isinstance(spool.failure("a", "whatever"), OutOfMemory)
-    assert isinstance(spool.failure("b", "Received server error (504) from model"), Unreached)
+    assert isinstance(spool.failure("a", "whatever", attempt=1), OutOfMemory)
+    assert isinstance(spool.failure("b", "Received server error (504) from model", attempt=1), Unreached)
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,10 @@ import pytest
 from darkroom.release.advance import ActionRefused, NotNow
 from darkroom.release.endpoint import Endpoint, EndpointSnapshot
 from darkroom.release.state import UNPINNED, EndpointStatus, TrafficSplit
+from darkroom.scaling.application_autoscaling import ScalableEndpoint
 from tests.fakes import aws
 from tests.fakes.control_plane import ControlPlane
+from tests.infrastructure.stack import CONFIGURATIONS, Stack, read
 
 OLD, NEW = "a" * 16, "b" * 16
 _names = count()
@@ -178,3 +180,40 @@ class _Crashing:
         if name == self._dies_at:
             raise RuntimeError(name)
         return getattr(self._client, name)
+
+
+# ---- the stack's own changes, as docs/aws.md says to make them -----------------------------------------------------
+
+
+def changed_by_the_stack(endpoint: Endpoint, instance_type: str) -> dict[str, Any]:
+    """What CloudFormation sends where InstanceType is another: the template's properties of the endpoint."""
+    config = endpoint.sagemaker.describe_endpoint_config(EndpointConfigName=f"{endpoint.name}-stack")
+    variant = config["ProductionVariants"][0] | {"InstanceType": instance_type}
+    name = f"{endpoint.name}-{instance_type.replace('.', '-')}"
+    endpoint.sagemaker.create_endpoint_config(EndpointConfigName=name, ProductionVariants=[variant])
+    said = Stack(read(), CONFIGURATIONS["async, to zero"]).resources["Endpoint"].properties
+    return {**said, "EndpointName": endpoint.name, "EndpointConfigName": name}
+
+
+def test_another_instance_type_needs_a_target_that_is_not_registered(plane):
+    """`Autoscaling=off` first, which takes the target away; then the change, with `on`."""
+    endpoint, scaling = deployed(), boto3.client("application-autoscaling")
+    target = ScalableEndpoint(endpoint.name).target
+    scaling.register_scalable_target(**target, MinCapacity=0, MaxCapacity=2)
+    change = changed_by_the_stack(endpoint, "ml.g4dn.2xlarge")
+    with pytest.raises(endpoint.sagemaker.exceptions.ClientError, match="deregistered as scalable targets"):
+        endpoint.sagemaker.update_endpoint(**change)
+    scaling.deregister_scalable_target(**target)
+    endpoint.sagemaker.update_endpoint(**change)
+    plane.finish(endpoint.name)
+    described = endpoint.sagemaker.describe_endpoint(EndpointName=endpoint.name)
+    assert described["EndpointConfigName"] == change["EndpointConfigName"]
+
+
+def test_a_change_of_the_stack_keeps_the_fleets_size(plane):
+    endpoint = deployed()
+    plane.endpoints[endpoint.name].instances["AllTraffic"] = 5
+    endpoint.sagemaker.update_endpoint(**changed_by_the_stack(endpoint, "ml.g4dn.4xlarge"))
+    plane.finish(endpoint.name)
+    (variant,) = endpoint.sagemaker.describe_endpoint(EndpointName=endpoint.name)["ProductionVariants"]
+    assert variant["CurrentInstanceCount"] == 5

@@ -69,6 +69,10 @@ def front(container: Container, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fro
         yield started
 
 
+def key(address: str) -> str:
+    return address.removeprefix("s3://images/async/")
+
+
 def prove(manifest: EngineManifest, attempt: int = 1) -> Prove:
     return Prove(TrafficSplit(manifest.version), 7, attempt, 5.5)
 
@@ -121,7 +125,7 @@ def test_an_answer_is_waited_for_and_read(asynchronous, front, served, result, t
     assert Invocation.model_validate_json(queued.body).tenant == "release"
     assert proofs.look("crayon", prove(served)) == Proof(ProofVerdict.WAITING)
     answers = DirectoryStore(tmp_path / "spool")
-    answers.put(f"out/{queued.filename}", result.model_dump_json().encode())
+    answers.put(key(front.output(queued)), result.model_dump_json().encode())
     assert asynchronous().look("crayon", prove(served)) == Proof(ProofVerdict.GOOD)
     assert asynchronous().look("crayon", prove(served, 2)) == Proof(ProofVerdict.WAITING)
 
@@ -134,7 +138,7 @@ def test_a_failure_is_read_too(asynchronous, front, served, tmp_path, error, ver
     proofs = asynchronous()
     proofs.send(prove(served))
     answers = DirectoryStore(tmp_path / "spool")
-    answers.put(f"failed/{front.received[0].filename}", error.problem().model_dump_json().encode())
+    answers.put(key(front.failure(front.received[0])), error.problem().model_dump_json().encode())
     proof = proofs.look("crayon", prove(served))
     assert (proof.verdict, served.version in proof.why) == (verdict, True)
 
@@ -142,7 +146,7 @@ def test_a_failure_is_read_too(asynchronous, front, served, tmp_path, error, ver
 def test_an_answer_that_cannot_be_read_is_asked_for_again(asynchronous, front, served, tmp_path):
     proofs = asynchronous()
     proofs.send(prove(served))
-    DirectoryStore(tmp_path / "spool").put(f"out/{front.received[0].filename}", b"?")
+    DirectoryStore(tmp_path / "spool").put(key(front.output(front.received[0])), b"?")
     assert proofs.look("crayon", prove(served)).verdict is ProofVerdict.AGAIN
 
 

@@ -8,12 +8,31 @@ from botocore.session import get_session
 from botocore.validate import ParamValidator
 
 from darkroom.errors import InvalidPolicy
-from darkroom.scaling.application_autoscaling import MOST_ACTIONS, ScalableEndpoint, compile_policy, described
+from darkroom.scaling.application_autoscaling import (
+    MOST_ACTIONS,
+    ScalableEndpoint,
+    compile_policy,
+    described,
+    refuse_unfollowable,
+)
 from darkroom.scaling.document import parse_policy, read_policy_file
+from darkroom.scaling.policy import METRIC_NAMES
 from darkroom.scaling.timeline import timeline
 
 START = datetime(2026, 11, 16, tzinfo=UTC)
 ENDPOINT = ScalableEndpoint("crayon", gpus=2, cores=8)
+REAL_TIME = ScalableEndpoint("crayon", asynchronous=False, gpus=2, cores=8)
+# What each kind of endpoint publishes: "Monitoring Amazon SageMaker AI with Amazon CloudWatch" and "Alarms and logs for
+# tracking metrics from asynchronous endpoints" (it calls its list exhaustive) in the SageMaker AI Developer Guide.
+UTILISATION = {"CPUUtilization", "MemoryUtilization", "GPUUtilization", "GPUMemoryUtilization"}
+PUBLISHED = {
+    True: {"ModelLatency", "ApproximateBacklogSizePerInstance", "HasBacklogWithoutCapacity"} | UTILISATION,
+    False: {
+        *("ModelLatency", "SageMakerVariantInvocationsPerInstance"),
+        "SageMakerVariantConcurrentRequestsPerModelHighResolution",
+    }
+    | UTILISATION,
+}
 
 
 def compiled(document, endpoint=ENDPOINT, days=366):
@@ -38,7 +57,7 @@ def check_calls(desired):
 
 
 def test_the_seeds_example_is_two_daily_actions(request):
-    desired = compiled(read_policy_file(request.config.rootpath / "examples" / "seeds.yaml"))
+    desired = compiled(read_policy_file(request.config.rootpath / "examples" / "seeds.yaml"), REAL_TIME)
     said = {action["Schedule"]: action for action in desired.actions.values()}
     assert said == {
         "cron(0 9 ? * * *)": {
@@ -63,14 +82,49 @@ def test_the_seeds_example_is_two_daily_actions(request):
     assert not desired.alarms
 
 
+def metrics(desired):
+    """Every metric that is followed or watched."""
+    for policy in desired.policies.values():
+        said = policy.get("TargetTrackingScalingPolicyConfiguration", {})
+        if predefined := said.get("PredefinedMetricSpecification"):
+            yield predefined["PredefinedMetricType"]
+        elif customized := said.get("CustomizedMetricSpecification"):
+            yield customized.get("MetricName") or customized["Metrics"][0]["MetricStat"]["Metric"]["MetricName"]
+    yield from (alarm["MetricName"] for alarm in desired.alarms.values())
+
+
+@pytest.mark.parametrize("endpoint", [ENDPOINT, REAL_TIME])
+@pytest.mark.parametrize("metric", METRIC_NAMES)
+def test_what_is_followed_is_published(metric, endpoint):
+    """A metric without data never scales out, and keeps every other from scaling in."""
+    document = {"min": 1, "metrics": {metric: 50}}
+    if metric == "requests_per_second" and endpoint.asynchronous:
+        with pytest.raises(InvalidPolicy, match="queue_depth") as refused:
+            compiled(document, endpoint)
+        assert refused.value.field == "/metrics/requests_per_second"
+    else:
+        assert set(metrics(compiled(document, endpoint))) <= PUBLISHED[endpoint.asynchronous]
+
+
 def test_all_examples_compile_to_valid_calls(request):
     for path in sorted((request.config.rootpath / "examples").glob("*.[jy]*")):
-        desired = compiled(read_policy_file(path))
+        desired = compiled(read_policy_file(path), REAL_TIME if path.name == "seeds.yaml" else ENDPOINT)
+        assert set(metrics(desired)) <= PUBLISHED[path.name != "seeds.yaml"]
         check_calls(desired)
         for name, action in desired.actions.items():
             assert re.fullmatch(r"darkroom\.crayon\.[a-z0-9-]+", name)
             assert set(action["ScalableTargetAction"]) == {"MinCapacity", "MaxCapacity"}
             assert re.fullmatch(r"at\(\S+\)|cron\(\d+ [\d,]+ \? \* (\*|[A-Z,]+) \*\)", action["Schedule"])
+
+
+def test_the_seeds_example_says_what_an_asynchronous_endpoint_follows(request):
+    seeds, other = (
+        read_policy_file(request.config.rootpath / "examples" / name)
+        for name in ("seeds.yaml", "seeds-asynchronous.yaml")
+    )
+    with pytest.raises(InvalidPolicy, match="queue_depth"):
+        compiled(seeds)
+    assert compiled(other).actions == compiled(seeds, REAL_TIME).actions
 
 
 def test_a_holiday_splits_a_recurring_action_at_its_firings():
@@ -120,6 +174,17 @@ def test_a_real_time_endpoint_is_never_put_at_zero():
     desired = compiled({"min": 1}, ScalableEndpoint("crayon", asynchronous=False))
     check_calls(desired)
     assert "wake" not in "".join(desired.policies)
+
+
+def test_whether_aws_can_follow_a_policy_is_known_before_it_is_stored():
+    refuse_unfollowable(parse_policy({"min": 0, "max": 2}), START, asynchronous=True)
+    for document, asynchronous, field in (
+        ({"min": 0, "max": 2}, False, "/min"),
+        ({"min": 1, "max": 2, "metrics": {"requests_per_second": 5}}, True, "/metrics/requests_per_second"),
+    ):
+        with pytest.raises(InvalidPolicy) as refused:
+            refuse_unfollowable(parse_policy(document), START, asynchronous=asynchronous)
+        assert refused.value.field == field
 
 
 def test_a_percentile_is_asked_for_in_metric_math():

@@ -182,9 +182,9 @@ def test_an_irregular_calendar_is_a_clear_error():
 
 
 def test_every_executor_renders_by_name(request):
-    policy = read_policy_file(request.config.rootpath / "examples" / "office-hours.yaml")
+    policy = read_policy_file(request.config.rootpath / "examples" / "seeds-asynchronous.yaml")
     line = timeline(policy, START, START + timedelta(days=30))
-    assert set(EXECUTORS) == {"application-autoscaling", "keda", "pool"}
+    assert set(EXECUTORS) == {"application-autoscaling", "application-autoscaling-real-time", "keda", "pool"}
     for name in EXECUTORS:
         assert render(name, policy, line, "crayon")
     with pytest.raises(ValueError, match="no executor"):

@@ -80,7 +80,7 @@ def test_a_picture_of_the_timeline_alone(run, examples, tmp_path):
 
 @pytest.mark.parametrize(
     ("executor", "member"),
-    [("keda", "apiVersion"), ("application-autoscaling", "scheduled_actions"), ("pool", "limits")],
+    [("keda", "apiVersion"), ("application-autoscaling-real-time", "scheduled_actions"), ("pool", "limits")],
 )
 def test_what_an_executor_would_be_told(run, examples, executor, member):
     result = run(examples / "seeds.yaml", *DAY, "--render", executor)
@@ -99,6 +99,7 @@ def test_mistakes_are_one_sentence(run, examples, tmp_path):
         ([examples / "seeds.yaml", "--aws"], "give a --trace"),
         ([examples / "seeds.yaml", "--trace", "bursty", "--aws", "--instance", "g5.xlarge"], "none of its instances"),
         ([examples / "seeds.yaml", *DAY, "--render", "crystal-ball"], "no executor crystal-ball"),
+        ([examples / "seeds.yaml", *DAY, "--render", "application-autoscaling"], "use queue_depth"),
     ):
         result = run(*arguments)
         assert result.exit_code == 2
