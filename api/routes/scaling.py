@@ -15,6 +15,7 @@ from darkroom.errors import PolicyNotFound, UnsupportedMediaType
 from darkroom.scaling.storage import StoredPolicy
 
 if TYPE_CHECKING:
+    from api.schemas.scaling import ScalingPlan
     from darkroom.scaling.policy import ScalingPolicy
 
 _JSON = ("application/json",)
@@ -61,9 +62,12 @@ async def plan(call: Call) -> Response:
     from api.schemas.scaling import plan_document
 
     stored = await call.services.run(_stored_policy, call)
-    await call.services.turns.take(call.tenant, _refuse_unfollowable, call, stored.policy)
-    planned = await call.services.turns.take(call.tenant, plan_document, stored, call.query, datetime.now(UTC))
-    return answer(200, planned)
+
+    def planned() -> ScalingPlan:
+        _refuse_unfollowable(call, stored.policy)
+        return plan_document(stored, call.query, datetime.now(UTC))
+
+    return answer(200, await call.services.turns.take(call.tenant, planned))
 
 
 def _document_of(call: Call) -> dict[str, Any]:

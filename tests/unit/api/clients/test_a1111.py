@@ -140,6 +140,7 @@ def test_an_image_drawn_again(services: Services) -> None:
     assert request["strength"] == 0.5
     assert request["image"].startswith("upload:")
     assert request["mask"].startswith("upload:")
+    assert request["mask_alpha"] == "opaque", "what was painted, as the web UI reads it"
     assert answer.json()["warnings"] == ["mask_blur changes nothing here."]
     assert "init_images" not in answer.json()["parameters"]
     for wrong in ({"init_images": []}, {"init_images": ["a", "b"]}, {"inpainting_mask_invert": 1}):
