@@ -10,6 +10,7 @@ from darkroom.bundles.fingerprint import Profile
 from darkroom.bundles.manifest import Defaults, Limits
 from darkroom.gpu import GRAPHS
 from model_build.checkpoints.checkpoint import Checkpoint
+from model_build.checkpoints.scheduler import own_sampler
 from model_build.layout import PROMPTS
 
 
@@ -55,11 +56,15 @@ class Plan:
 
 
 def defaults(plan: Plan, checkpoint: Checkpoint) -> Defaults:
-    """The size is the one the UNet was made for. Where the guidance scale is an input of the UNet, the rest is as in
-    diffusers' LatentConsistencyModelPipeline.
+    """The size is the one the UNet was made for, the sampler the one that the checkpoint's scheduler is, where it is
+    one of ours. Where the guidance scale is an input of the UNet, the rest is as in diffusers'
+    LatentConsistencyModelPipeline; where such a model was distilled without it, it is drawn without guidance.
     """
     native = checkpoint.native_size
-    steps, guidance, sampler = (4, 8.5, "lcm") if "guidance" in checkpoint.conditions else (25, 7.5, "ddim")
+    sampler = own_sampler(checkpoint.configs["scheduler"]) or "ddim"
+    steps, guidance = (4, 1.0) if sampler == "lcm" else (25, 7.5)
+    if "guidance" in checkpoint.conditions:
+        steps, guidance, sampler = 4, 8.5, "lcm"
     return Defaults(
         width=plan.width or native,
         height=plan.height or native,

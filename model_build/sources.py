@@ -10,6 +10,7 @@ from model_build.checkpoints.autoencoder import with_autoencoder
 from model_build.checkpoints.checkpoint import Checkpoint, open_checkpoint
 from model_build.checkpoints.controlnet import ControlNetSource, open_controlnets
 from model_build.checkpoints.lora import LoraSource, open_loras
+from model_build.checkpoints.scheduler import own_sampler
 from model_build.memory import empty, give_back
 from model_build.plan import Plan
 from model_build.progress import BuildProgress
@@ -26,7 +27,14 @@ class Sources:
     def checkpoint(self) -> Checkpoint:
         with self._progress.running("checkpoint"):
             checkpoint = open_checkpoint(self._plan.checkpoint)
-            return checkpoint if self._plan.vae is None else with_autoencoder(checkpoint, self._plan.vae)
+            if self._plan.vae is not None:
+                checkpoint = with_autoencoder(checkpoint, self._plan.vae)
+        scheduler = checkpoint.configs["scheduler"]
+        if own_sampler(scheduler) is None:
+            self._progress.say(
+                f"there is no sampler here like the checkpoint's {scheduler['_class_name']}; ddim instead"
+            )
+        return checkpoint
 
     @cached_property
     def controlnets(self) -> tuple[ControlNetSource, ...]:

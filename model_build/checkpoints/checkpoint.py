@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from packaging.version import Version
-
 from darkroom.bundles.manifest import Condition
 from model_build import BuildRefused
+from model_build.checkpoints.scheduler import refuse_other_noise
 
 VAES = ("AutoencoderKL", "AutoencoderTiny")
 _TOKENIZERS = ("CLIPTokenizer", "CLIPTokenizerFast")
@@ -30,6 +30,7 @@ _PIPELINES = {
     "LatentConsistencyModelPipeline": _CLASSES,
     "StableDiffusionXLPipeline": {**_CLASSES, **_SECOND},
 }
+_VERSION = re.compile(r"(\d{1,4})\.(\d{1,4})")
 _POINTER = b"version https://git-lfs"
 _PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 READ = (".json", ".safetensors", ".txt")  # nothing else of a checkpoint is downloaded, hashed or opened
@@ -42,7 +43,6 @@ TIME_IDS = 6  # of SDXL: original height and width, top and left of the crop, ta
 _NEEDED = {"text_encoder": "hidden_size", "text_encoder_2": "projection_dim", "vae": "block_out_channels"}
 # What AutoencoderTiny takes where its config says nothing of it.
 _TINY: dict[str, Any] = {"decoder_block_out_channels": [64] * 4, "latent_channels": 4, "scaling_factor": 1.0}
-_CLIPS_UNLESS_TOLD = ("DDIMScheduler", "DDPMScheduler")  # diffusers' default of clip_sample is True in these
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,8 @@ class Checkpoint:
         size = unet.get("sample_size") or 64
         side = max(size) if isinstance(size, list) else int(size)
         # Files of diffusers before 0.9.0 say 32 and mean 64; StableDiffusionPipeline reads them so.
-        misled = side < 64 and Version(unet.get("_diffusers_version", "1")) < Version("0.9.0.dev0")
+        version = _VERSION.match(str(unet.get("_diffusers_version", "")))
+        misled = side < 64 and version is not None and (int(version[1]), int(version[2])) < (0, 9)
         return (64 if misled else side) * self.downscale
 
     @property
@@ -155,7 +156,7 @@ def open_checkpoint(source: str) -> Checkpoint:
     if parts is None:
         raise BuildRefused(f"{source} is a {kind}; only {', '.join(_PIPELINES)} can be built.")
     for part, classes in parts.items():
-        actual = (index.get(part) or [None, None])[1]
+        actual = index[part][1] if isinstance(index.get(part), list) and len(index[part]) == 2 else None
         if actual not in classes:
             raise BuildRefused(f"{source} has a {actual} as {part}; only {' or '.join(classes)} can be built.")
     configs = {}
@@ -170,7 +171,7 @@ def open_checkpoint(source: str) -> Checkpoint:
         if part in configs and key not in configs[part]:
             raise BuildRefused(f"{part}/config.json of the checkpoint has no {key}.")
     _refuse_foreign_unet(configs)
-    _refuse_nonlinear(configs["scheduler"])
+    refuse_other_noise(configs["scheduler"])
     used = _used(folder, (*parts, "scheduler"))
     return Checkpoint(folder, {path: file_sha256(folder / path) for path in used}, configs, index)
 
@@ -260,6 +261,8 @@ def refuse_pickles(part: Path, name: str) -> None:
 
 def _refuse_pointers(weights: list[Path], name: str) -> None:
     for path in weights:
+        if not path.is_file():
+            raise BuildRefused(f"{name}/{path.name} must be a file of weights.")
         with path.open("rb") as stream:
             if stream.read(len(_POINTER)) == _POINTER:
                 raise BuildRefused(f"{name}/{path.name} is a Git LFS pointer; run `git lfs pull` in the checkpoint.")
@@ -283,18 +286,3 @@ def _refuse_foreign_unet(configs: dict[str, dict[str, Any]]) -> None:
             raise BuildRefused(
                 "The UNet takes other conditions than SDXL's base model (a refiner?), which is not supported."
             )
-
-
-def _refuse_nonlinear(scheduler: dict[str, Any]) -> None:
-    kind = scheduler.get("_class_name")
-    where = "scheduler/scheduler_config.json"
-    for key in ("thresholding", "clip_sample"):
-        if scheduler.get(key, key == "clip_sample" and kind in _CLIPS_UNLESS_TOLD):
-            raise BuildRefused(
-                f'A sampler with {key} is no linear table; set "{key}": false in {where} if its images allow it.'
-            )
-    prediction = scheduler.get("prediction_type", "epsilon")
-    if prediction not in ("epsilon", "v_prediction") or scheduler.get("use_flow_sigmas"):
-        raise BuildRefused(
-            f"{where} asks for the prediction type {prediction}; only epsilon and v_prediction can be built."
-        )

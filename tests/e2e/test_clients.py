@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import base64
 import io
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -141,3 +144,15 @@ def test_again_gives_the_very_same_picture(deployment: Any) -> None:
     assert one == other
     begun_elsewhere = deployment.client.post(PREDICT, json=asked).json()
     assert ("again" in begun_elsewhere) == (not begun_elsewhere["cache"]["hit"])
+
+
+def test_the_quickstart(deployment: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    address = str(deployment.client.base_url).rstrip("/")
+    program = Path(__file__).resolve().parents[2] / "examples/quickstart.py"
+    ran = subprocess.run([sys.executable, program, address], capture_output=True, text=True, timeout=300)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.startswith("picture.png: ")
+    assert obeyed((tmp_path / "picture.png").read_bytes())
+    assert Image.open(tmp_path / "again.png").size == (128, 128)
+    assert [line.split()[1] for line in ran.stdout.splitlines()[-2:]] == ["succeeded", "succeeded"]

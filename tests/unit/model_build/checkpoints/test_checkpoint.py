@@ -57,7 +57,7 @@ def test_a_checkpoint_in_fp16_only(folder: Path) -> None:
     assert open_checkpoint(str(folder)).variant() == "fp16"
 
 
-OLD = [("0.6.0", 512), ("0.8.1", 512), ("0.9.0", 256), ("0.42.1", 256), (None, 256)]
+OLD = [("0.6.0", 512), ("0.8.1", 512), ("0.9.0", 256), ("0.42.1", 256), (None, 256), ("rubbish", 256)]
 
 
 @pytest.mark.parametrize(("version", "side"), OLD)
@@ -114,6 +114,12 @@ def test_no_weights_at_all(folder: Path) -> None:
             "prediction type sample; only epsilon and v_",
         ),
         ("scheduler/scheduler_config.json", {"prediction_type": "flow_prediction"}, "prediction type flow_prediction"),
+        *(
+            ("scheduler/scheduler_config.json", {"_class_name": kind}, f"is of a {kind}, whose noise no sampler here")
+            for kind in ("EDMEulerScheduler", "FlowMatchEulerDiscreteScheduler", "Nonsense", None, 5)
+        ),
+        ("model_index.json", {"unet": ["diffusers"]}, "has a None as unet"),
+        ("model_index.json", {"unet": "UNet2DConditionModel"}, "has a None as unet"),
         ("unet/config.json", {"in_channels": 9}, "takes more than latents"),
         ("model_index.json", {"_class_name": "StableDiffusionXLPipeline"}, "has a None as text_encoder_2"),
         ("unet/config.json", {"addition_embed_type": "text_time"}, "addition_embed_type is text_time, which this"),
