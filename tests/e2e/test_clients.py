@@ -154,5 +154,6 @@ def test_the_quickstart(deployment: Any, tmp_path: Path, monkeypatch: pytest.Mon
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.startswith("picture.png: ")
     assert obeyed((tmp_path / "picture.png").read_bytes())
-    assert Image.open(tmp_path / "again.png").size == (128, 128)
+    with Image.open(tmp_path / "again.png") as again:
+        assert again.size == (128, 128)
     assert [line.split()[1] for line in ran.stdout.splitlines()[-2:]] == ["succeeded", "succeeded"]
