@@ -90,9 +90,9 @@ def uri(data: bytes, kind: str = "png") -> str:
 
 def test_an_image_that_may_be_fetched(deployment: Running, remote: Remote) -> None:
     remote.serves("/a.png", file(quarters()))
-    assert made(predict(deployment, f"http://127.0.0.1:{remote.port}/a.png")).size == (64, 64)
+    assert made(predict(deployment, f"http://127.0.0.1:{remote.port}/a.png")).size == (64, 48)
     remote.redirects("/b.png", "/a.png")
-    assert made(predict(deployment, f"http://127.0.0.1:{remote.port}/b.png")).size == (64, 64)
+    assert made(predict(deployment, f"http://127.0.0.1:{remote.port}/b.png")).size == (64, 48)
 
 
 @pytest.mark.parametrize("host", ["169.254.169.254", "localhost", "0.0.0.0", "2130706433", "[::ffff:127.0.0.1]"])  # noqa: S104
@@ -166,7 +166,7 @@ def test_rows_45_to_49_bad_files(deployment: Running, data: bytes, code: str) ->
 
 @pytest.mark.parametrize("image", [quarters().convert("CMYK"), quarters().convert("RGB")])
 def test_row_47_a_jpeg_of_any_colours(deployment: Running, image: Image.Image) -> None:
-    assert made(predict(deployment, uri(file(image, "JPEG"), "jpeg"))).size == (64, 64)
+    assert made(predict(deployment, uri(file(image, "JPEG"), "jpeg"))).size == (64, 48)
 
 
 def test_row_50_base64_and_sources(deployment: Running) -> None:
@@ -187,7 +187,7 @@ def test_an_upload_is_an_image_of_its_tenant_only(deployment: Running) -> None:
     early = predict(deployment, told["upload"])
     refused(early, "upload_not_found")
     assert httpx.put(told["url"], content=data, headers=told["headers"]).status_code == 200
-    assert made(predict(deployment, told["upload"])).size == (64, 64)
+    assert made(predict(deployment, told["upload"])).size == (64, 48)
     anothers = predict(deployment, told["upload"], key="b")
     refused(anothers, "upload_not_found")
     assert anothers.json()["detail"] == early.json()["detail"]
