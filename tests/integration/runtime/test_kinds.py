@@ -113,7 +113,7 @@ def test_defaults_and_rows_are_those_of_its_kind(kind, serve, admit) -> None:
     defaults = bundle.manifest.defaults
     made = admit(serve(bundle))
     assert [trajectory.rows for trajectory in made.trajectories] == [1 if name == "lcm" else 2]
-    wanted = (4, 8.5, "lcm") if name == "lcm" else (25, 7.5, "ddim")
+    wanted = (4, 8.5, "lcm") if name == "lcm" else (25, 7.5, "euler")  # as its scheduler is
     assert (defaults.num_inference_steps, defaults.guidance_scale, defaults.sampler) == wanted
 
 
