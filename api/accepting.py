@@ -29,11 +29,8 @@ def accepted(
     """
     services, tenant = call.services, call.tenant
     idempotency = submission.idempotency_of(call.headers, manifest.model, requested, files)
-    request = resolve(requested, manifest)
-    if any(finished.may_be(source) for source in request.sources):
-        request, found = finished.taken(services.jobs, call.store, request, tenant)
-        files = {**files, **found}
-    stored = uploads.without_data(request, tenant, services.store, services.quota, files)
+    request, found = finished.taken(services.jobs, call.store, resolve(requested, manifest), tenant)
+    stored = uploads.without_data(request, tenant, services.store, services.quota, {**files, **found})
     try:
         job = services.jobs.create(manifest.model, stored.request, tenant=tenant, idempotency=idempotency)
         if not job.replayed:

@@ -90,8 +90,7 @@ class ControlPlane:
         if scope["type"] != "http":
             await self._router(scope, receive, send)
             return
-        if scope["path"].endswith("/") and not scope["path"].startswith("/objects/"):
-            scope["path"] = scope["path"].rstrip("/") or "/"
+        scope["path"] = scope["path"].rstrip("/") or "/"
         call, started = Call(scope, receive, send, self.services), time.monotonic()
         scope[CALL] = call
         try:

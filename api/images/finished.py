@@ -17,10 +17,6 @@ _URL = re.compile(
 )
 
 
-def may_be(source: str) -> bool:
-    return source.startswith("job:") or "images/" in source[:500]
-
-
 def taken(
     jobs: JobStore, store: ObjectStore, request: GenerationRequest, tenant: str
 ) -> tuple[GenerationRequest, dict[str, bytes]]:

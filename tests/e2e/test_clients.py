@@ -19,6 +19,7 @@ from PIL import Image
 
 from crayon.judge.judge import read, score
 from crayon.scenes.grammar import Background, Colour, Position, Shape, SingleScene, Size, Subject
+from tests.fakes import pictures
 
 HEART = "a large red heart on a blue background"
 ASKED = SingleScene(Subject(Shape.HEART, Colour.RED), Size.LARGE, Position.CENTRE, Background.BLUE)
@@ -53,7 +54,9 @@ def test_edits_of_openai(deployment: Any) -> None:
     blue, mask = Image.new("RGB", (128, 128), (190, 214, 250)), Image.new("RGBA", (128, 128), (0, 0, 0, 0))
     mask.paste((0, 0, 0, 255), (0, 0, 128, 8))  # opaque stays
     with openai.OpenAI(base_url=url, api_key="any") as client:
-        drawn = client.images.edit(image=png(blue), mask=png(mask), prompt=HEART, extra_body={"seed": 5})
+        drawn = client.images.edit(
+            image=pictures.file(blue), mask=pictures.file(mask), prompt=HEART, extra_body={"seed": 5}
+        )
         assert drawn.data
         picture = base64.b64decode(drawn.data[0].b64_json or "")
         again = client.images.edit(image=picture, prompt=HEART, extra_body={"seed": 4, "strength": 0.5})
@@ -66,12 +69,6 @@ def test_edits_of_openai(deployment: Any) -> None:
     body = {"prompt": HEART, "image": f"job:{job}/0", "strength": 0.5, "seed": 4}
     same = deployment.client.post(PREDICT, json=body, headers={"Accept": "image/png"})
     assert same.content == base64.b64decode(again.data[0].b64_json or "")
-
-
-def png(image: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, "png")
-    return buffer.getvalue()
 
 
 def test_text_to_image_of_hugging_face(hugging_face: InferenceClient) -> None:

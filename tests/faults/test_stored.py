@@ -16,7 +16,7 @@ from tests.fakes.deployment import Running, running
 POLICY = "/v1/models/crayon/scaling-policy"
 DEEP = '{"a":' * 1000 + "1" + "}" * 1000
 RESULT = GenerationResult(images=[], seed=1, model="crayon", version="0" * 16, target="onnx-cpu")
-NEVER_READY = ("-c", "import time; time.sleep(600)")
+NEVER_READY = ("-c", "import signal; signal.pause()")
 
 
 def queued(directory: Path, *prompts: str) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import pytest
 
 from api.app import ControlPlane
 from api.services import Services
-from darkroom.contracts import GeneratedImage, GenerationRequest, GenerationResult
+from darkroom.contracts import GenerationRequest
 from darkroom.settings import Settings
 from tests.fakes import api
 
@@ -35,14 +34,7 @@ def accepted(services: Services, tenant: str = "ann") -> str:
 
 
 def finished(services: Services, tenant: str = "ann") -> str:
-    job = accepted(services, tenant)
-    key = f"images/{job}/0.png"
-    services.store.put(key, PNG)
-    digest = hashlib.sha256(PNG).hexdigest()
-    image = GeneratedImage(key=key, width=8, height=8, content_type="image/png", size=len(PNG), sha256=digest, seed=1)
-    result = GenerationResult(images=[image], seed=1, model="crayon", version="0" * 16, target="fake")
-    services.jobs.settle(job, result)
-    return job
+    return api.finish(services, services.jobs.find(accepted(services, tenant)), PNG).id
 
 
 def told(services: Services, path: str, tenant: str = "ann") -> Any:

@@ -11,7 +11,7 @@ import pytest
 
 from api.app import ControlPlane
 from api.services import Services
-from darkroom.contracts import GeneratedImage, GenerationRequest, GenerationResult, Job
+from darkroom.contracts import GenerationRequest, Job
 from darkroom.images import uploads
 from darkroom.settings import Settings
 from tests.fakes import api
@@ -31,12 +31,7 @@ def services(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Servic
 def job(services: Services) -> Job:
     """Of ann's, and finished."""
     made = services.jobs.create("crayon", GenerationRequest(prompt="a dog"), tenant="ann", idempotency=None).job
-    key = f"images/{made.id}/0.png"
-    services.store.put(key, PNG)
-    image = GeneratedImage(key=key, width=8, height=8, content_type="image/png", size=13, sha256="0" * 64, seed=1)
-    result = GenerationResult(images=[image], seed=1, model="crayon", version="0" * 16, target="fake")
-    services.jobs.settle(made.id, result)
-    return made
+    return api.finish(services, made, PNG)
 
 
 def ask(services: Services, tenant: str = "ann", **asked: Any) -> httpx.Response:
